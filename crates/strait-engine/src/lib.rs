@@ -1,0 +1,1 @@
+//! The mirror's engine: flows, writers, ledger, resume, fencing.

@@ -1,0 +1,1 @@
+//! What to mirror: selection, naming, topics and their configuration.

@@ -1,0 +1,1 @@
+//! Connections to Kafka: TCP, TLS, SASL, pipelining, metadata; and the runtime seam.
