@@ -1,1 +1,32 @@
 //! The mirror's engine: flows, writers, ledger, resume, fencing.
+//!
+//! [`Link::run`] drives everything; what decides is pure and takes `now` and results: [`stitch`], [`writer`],
+//! [`ledger`] and [`resume`]. The steps, and why they are in this order, stand in the book's position
+//! protocol.
+
+mod error;
+mod fence;
+mod flow;
+mod internal_log;
+mod lease;
+pub mod ledger;
+pub mod limits;
+mod link;
+mod lock;
+mod open;
+mod partition;
+mod registry;
+pub mod resume;
+mod routes;
+mod session;
+mod shard;
+mod spec;
+mod status;
+pub mod stitch;
+mod transfer;
+pub mod writer;
+
+pub use error::{FlowError, SessionError};
+pub use link::{Link, LinkHandle};
+pub use spec::{FlowKey, FlowSpec, LinkSpec, STRAIT_TOPIC, Start};
+pub use status::LinkStatus;

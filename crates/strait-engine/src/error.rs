@@ -1,0 +1,308 @@
+//! What can stop a flow or a link, in words for the person who has to act.
+
+use std::time::Duration;
+
+use strait_net::{Action, KafkaError, NetError};
+use strait_wire::WireError;
+use thiserror::Error;
+
+use crate::limits;
+use crate::resume::ScanError;
+use crate::stitch::StitchError;
+
+/// Why one flow does not move. Other flows go on.
+#[derive(Debug, Error)]
+pub enum FlowError {
+    /// The topic or partition is missing on the source.
+    #[error("the source has no partition {topic}-{partition}; it may have been deleted; the flow goes on when it is back")]
+    SourceMissing {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+    },
+    /// The topic or partition is missing on the target.
+    #[error(
+        "the target has no partition {topic}-{partition}; create it there (or give the topic as many partitions as the source has)"
+    )]
+    TargetMissing {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+    },
+    /// A partition has no leader at the moment.
+    #[error("{topic}-{partition} has no leader on cluster {cluster}: look at its brokers; the flow goes on when it has one")]
+    NoLeader {
+        /// The cluster's alias.
+        cluster: String,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+    },
+    /// Too few replicas are in sync for the flow to be fenced.
+    #[error(
+        "{topic}-{partition} on the target has {insync} replicas in sync and needs {needed} (min.insync.replicas): look at its brokers; the flow goes on when they are back"
+    )]
+    UnderMinIsr {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// In sync now.
+        insync: usize,
+        /// Needed.
+        needed: usize,
+    },
+    /// The target partition holds data, but no position of this link: its history is unknown.
+    #[error(
+        "the target partition {topic}-{partition} holds data from offset {from} to {to} that this link has no position for; \
+         mirror into another name, or delete the target topic, or remove the data there"
+    )]
+    TargetHasData {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// First offset with data.
+        from: i64,
+        /// The log end.
+        to: i64,
+    },
+    /// The position was written by MirrorMaker 2.
+    #[error(
+        "the last offset sync of {topic}-{partition} was written by MirrorMaker 2; taking over its position is not supported by this version: \
+         mirror into another name, or delete the target topic and its syncs"
+    )]
+    Mm2Position {
+        /// The source topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+    },
+    /// The position cannot be read.
+    #[error("the last position of the flow cannot be used: {0}")]
+    Position(String),
+    /// The target lost what was acknowledged.
+    #[error(
+        "the target lost data: {topic}-{partition} ends at offset {end}, but records up to {expected} had been acknowledged; \
+         bring the lost replica back, or delete the target topic to mirror it anew"
+    )]
+    TargetLost {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The log end found.
+        end: i64,
+        /// The end expected.
+        expected: i64,
+    },
+    /// The target's log does not fit the position.
+    #[error("the target partition {topic}-{partition} is not what this link left: {source}; stop other writers to it, then restart the link")]
+    Scan {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// What was found.
+        source: ScanError,
+    },
+    /// The target refused a batch.
+    #[error(
+        "the target refused source offsets {first}..={last} ({size} bytes): {error}{}; {advice}",
+        message.as_ref().map(|m| format!(" ({m})")).unwrap_or_default()
+    )]
+    Refused {
+        /// The first source offset.
+        first: i64,
+        /// The last one.
+        last: i64,
+        /// The batch's size.
+        size: usize,
+        /// The reason.
+        error: KafkaError,
+        /// The broker's own words.
+        message: Option<String>,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// Replicas are missing; nothing was appended.
+    #[error("the target does not take records now: {0}; they are sent again")]
+    NotAppended(KafkaError),
+    /// Records are missing in order on the target.
+    #[error(
+        "source offsets {first}..={last} were refused, but later ones were stored, because the target's brokers had already forgotten the producer \
+         (records older than producer.id.expiration.ms): delete the target topic to mirror it anew"
+    )]
+    Hole {
+        /// The first missing source offset.
+        first: i64,
+        /// The last one.
+        last: i64,
+    },
+    /// The source's records cannot be joined or read.
+    #[error("source: {0}")]
+    Stitch(#[from] StitchError),
+    /// The source answered an error.
+    #[error("the source answered {error} at offset {offset}")]
+    Source {
+        /// The error.
+        error: KafkaError,
+        /// The offset asked for.
+        offset: i64,
+    },
+    /// What the target holds is in doubt: it is read before anything else is sent.
+    #[error("{0}; reading the target's log to see what it holds")]
+    Doubt(String),
+    /// The fence did not arrive in time.
+    #[error("no fence marker appeared in {topic}-{partition} within {} s; another round follows", waited.as_secs())]
+    Fence {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// How long.
+        waited: Duration,
+    },
+    /// A request failed.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// A response could not be read.
+    #[error("unreadable answer: {0}")]
+    Wire(#[from] WireError),
+    /// The session ended under the flow.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+}
+
+impl FlowError {
+    /// Whether waiting may help by itself, or somebody has to act first. The flow tries again either way,
+    /// soon in the first case, at the longest interval in the second.
+    pub fn action(&self) -> Action {
+        match self {
+            Self::SourceMissing { .. }
+            | Self::TargetMissing { .. }
+            | Self::NoLeader { .. }
+            | Self::UnderMinIsr { .. }
+            | Self::NotAppended(_)
+            | Self::Source { .. }
+            | Self::Doubt(_)
+            | Self::Fence { .. } => Action::Retry,
+            Self::Stitch(StitchError::Stale { .. } | StitchError::Unproven { .. }) => Action::Retry,
+            Self::Net(error) => error.action(),
+            Self::Session(error) => error.action(),
+            _ => Action::Stop,
+        }
+    }
+
+    /// How long to wait before try number `tries` (from 0).
+    pub fn backoff(&self, tries: u32) -> Duration {
+        match self.action() {
+            Action::Stop => limits::BACKOFF_MAX,
+            _ => limits::BACKOFF_MIN.saturating_mul(1 << tries.min(9)).min(limits::BACKOFF_MAX),
+        }
+    }
+
+    /// What to do about a refusal, by the broker's reason.
+    pub fn advice(error: KafkaError) -> &'static str {
+        match error.0 {
+            10 | 18 => "raise max.message.bytes of the target topic; the flow goes on by itself",
+            32 => "set message.timestamp.after.max.ms and message.timestamp.before.max.ms of the target topic to admit the record's time; the flow goes on by itself",
+            29 => "give Strait's user Write on the target topic; the flow goes on by itself",
+            87 => "the target topic may be compacted and the record has no key: change cleanup.policy; the flow goes on by itself",
+            2 => "the batch arrived damaged: its checksum, carried from the source, does not fit; check the source's log and the line",
+            _ => "change what the target refuses; the flow goes on by itself",
+        }
+    }
+}
+
+/// Why a link's session ended.
+#[derive(Debug, Error)]
+pub enum SessionError {
+    /// Another process owns the link.
+    #[error("link {link} is owned by another process{}: this one stops and writes nothing more ({why})", owner.as_ref().map(|o| format!(" ({o})")).unwrap_or_default())]
+    Fenced {
+        /// The link.
+        link: String,
+        /// The owner's instance name, where known.
+        owner: Option<String>,
+        /// What told us.
+        why: String,
+    },
+    /// Another process on this machine runs the link.
+    #[error("link {link} already runs on this machine (lock file {path}, held by process {pid}): stop that process first")]
+    Locked {
+        /// The link.
+        link: String,
+        /// The lock file.
+        path: String,
+        /// Its holder.
+        pid: String,
+    },
+    /// The lock file cannot be made.
+    #[error("cannot create the lock file {path}: {source}; set state-dir to a directory that can be written")]
+    LockFile {
+        /// The lock file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The registry or the syncs cannot be read by this version.
+    #[error("{topic} offset {offset}: {why}")]
+    Registry {
+        /// The topic.
+        topic: String,
+        /// The record's offset.
+        offset: i64,
+        /// What is wrong.
+        why: String,
+    },
+    /// The link was set up between other clusters.
+    #[error(
+        "link {link} was set up from cluster {known_source} to cluster {known_target}, but now connects {source_id} to {target_id}: \
+         check the bootstrap addresses, or give the link another name"
+    )]
+    OtherClusters {
+        /// The link.
+        link: String,
+        /// Source id in the registry.
+        known_source: String,
+        /// Target id in the registry.
+        known_target: String,
+        /// Source id found.
+        source_id: String,
+        /// Target id found.
+        target_id: String,
+    },
+    /// A write to one of Strait's own topics failed.
+    #[error("cannot write to {topic} on the target: {why}")]
+    Internal {
+        /// The topic.
+        topic: String,
+        /// Why.
+        why: String,
+    },
+    /// The session's producer id or epoch is no longer valid; a new session begins.
+    #[error("the session ended: {0}; a new one begins")]
+    Lost(String),
+    /// A request failed.
+    #[error(transparent)]
+    Net(#[from] NetError),
+}
+
+impl SessionError {
+    /// Whether a new session may be tried.
+    pub fn action(&self) -> Action {
+        match self {
+            Self::Fenced { .. }
+            | Self::Locked { .. }
+            | Self::LockFile { .. }
+            | Self::Registry { .. }
+            | Self::OtherClusters { .. } => Action::Stop,
+            Self::Internal { .. } | Self::Lost(_) => Action::Reconnect,
+            Self::Net(error) => error.action(),
+        }
+    }
+}

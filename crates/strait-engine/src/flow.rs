@@ -1,0 +1,135 @@
+//! One flow's state within a session.
+
+use strait_net::Action;
+use strait_wire::SyncRecord;
+use tokio::time::Instant;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::error::FlowError;
+use crate::ledger::Ledger;
+use crate::open::Opened;
+use crate::spec::FlowSpec;
+use crate::stitch::Stitch;
+use crate::writer::Writer;
+
+/// A flow, whatever its phase.
+pub(crate) struct Flow {
+    pub(crate) spec: FlowSpec,
+    /// Tells answers for an earlier phase from those for the present one.
+    pub(crate) generation: u64,
+    pub(crate) phase: Phase,
+    /// The last sync known to be persisted.
+    pub(crate) last: Option<SyncRecord>,
+    /// The epoch it wrote under in this session.
+    pub(crate) above: Option<i16>,
+    pub(crate) tries: u32,
+    pub(crate) trouble: Option<String>,
+    /// No longer selected: it goes once it is idle.
+    pub(crate) removing: bool,
+}
+
+pub(crate) enum Phase {
+    /// Opened at this moment at the earliest.
+    Waiting(Instant),
+    Opening,
+    Running(Box<Running>),
+}
+
+/// A flow that mirrors.
+pub(crate) struct Running {
+    pub(crate) stitch: Stitch,
+    pub(crate) writer: Writer,
+    pub(crate) ledger: Ledger,
+    pub(crate) ids: (Uuid, Uuid),
+    /// A fetch for it is outstanding.
+    pub(crate) fetching: bool,
+    /// It waits for its turn in a lane.
+    pub(crate) in_lane: bool,
+    /// It waits for its turn in a channel.
+    pub(crate) in_channel: bool,
+    /// A sync of it is being written.
+    pub(crate) syncing: bool,
+    pub(crate) caught_up: bool,
+    pub(crate) fetch_at: Instant,
+    pub(crate) send_at: Instant,
+    /// The source's end as last heard: the high watermark, or the last stable offset.
+    pub(crate) source_end: i64,
+    /// To be drained, then opened again for this reason.
+    pub(crate) reopen: Option<String>,
+    /// The source's log was truncated to (epoch, end): to be drained, then continued there.
+    pub(crate) truncated: Option<(i32, i64)>,
+}
+
+impl Flow {
+    pub(crate) fn new(spec: FlowSpec, last: Option<SyncRecord>, now: Instant) -> Self {
+        Self {
+            spec,
+            generation: 0,
+            phase: Phase::Waiting(now),
+            last,
+            above: None,
+            tries: 0,
+            trouble: None,
+            removing: false,
+        }
+    }
+
+    pub(crate) fn running(&mut self) -> Option<&mut Running> {
+        match &mut self.phase {
+            Phase::Running(running) => Some(running),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn opened(&mut self, opened: Opened, now: Instant) {
+        let Opened { stitch, writer, ledger, sync, ids, hold_until } = opened;
+        self.last = Some(sync);
+        self.above = Some(writer.identity().1);
+        self.phase = Phase::Running(Box::new(Running {
+            source_end: stitch.head(),
+            stitch,
+            writer,
+            ledger,
+            ids,
+            fetching: false,
+            in_lane: false,
+            in_channel: false,
+            syncing: false,
+            caught_up: false,
+            fetch_at: now,
+            send_at: hold_until.unwrap_or(now),
+            reopen: None,
+            truncated: None,
+        }));
+    }
+
+    /// Puts the flow back to the start; answers still outstanding are ignored.
+    pub(crate) fn wait(&mut self, until: Instant) {
+        self.generation += 1;
+        self.phase = Phase::Waiting(until);
+    }
+
+    /// Reports a trouble once; the same one again only adds to the count of tries.
+    pub(crate) fn report(&mut self, link: &str, error: &FlowError) {
+        let text = error.to_string();
+        if self.trouble.as_deref() != Some(&text) {
+            let (topic, partition) = (&self.spec.key.topic, self.spec.key.partition);
+            if error.action() == Action::Stop {
+                tracing::error!(link, %topic, partition, "flow stopped: {text}");
+            } else {
+                warn!(link, %topic, partition, "{text}");
+            }
+        }
+        self.trouble = Some(text);
+        self.tries = self.tries.saturating_add(1);
+    }
+
+    /// It moves again.
+    pub(crate) fn recovered(&mut self, link: &str) {
+        self.tries = 0;
+        if self.trouble.take().is_some() {
+            info!(link, topic = %self.spec.key.topic, partition = self.spec.key.partition, "flow goes on");
+        }
+    }
+}

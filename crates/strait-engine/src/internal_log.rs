@@ -1,0 +1,244 @@
+//! Strait's own topics on the target: one partition, compacted, written in order by one task.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use strait_net::{Connection, KafkaError, NetError, Runtime};
+use strait_wire::{
+    BatchBuilder, Codec, Isolation, ProducePartition, ProduceRequest, ProduceResponse, Record, Stamp,
+};
+use tokio::sync::{mpsc, oneshot};
+use tracing::warn;
+
+use crate::error::{FlowError, SessionError};
+use crate::limits;
+use crate::partition::{PartitionReader, batches_from};
+use crate::routes::{Lookup, Route, Routes};
+use crate::writer::advance;
+
+/// Produce's API key.
+pub(crate) const PRODUCE: i16 = 0;
+/// Produce by topic name; from 13 on by topic id.
+pub(crate) const PRODUCE_BY_NAME: i16 = 12;
+/// The newest Produce version spoken.
+pub(crate) const PRODUCE_NEWEST: i16 = 13;
+
+/// A handle to append to one of Strait's own topics. Appends are acknowledged by all replicas, keep their
+/// order, and are repeated under the same sequence until the broker answers: these records carry the
+/// present time, so the broker remembers the last batch even across its own restart.
+#[derive(Clone, Debug)]
+pub(crate) struct InternalLog {
+    queue: mpsc::Sender<Append>,
+}
+
+struct Append {
+    records: Vec<Record>,
+    done: oneshot::Sender<Result<(), Refusal>>,
+}
+
+#[derive(Clone, Debug)]
+enum Refusal {
+    Fenced(String),
+    Lost(String),
+}
+
+impl InternalLog {
+    /// The writing task's handle and the task itself, to be spawned by the session.
+    pub(crate) fn new(
+        rt: Runtime,
+        routes: Arc<Routes>,
+        topic: String,
+        producer: (i64, i16),
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (queue, requests) = mpsc::channel(4_096);
+        let task = Task { rt, routes, topic, producer, next_sequence: 0, connection: None };
+        (Self { queue }, task.run(requests))
+    }
+
+    /// Appends the records in one batch or joined with what waits before them; returns once all in-sync
+    /// replicas have them.
+    pub(crate) async fn append(&self, link: &str, records: Vec<Record>) -> Result<(), SessionError> {
+        let (done, answer) = oneshot::channel();
+        let ended = || SessionError::Lost("its writing task ended".to_owned());
+        self.queue.send(Append { records, done }).await.map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())?.map_err(|refusal| match refusal {
+            Refusal::Fenced(why) => SessionError::Fenced { link: link.to_owned(), owner: None, why },
+            Refusal::Lost(why) => SessionError::Lost(why),
+        })
+    }
+}
+
+struct Task {
+    rt: Runtime,
+    routes: Arc<Routes>,
+    topic: String,
+    producer: (i64, i16),
+    next_sequence: i32,
+    connection: Option<(i32, Connection)>,
+}
+
+impl Task {
+    async fn run(mut self, mut requests: mpsc::Receiver<Append>) {
+        while let Some(first) = requests.recv().await {
+            let mut appends = vec![first];
+            let mut records: usize = appends.iter().map(|a| a.records.len()).sum();
+            while records < limits::SYNCS_PER_BATCH {
+                let Ok(next) = requests.try_recv() else { break };
+                records += next.records.len();
+                appends.push(next);
+            }
+            let result = self.append(appends.iter().flat_map(|a| a.records.iter().cloned())).await;
+            let failed = result.is_err();
+            for append in appends {
+                let _ = append.done.send(result.clone());
+            }
+            if failed {
+                return;
+            }
+        }
+    }
+
+    async fn append(&mut self, records: impl Iterator<Item = Record>) -> Result<(), Refusal> {
+        let mut builder = BatchBuilder::new(Codec::Lz4);
+        let mut count = 0;
+        for record in records {
+            builder.push(record);
+            count += 1;
+        }
+        if count == 0 {
+            return Ok(());
+        }
+        let (producer_id, producer_epoch) = self.producer;
+        let stamp = Stamp { producer_id, producer_epoch, base_sequence: self.next_sequence };
+        let batch = builder.build(stamp).map_err(|e| Refusal::Lost(e.to_string()))?;
+        let mut wait = limits::BACKOFF_MIN;
+        loop {
+            let why = match self.produce(batch.clone()).await {
+                Ok((0, _)) => break,
+                Ok((code @ (47 | 90), _)) => return Err(Refusal::Fenced(KafkaError(code).to_string())),
+                // With one batch in flight this is no repetition: the broker lost what we wrote.
+                Ok((45, _)) => return Err(Refusal::Lost(format!("{}: {}", self.topic, KafkaError(45)))),
+                Ok((code, message)) => match message {
+                    Some(message) => format!("{} ({message})", KafkaError(code)),
+                    None => KafkaError(code).to_string(),
+                },
+                Err(error) => error.to_string(),
+            };
+            warn!(topic = %self.topic, "cannot write positions, trying again: {why}");
+            self.connection = None;
+            self.routes.invalidate();
+            self.rt.sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(2));
+        }
+        self.next_sequence = advance(self.next_sequence, count);
+        Ok(())
+    }
+
+    async fn produce(&mut self, batch: Bytes) -> Result<(i16, Option<String>), FlowError> {
+        let route = match self.routes.find(&self.topic, 0).await? {
+            Lookup::Leader(route) => route,
+            _ => {
+                return Err(FlowError::NoLeader {
+                    cluster: self.routes.cluster().alias().to_owned(),
+                    topic: self.topic.clone(),
+                    partition: 0,
+                });
+            }
+        };
+        let connection = self.connection(route).await?;
+        let newest = if route.topic_id.is_nil() { PRODUCE_BY_NAME } else { PRODUCE_NEWEST };
+        let version = connection.version(PRODUCE, newest, 3)?;
+        let request = ProduceRequest {
+            acks: -1,
+            timeout_ms: limits::PRODUCE_TIMEOUT.as_millis() as i32,
+            partitions: vec![ProducePartition {
+                topic: self.topic.clone(),
+                topic_id: route.topic_id,
+                partition: 0,
+                batch: vec![batch],
+            }],
+        };
+        let body = request.encode(version)?;
+        let answer = connection.send(PRODUCE, version, body, limits::REQUEST_TIMEOUT, None).await?;
+        let mut response = ProduceResponse::decode(version, answer)?;
+        match response.partitions.pop() {
+            Some(part) => Ok((part.error, part.message)),
+            None => Ok((-1, None)),
+        }
+    }
+
+    async fn connection(&mut self, route: Route) -> Result<Connection, NetError> {
+        if let Some((broker, connection)) = &self.connection
+            && *broker == route.broker
+            && !connection.is_closed()
+        {
+            return Ok(connection.clone());
+        }
+        let connection = self.routes.cluster().connect(route.broker).await?;
+        self.connection = Some((route.broker, connection.clone()));
+        Ok(connection)
+    }
+}
+
+/// How far to read one of Strait's own topics.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Until {
+    /// To the log end at the moment of the call.
+    End,
+    /// Up to the marker of (producer id, epoch).
+    Marker(i64, i16),
+}
+
+/// Reads an own topic from `from` (or its log start); calls `each` for every record with its offset.
+/// Returns the next offset.
+pub(crate) async fn read_log(
+    rt: &Runtime,
+    routes: &Arc<Routes>,
+    topic: &str,
+    from: i64,
+    until: Until,
+    mut each: impl FnMut(i64, &Record) -> Result<(), SessionError>,
+) -> Result<i64, SessionError> {
+    let reader = PartitionReader {
+        rt: rt.clone(),
+        routes: routes.clone(),
+        topic: topic.to_owned(),
+        partition: 0,
+        isolation: Isolation::ReadUncommitted,
+    };
+    let internal = |e: FlowError| SessionError::Internal { topic: topic.to_owned(), why: e.to_string() };
+    let mut offset = from.max(reader.log_start().await.map_err(internal)?);
+    let end = reader.log_end().await.map_err(internal)?;
+    let deadline = rt.now() + limits::REQUEST_TIMEOUT;
+    loop {
+        if matches!(until, Until::End) && offset >= end {
+            return Ok(offset);
+        }
+        let fetched = reader.fetch(offset, -1, Duration::from_millis(100)).await.map_err(internal)?;
+        if fetched.part.error != 0 {
+            offset = reader.log_start().await.map_err(internal)?;
+            continue;
+        }
+        let batches = batches_from(&fetched.part, offset).map_err(internal)?;
+        if batches.is_empty() && rt.now() >= deadline {
+            let why = format!("nothing could be read at offset {offset} for {} s", limits::REQUEST_TIMEOUT.as_secs());
+            return Err(SessionError::Internal { topic: topic.to_owned(), why });
+        }
+        for batch in batches {
+            offset = batch.header.last_offset() + 1;
+            if batch.header.attributes.control() {
+                if let Until::Marker(id, epoch) = until
+                    && (batch.header.producer_id, batch.header.producer_epoch) == (id, epoch)
+                {
+                    return Ok(offset);
+                }
+                continue;
+            }
+            let records = batch.decode(limits::INFLATE_BYTES).map_err(|e| internal(e.into()))?;
+            for record in &records {
+                each(record.offset, record)?;
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The ledger: what a flow has forwarded and what it has left out, with the reason.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use strait_wire::{GapReason, Position};
+use tokio::time::Instant;
+
+use crate::limits;
+
+/// The account of one flow.
+///
+/// Guarantees `source_next - first = forwarded + sum(gaps)`: every source offset below
+/// [`source_next`](Self::source_next) was forwarded once or stands in a gap counter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ledger {
+    source_next: i64,
+    target_next: i64,
+    forwarded: i64,
+    next_sequence: i32,
+    source_epoch: i32,
+    gaps: BTreeMap<GapReason, i64>,
+    unsynced_bytes: u64,
+    unsynced_since: Option<Instant>,
+}
+
+impl Ledger {
+    /// A flow's account at its very start: nothing forwarded, nothing left out.
+    pub fn begin(source_next: i64, target_next: i64) -> Self {
+        Self {
+            source_next,
+            target_next,
+            forwarded: 0,
+            next_sequence: 0,
+            source_epoch: -1,
+            gaps: BTreeMap::new(),
+            unsynced_bytes: 0,
+            unsynced_since: None,
+        }
+    }
+
+    /// The account that a persisted position holds.
+    pub fn restore(position: &Position) -> Self {
+        Self {
+            source_next: position.source_next,
+            target_next: position.target_next,
+            forwarded: position.forwarded,
+            next_sequence: position.next_sequence,
+            source_epoch: position.source_epoch,
+            gaps: position.gaps.iter().copied().collect(),
+            unsynced_bytes: 0,
+            unsynced_since: None,
+        }
+    }
+
+    /// S: the next source offset to account for.
+    pub fn source_next(&self) -> i64 {
+        self.source_next
+    }
+
+    /// T: the target offset the next record is expected at.
+    pub fn target_next(&self) -> i64 {
+        self.target_next
+    }
+
+    /// F: records forwarded since the flow began.
+    pub fn forwarded(&self) -> i64 {
+        self.forwarded
+    }
+
+    /// The sequence of the next record in the session's epoch.
+    pub fn next_sequence(&self) -> i32 {
+        self.next_sequence
+    }
+
+    /// The source's leader epoch of the last batch accounted for; -1 when unknown.
+    pub fn source_epoch(&self) -> i32 {
+        self.source_epoch
+    }
+
+    /// Offsets left out so far, by reason.
+    pub fn gaps(&self) -> Vec<(GapReason, i64)> {
+        self.gaps.iter().map(|(&reason, &offsets)| (reason, offsets)).collect()
+    }
+
+    /// The source offset the flow began at.
+    pub fn first(&self) -> i64 {
+        self.source_next - self.forwarded - self.gaps.values().sum::<i64>()
+    }
+
+    /// Accounts for an acknowledged batch: source offsets up to and including `last`, of which `count`
+    /// were forwarded, now in the target up to `target_next`.
+    pub fn forward(&mut self, batch: &Forwarded, target_next: i64, now: Instant) {
+        let left_out = batch.last + 1 - self.source_next - i64::from(batch.count);
+        self.source_next = batch.last + 1;
+        self.forwarded += i64::from(batch.count);
+        self.target_next = target_next;
+        self.next_sequence = batch.next_sequence;
+        self.source_epoch = batch.source_epoch;
+        if left_out > 0 {
+            *self.gaps.entry(GapReason::Compacted).or_default() += left_out;
+        }
+        self.touch(batch.bytes, now);
+    }
+
+    /// Accounts for source offsets `[source_next, to)` that are left out for `reason`.
+    pub fn leave_out(&mut self, reason: GapReason, to: i64, now: Instant) {
+        if to > self.source_next {
+            *self.gaps.entry(reason).or_default() += to - self.source_next;
+            self.source_next = to;
+            self.touch(0, now);
+        }
+    }
+
+    /// Moves to a source offset that does not follow from the last one (a re-created or truncated source).
+    /// Offsets skipped count as `reason`; a step back lowers nothing that was counted, and the account
+    /// goes on from there.
+    pub fn rebase(&mut self, reason: GapReason, source_next: i64, source_epoch: i32) {
+        if source_next > self.source_next {
+            *self.gaps.entry(reason).or_default() += source_next - self.source_next;
+        }
+        self.source_next = source_next;
+        self.source_epoch = source_epoch;
+    }
+
+    /// Accounts for what a resume found beyond the last sync: `records` more forwarded, and what was left
+    /// out on the way to `source_next`.
+    pub fn resume(&mut self, records: i64, gaps: impl Iterator<Item = (GapReason, i64)>, source_next: i64, epoch: i32) {
+        self.forwarded += records;
+        for (reason, offsets) in gaps {
+            *self.gaps.entry(reason).or_default() += offsets;
+        }
+        self.source_next = source_next;
+        self.source_epoch = epoch;
+    }
+
+    /// Begins a new epoch: the target continues at `target_next`, sequences at 0.
+    pub fn new_epoch(&mut self, target_next: i64) {
+        self.target_next = target_next;
+        self.next_sequence = 0;
+    }
+
+    fn touch(&mut self, bytes: u64, now: Instant) {
+        self.unsynced_bytes += bytes;
+        self.unsynced_since.get_or_insert(now);
+    }
+
+    /// Whether a sync is due: enough bytes, or old enough.
+    pub fn sync_due(&self, now: Instant) -> bool {
+        self.unsynced_since.is_some_and(|since| {
+            self.unsynced_bytes >= limits::SYNC_BYTES || now.saturating_duration_since(since) >= limits::SYNC_AGE
+        })
+    }
+
+    /// When the next sync falls due by age; `None` when everything is synced.
+    pub fn sync_at(&self) -> Option<Instant> {
+        self.unsynced_since.map(|since| since + limits::SYNC_AGE)
+    }
+
+    /// Bytes forwarded since the last sync.
+    pub fn unsynced_bytes(&self) -> u64 {
+        self.unsynced_bytes
+    }
+
+    /// A sync of the present position was handed to the log: what follows is unsynced anew.
+    pub fn sync_sent(&mut self) {
+        self.unsynced_bytes = 0;
+        self.unsynced_since = None;
+    }
+
+    /// The sync sent last did not get through: the position is due again.
+    pub fn sync_failed(&mut self, bytes: u64, now: Instant) {
+        self.unsynced_bytes += bytes;
+        self.unsynced_since = Some(now.checked_sub(Duration::from_millis(500)).unwrap_or(now));
+    }
+}
+
+/// What an acknowledgement adds to the account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forwarded {
+    /// The last source offset that the batch covers.
+    pub last: i64,
+    /// Records in it.
+    pub count: i32,
+    /// The sequence after its last record.
+    pub next_sequence: i32,
+    /// The source's leader epoch of the batch.
+    pub source_epoch: i32,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(last: i64, count: i32, next_sequence: i32) -> Forwarded {
+        Forwarded { last, count, next_sequence, source_epoch: 3, bytes: 100 }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_offset_is_forwarded_or_left_out() {
+        let now = Instant::now();
+        let mut ledger = Ledger::begin(100, 7);
+        ledger.forward(&batch(109, 10, 10), 17, now);
+        ledger.leave_out(GapReason::Control, 111, now);
+        ledger.forward(&batch(120, 4, 14), 21, now);
+        assert_eq!((ledger.source_next(), ledger.target_next(), ledger.forwarded()), (121, 21, 14));
+        assert_eq!(ledger.gaps(), vec![(GapReason::Control, 1), (GapReason::Compacted, 6)]);
+        assert_eq!(ledger.first(), 100, "S - first = F + gaps");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sync_falls_due_by_bytes_or_by_age() {
+        let now = Instant::now();
+        let mut ledger = Ledger::begin(0, 0);
+        assert_eq!(ledger.sync_at(), None);
+        ledger.forward(&batch(0, 1, 1), 1, now);
+        assert!(!ledger.sync_due(now));
+        assert!(ledger.sync_due(now + limits::SYNC_AGE));
+        ledger.forward(&Forwarded { bytes: limits::SYNC_BYTES, ..batch(1, 1, 2) }, 2, now);
+        assert!(ledger.sync_due(now), "4 MiB are due at once");
+        ledger.sync_sent();
+        assert!(!ledger.sync_due(now + limits::SYNC_AGE));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn leaving_out_what_is_behind_changes_nothing() {
+        let mut ledger = Ledger::begin(50, 0);
+        ledger.leave_out(GapReason::Expired, 40, Instant::now());
+        assert_eq!((ledger.source_next(), ledger.gaps().len()), (50, 0));
+    }
+}

@@ -1,0 +1,74 @@
+//! Every bound the engine obeys, in one place, with the relations between them checked at compile time.
+
+use std::time::Duration;
+
+/// How long a proof of ownership allows writing, counted from the moment the proof was *sent*.
+pub const LEASE_VALIDITY: Duration = Duration::from_secs(10);
+/// How often the lease is renewed.
+pub const LEASE_RENEWAL: Duration = Duration::from_secs(3);
+/// How long a foreign, unclosed lease is watched before it counts as abandoned.
+pub const LEASE_WATCH: Duration = Duration::from_secs(5);
+/// How often a shard runs a barrier of its own, so that its transactional id never reaches
+/// `transactional.id.expiration.ms` (7 days by default) under a running process.
+pub const BARRIER_REFRESH: Duration = Duration::from_secs(24 * 3600);
+
+/// Unsynced bytes of a flow that make a sync due.
+pub const SYNC_BYTES: u64 = 4 * MIB;
+/// Age of the oldest unsynced record that makes a sync due.
+pub const SYNC_AGE: Duration = Duration::from_secs(1);
+/// Syncs written in one batch at the most.
+pub const SYNCS_PER_BATCH: usize = 2_000;
+/// Unsynced bytes at which a flow pauses until its syncs get through again.
+pub const UNSYNCED_MAX: u64 = 1024 * MIB;
+
+/// Batches of one partition in flight at the most: what a broker remembers for deduplication.
+pub const IN_FLIGHT_PER_PARTITION: usize = 5;
+/// Produce requests in flight on one connection.
+pub const REQUESTS_PER_CONNECTION: usize = 6;
+/// Record bytes in one produce request at the most; a larger single batch travels alone.
+pub const PRODUCE_BYTES: usize = 4 * MIB as usize;
+/// Record bytes asked of one source broker in one fetch.
+pub const FETCH_BYTES: i32 = 16 * MIB as i32;
+/// Record bytes asked of one source partition in one fetch.
+pub const FETCH_PARTITION_BYTES: i32 = MIB as i32;
+/// Partitions asked for in one fetch.
+pub const FETCH_PARTITIONS: usize = 1_000;
+/// Bytes a flow may hold (queued and unacknowledged) before it stops fetching.
+pub const FLOW_BYTES: u64 = 4 * MIB;
+/// How long a broker may hold the fetch of flows that have caught up.
+pub const LONG_POLL: Duration = Duration::from_millis(500);
+/// Inflated bytes of one batch that has to be decoded.
+pub const INFLATE_BYTES: usize = 256 * MIB as usize;
+
+/// The timeout of a request that the broker answers from memory or after replication.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the broker itself may wait for replicas before it answers a produce request.
+pub const PRODUCE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The timeout of the transactions that carry barriers; they never hold data.
+pub const BARRIER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Partitions in one barrier round at the most.
+pub const BARRIER_PARTITIONS: usize = 1_000;
+/// How long a barrier round waits for others to join.
+pub const BARRIER_GATHER: Duration = Duration::from_millis(10);
+/// How long a clean stop may take before it is cut short.
+pub const STOP_DEADLINE: Duration = Duration::from_secs(8);
+/// Waiting time after the first failure of a flow; doubles up to [`BACKOFF_MAX`].
+pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// The longest wait between two tries of a flow.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// How often routes are asked for again while some flow misses one, and at the most.
+pub const ROUTES_MIN_AGE: Duration = Duration::from_millis(250);
+/// How often routes are asked for without a cause.
+pub const ROUTES_MAX_AGE: Duration = Duration::from_secs(60);
+/// Flows being opened at the same time.
+pub const OPENING_FLOWS: usize = 256;
+/// `producer.id.expiration.ms` where the broker does not tell: Apache Kafka's default.
+pub const PRODUCER_ID_EXPIRATION: Duration = Duration::from_secs(24 * 3600);
+
+const MIB: u64 = 1024 * 1024;
+
+const _: () = assert!(LEASE_RENEWAL.as_secs() * 3 < LEASE_VALIDITY.as_secs());
+const _: () = assert!(LEASE_WATCH.as_secs() > LEASE_RENEWAL.as_secs());
+const _: () = assert!(SYNC_BYTES <= UNSYNCED_MAX);
+const _: () = assert!((FETCH_PARTITION_BYTES as u64) <= FLOW_BYTES);
+const _: () = assert!(STOP_DEADLINE.as_secs() < 10);

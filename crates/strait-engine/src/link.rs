@@ -1,0 +1,137 @@
+//! A link from start to stop: session after session, until it is told to stop or may not go on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use strait_net::{Action, Runtime};
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+use crate::error::SessionError;
+use crate::limits;
+use crate::lock::LinkLock;
+use crate::routes::Routes;
+use crate::session::Session;
+use crate::shard::{Ended, Shard};
+use crate::spec::{FlowKey, FlowSpec, LinkSpec};
+use crate::status::LinkStatus;
+
+/// What a running link can be told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Flows(Vec<FlowSpec>),
+    Stop,
+}
+
+/// A link, ready to run.
+pub struct Link {
+    rt: Runtime,
+    spec: Arc<LinkSpec>,
+    commands: mpsc::Receiver<Command>,
+    status: watch::Sender<LinkStatus>,
+}
+
+/// Steers a running link.
+#[derive(Clone, Debug)]
+pub struct LinkHandle {
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<LinkStatus>,
+}
+
+impl LinkHandle {
+    /// Replaces the set of flows: new ones are opened, missing ones are drained and left.
+    pub async fn set_flows(&self, flows: Vec<FlowSpec>) {
+        let _ = self.commands.send(Command::Flows(flows)).await;
+    }
+
+    /// Ends the link: what is in flight is awaited, the last syncs are written, the lease is closed.
+    pub async fn stop(&self) {
+        let _ = self.commands.send(Command::Stop).await;
+    }
+
+    /// The link's state, renewed about ten times a second.
+    pub fn status(&self) -> watch::Receiver<LinkStatus> {
+        self.status.clone()
+    }
+}
+
+impl Link {
+    /// A link that does nothing until [`run`](Self::run).
+    pub fn new(rt: Runtime, spec: LinkSpec) -> (Self, LinkHandle) {
+        let (sender, commands) = mpsc::channel(16);
+        let (status, receiver) = watch::channel(LinkStatus::default());
+        let link = Self { rt, spec: Arc::new(spec), commands, status };
+        (link, LinkHandle { commands: sender, status: receiver })
+    }
+
+    /// Mirrors until stopped. Sessions that are lost are followed by new ones.
+    ///
+    /// # Errors
+    /// What cannot be mended by trying again: another owner, a registry this version cannot read, clusters
+    /// other than the link was set up with, or clusters that were never reached.
+    pub async fn run(mut self) -> Result<(), SessionError> {
+        let source_id = self.spec.source.metadata(Some(&[])).await?.cluster_id;
+        let target_id = self.spec.target.metadata(Some(&[])).await?.cluster_id;
+        let _lock = match &self.spec.lock_dir {
+            Some(dir) => Some(LinkLock::acquire(dir, &self.spec.name, &target_id)?),
+            None => None,
+        };
+        let source = Arc::new(Routes::new(self.rt.clone(), self.spec.source.clone()));
+        let target = Arc::new(Routes::new(self.rt.clone(), self.spec.target.clone()));
+        let mut flows: BTreeMap<FlowKey, FlowSpec> = BTreeMap::new();
+        let mut wait = limits::BACKOFF_MIN;
+        loop {
+            let ids = (source_id.clone(), target_id.clone());
+            let opening = Session::open(&self.rt, &self.spec, ids, source.clone(), target.clone());
+            let Some(opened) = until_stopped(opening, &mut self.commands, &mut flows).await else {
+                return Ok(());
+            };
+            let error = match opened {
+                Ok(session) => {
+                    let shard = Shard::new(Arc::new(session), flows.values().cloned().collect(), &self.status);
+                    match shard.run(&mut self.commands, &mut flows).await {
+                        Ended::Stopped => {
+                            info!(link = %self.spec.name, "stopped");
+                            return Ok(());
+                        }
+                        Ended::Renewed => {
+                            wait = limits::BACKOFF_MIN;
+                            continue;
+                        }
+                        Ended::Lost(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            self.status.send_modify(|status| status.open = false);
+            if error.action() == Action::Stop {
+                return Err(error);
+            }
+            warn!(link = %self.spec.name, "{error}");
+            let pause = self.rt.sleep(self.rt.jitter(wait));
+            if until_stopped(pause, &mut self.commands, &mut flows).await.is_none() {
+                return Ok(());
+            }
+            wait = (wait * 2).min(limits::BACKOFF_MAX);
+        }
+    }
+}
+
+/// Waits for the work, taking commands meanwhile; `None` when told to stop.
+async fn until_stopped<F: Future>(
+    work: F,
+    commands: &mut mpsc::Receiver<Command>,
+    flows: &mut BTreeMap<FlowKey, FlowSpec>,
+) -> Option<F::Output> {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            command = commands.recv() => match command {
+                Some(Command::Flows(new)) => *flows = new.into_iter().map(|f| (f.key.clone(), f)).collect(),
+                Some(Command::Stop) | None => return None,
+            },
+            done = &mut work => return Some(done),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Reading one partition outside the lanes: for resumes, for the registry, for the syncs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use strait_net::{KafkaError, NetError, Runtime};
+use strait_wire::{
+    Batch, Entries, Entry, FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition, Isolation,
+};
+use uuid::Uuid;
+
+use crate::error::FlowError;
+use crate::limits;
+use crate::routes::{Lookup, Route, Routes};
+
+/// Fetch's API key.
+pub(crate) const FETCH: i16 = 1;
+/// Fetch by topic name; from 13 on by topic id (KIP-516).
+pub(crate) const FETCH_BY_NAME: i16 = 12;
+/// The newest Fetch version spoken.
+pub(crate) const FETCH_NEWEST: i16 = 17;
+/// From this version on a fetch carries the last fetched epoch (KIP-595).
+pub(crate) const FETCH_PROVES_EPOCH: i16 = 12;
+
+/// How an answer's error has to be taken, whoever asked.
+pub(crate) fn moved(code: i16) -> bool {
+    matches!(code, 3 | 5 | 6 | 8 | 9 | 13 | 72 | 74 | 75 | 78 | 100 | 103 | 106)
+}
+
+/// One partition of one cluster.
+pub(crate) struct PartitionReader {
+    pub(crate) rt: Runtime,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) isolation: Isolation,
+}
+
+/// A fetch's answer with what it was asked of.
+pub(crate) struct Fetched {
+    pub(crate) part: FetchedPartition,
+    pub(crate) proven: bool,
+}
+
+impl PartitionReader {
+    /// The partition's route; waits a little for a leader.
+    pub(crate) async fn route(&self) -> Result<Route, FlowError> {
+        for attempt in 0..6u32 {
+            match self.routes.find(&self.topic, self.partition).await? {
+                Lookup::Leader(route) => return Ok(route),
+                Lookup::Missing | Lookup::NoLeader | Lookup::Unknown => {
+                    self.routes.invalidate();
+                    self.rt.sleep(limits::ROUTES_MIN_AGE * (attempt + 1)).await;
+                }
+            }
+        }
+        let (cluster, topic) = (self.routes.cluster().alias().to_owned(), self.topic.clone());
+        Err(match self.routes.lookup(&self.topic, self.partition) {
+            Lookup::Missing => FlowError::TargetMissing { topic, partition: self.partition },
+            _ => FlowError::NoLeader { cluster, topic, partition: self.partition },
+        })
+    }
+
+    /// Fetches at `offset`. Answers with error 0 or 1 (OFFSET_OUT_OF_RANGE) come back as they are; a leader
+    /// that moved is followed for a while.
+    pub(crate) async fn fetch(&self, offset: i64, last_epoch: i32, wait: Duration) -> Result<Fetched, FlowError> {
+        let deadline = self.rt.now() + limits::REQUEST_TIMEOUT;
+        loop {
+            let route = self.route().await?;
+            let result = self.fetch_from(route, offset, last_epoch, wait).await;
+            let error = match result {
+                Ok(fetched) if matches!(fetched.part.error, 0 | 1) => return Ok(fetched),
+                Ok(fetched) if moved(fetched.part.error) => {
+                    FlowError::Source { error: KafkaError(fetched.part.error), offset }
+                }
+                Ok(fetched) => return Err(FlowError::Source { error: KafkaError(fetched.part.error), offset }),
+                Err(error) => error,
+            };
+            self.routes.invalidate();
+            if self.rt.now() >= deadline {
+                return Err(error);
+            }
+            self.rt.sleep(limits::ROUTES_MIN_AGE).await;
+        }
+    }
+
+    async fn fetch_from(
+        &self,
+        route: Route,
+        offset: i64,
+        last_epoch: i32,
+        wait: Duration,
+    ) -> Result<Fetched, FlowError> {
+        let connection = self.routes.cluster().control(route.broker).await?;
+        let newest = if route.topic_id.is_nil() { FETCH_BY_NAME } else { FETCH_NEWEST };
+        let version = connection.version(FETCH, newest, 4)?;
+        let request = FetchRequest {
+            max_wait_ms: i32::try_from(wait.as_millis()).unwrap_or(i32::MAX),
+            min_bytes: 1,
+            max_bytes: limits::FETCH_BYTES,
+            isolation: self.isolation,
+            rack: String::new(),
+            topics: vec![FetchTopic {
+                name: self.topic.clone(),
+                id: route.topic_id,
+                partitions: vec![FetchPartition {
+                    partition: self.partition,
+                    leader_epoch: route.epoch,
+                    offset,
+                    last_fetched_epoch: last_epoch,
+                    max_bytes: limits::FETCH_PARTITION_BYTES,
+                }],
+            }],
+        };
+        let body = vec![request.encode(version)?];
+        let answer = connection.send(FETCH, version, body, limits::REQUEST_TIMEOUT + wait, None).await?;
+        let mut response = FetchResponse::decode(version, answer)?;
+        if response.error != 0 {
+            return Err(FlowError::Source { error: KafkaError(response.error), offset });
+        }
+        let part = response.partitions.pop().ok_or(FlowError::Source { error: KafkaError(-1), offset })?;
+        Ok(Fetched { part, proven: version >= FETCH_PROVES_EPOCH })
+    }
+
+    /// The log start offset.
+    pub(crate) async fn log_start(&self) -> Result<i64, FlowError> {
+        self.offset_at(-2).await
+    }
+
+    /// The offset for a timestamp: -2 the log start, -1 the end under this reader's isolation, else the first
+    /// record at or after it, -1 when there is none.
+    pub(crate) async fn offset_at(&self, timestamp: i64) -> Result<i64, FlowError> {
+        self.list(timestamp, false).await
+    }
+
+    /// The true log end, which the high watermark may not have reached yet (replica_id -2).
+    pub(crate) async fn log_end(&self) -> Result<i64, FlowError> {
+        self.list(-1, true).await
+    }
+
+    async fn list(&self, timestamp: i64, log_end: bool) -> Result<i64, FlowError> {
+        let deadline = self.rt.now() + limits::REQUEST_TIMEOUT;
+        loop {
+            let route = self.route().await?;
+            let committed = self.isolation == Isolation::ReadCommitted;
+            let leader = (route.broker, route.epoch);
+            let cluster = self.routes.cluster();
+            match cluster.list_offsets(&self.topic, self.partition, leader, timestamp, committed, log_end).await {
+                Ok((offset, _)) => return Ok(offset),
+                Err(NetError::Kafka { code, .. }) if moved(code.0) && self.rt.now() < deadline => {
+                    self.routes.invalidate();
+                    self.rt.sleep(limits::ROUTES_MIN_AGE).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The topic's id as the cluster knows it now.
+    pub(crate) async fn topic_id(&self) -> Result<Uuid, FlowError> {
+        Ok(self.route().await?.topic_id)
+    }
+}
+
+/// The record batches of a fetched stretch that lie at or above `offset`.
+pub(crate) fn batches_from(part: &FetchedPartition, offset: i64) -> Result<Vec<Batch>, FlowError> {
+    let mut batches = Vec::new();
+    for entry in Entries::new(part.records.clone()) {
+        match entry? {
+            Entry::Batch(batch) if batch.header.last_offset() >= offset => batches.push(batch),
+            Entry::Batch(_) | Entry::Legacy { .. } => {}
+        }
+    }
+    Ok(batches)
+}

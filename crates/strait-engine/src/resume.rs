@@ -1,0 +1,372 @@
+//! Resume: where a flow goes on, decided by what the target's log really holds.
+//!
+//! Pure machines, fed with batches in order. [`Scan`] counts in the target what was forwarded since the last
+//! sync; [`Walk`] moves as many records along the source; [`Match`] does it by content where a walk
+//! proves nothing (position protocol, sections 3 and 4).
+
+use std::collections::BTreeMap;
+
+use strait_wire::{Batch, BatchHeader, GapReason, Position, Record, SyncKind};
+use thiserror::Error;
+
+use crate::stitch::Item;
+use crate::writer::{advance, distance};
+
+/// Why the target's log does not fit the position.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ScanError {
+    /// Somebody else writes to this partition.
+    #[error("offset {offset} was written by another producer (id {producer_id}, epoch {epoch})")]
+    Foreign {
+        /// Where.
+        offset: i64,
+        /// Whose.
+        producer_id: i64,
+        /// Its epoch.
+        epoch: i16,
+    },
+    /// The batch before the position is not the one the sync speaks of.
+    #[error("the batch that ends at offset {offset} ends with sequence {found}, but the last sync says {expected}")]
+    Anchor {
+        /// The last offset of the batch.
+        offset: i64,
+        /// Its last sequence.
+        found: i32,
+        /// What the sync expects.
+        expected: i32,
+    },
+    /// Our own sequences do not follow each other.
+    #[error("sequence {found} at offset {offset} does not follow {expected}")]
+    Sequence {
+        /// Where.
+        offset: i64,
+        /// The sequence found.
+        found: i32,
+        /// The one that should follow.
+        expected: i32,
+    },
+    /// The log ends before the position: acknowledged records are gone.
+    #[error("the log ended at offset {end}, but records up to {expected} had been acknowledged")]
+    Lost {
+        /// Where it ended.
+        end: i64,
+        /// Where it should have ended at least.
+        expected: i64,
+    },
+    /// A newer session of this link wrote here although it was never given to anybody.
+    #[error("offset {offset} was written under epoch {epoch}, which is newer than this session's sync knows")]
+    Newer {
+        /// Where.
+        offset: i64,
+        /// The epoch found.
+        epoch: i16,
+    },
+}
+
+/// Counts the records that the session of a sync appended behind it, up to our marker.
+#[derive(Debug)]
+pub struct Scan {
+    sync: Position,
+    marker: (i64, i16),
+    log_start: i64,
+    cleaned: bool,
+    next_sequence: i32,
+    seen: bool,
+    counted: i64,
+    control: i64,
+    late: Vec<i64>,
+    newest: Option<i64>,
+    done: Option<i64>,
+}
+
+/// The result of a scan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// Records of the sync's session behind the sync.
+    pub records: i64,
+    /// The offset after our marker: the target goes on here.
+    pub target_next: i64,
+    /// The effective timestamp of the newest data seen; `None` where the scan saw none.
+    pub newest_timestamp: Option<i64>,
+    /// Offsets of batches that an older session appended late; their records stand twice.
+    pub late: Vec<i64>,
+    /// Records that retention removed before they could be counted, so that this many may be repeated.
+    pub uncertain: i64,
+}
+
+impl Scan {
+    /// A scan for what follows `sync`, ended by the marker of (producer id, epoch). `log_start` is the
+    /// target's log start: offsets from the sync to there can no longer be read. `cleaned`: the target's
+    /// log is compacted, so that whole batches may be missing.
+    pub fn new(sync: Position, marker: (i64, i16), log_start: i64, cleaned: bool) -> Self {
+        let next_sequence = sync.next_sequence;
+        Self {
+            sync,
+            marker,
+            log_start,
+            cleaned,
+            next_sequence,
+            seen: false,
+            counted: 0,
+            control: 0,
+            late: Vec::new(),
+            newest: None,
+            done: None,
+        }
+    }
+
+    /// The offset to read from: one below the sync, so that the anchor is seen too.
+    pub fn from(&self) -> i64 {
+        (self.sync.target_next - 1).max(self.log_start).max(0)
+    }
+
+    /// Takes the next batch of the target's log; returns true when our marker was reached.
+    ///
+    /// # Errors
+    /// The log holds what no session of this link can have written there.
+    pub fn feed(&mut self, header: &BatchHeader) -> Result<bool, ScanError> {
+        if header.attributes.control() {
+            if header.base_offset >= self.sync.target_next {
+                self.control += 1;
+            }
+            if (header.producer_id, header.producer_epoch) == self.marker {
+                if header.base_offset < self.sync.target_next {
+                    return Err(ScanError::Lost { end: header.base_offset, expected: self.sync.target_next });
+                }
+                self.done = Some(header.last_offset() + 1);
+            }
+            return Ok(self.done.is_some());
+        }
+        let ours = header.producer_id == self.sync.producer_id && header.producer_epoch == self.sync.producer_epoch;
+        if header.last_offset() < self.sync.target_next {
+            if ours && advance(header.last_sequence(), 1) != self.sync.next_sequence {
+                return Err(ScanError::Anchor {
+                    offset: header.last_offset(),
+                    found: header.last_sequence(),
+                    expected: self.sync.next_sequence.wrapping_sub(1) & 0x7fff_ffff,
+                });
+            }
+            return Ok(false);
+        }
+        if !ours {
+            return self.not_ours(header);
+        }
+        self.newest = Some(header.max_timestamp);
+        if self.seen || self.log_start <= self.sync.target_next {
+            // Equal sequences again are a late append of the same batch; a gap cannot be ours.
+            if header.base_sequence != self.next_sequence {
+                let behind = distance(header.base_sequence, self.next_sequence);
+                if behind < i64::from(i32::MAX) / 2 {
+                    self.late.push(header.base_offset);
+                    return Ok(false);
+                }
+                if !self.cleaned {
+                    let (offset, found) = (header.base_offset, header.base_sequence);
+                    return Err(ScanError::Sequence { offset, found, expected: self.next_sequence });
+                }
+            }
+        }
+        self.seen = true;
+        self.next_sequence = advance(header.last_sequence(), 1);
+        self.counted = distance(self.sync.next_sequence, self.next_sequence);
+        Ok(false)
+    }
+
+    fn not_ours(&mut self, header: &BatchHeader) -> Result<bool, ScanError> {
+        if header.producer_id == self.sync.producer_id {
+            if header.producer_epoch < self.sync.producer_epoch {
+                self.late.push(header.base_offset);
+                return Ok(false);
+            }
+            return Err(ScanError::Newer { offset: header.base_offset, epoch: header.producer_epoch });
+        }
+        Err(ScanError::Foreign {
+            offset: header.base_offset,
+            producer_id: header.producer_id,
+            epoch: header.producer_epoch,
+        })
+    }
+
+    /// The result, once [`feed`](Self::feed) returned true.
+    pub fn finish(self) -> Option<Scanned> {
+        let target_next = self.done?;
+        let mut scanned = Scanned {
+            records: self.counted,
+            target_next,
+            newest_timestamp: self.newest,
+            late: self.late,
+            uncertain: 0,
+        };
+        let lost = self.log_start - self.sync.target_next;
+        if !self.seen && lost > 0 {
+            // Retention emptied the log: every lost offset counts as ours, except that each session begun
+            // since may have left a marker there. Doubt goes towards repeating.
+            let markers = if self.marker.0 == self.sync.producer_id {
+                i64::from(self.marker.1) - i64::from(self.sync.producer_epoch) - self.control
+            } else {
+                0
+            }
+            .clamp(0, lost);
+            scanned.records = lost - markers;
+            scanned.uncertain = markers;
+        }
+        Some(scanned)
+    }
+}
+
+/// Moves along the source over as many records as the scan counted.
+#[derive(Debug)]
+pub struct Walk {
+    next: i64,
+    epoch: i32,
+    left: i64,
+    gaps: BTreeMap<GapReason, i64>,
+    doubtful: bool,
+}
+
+impl Walk {
+    /// A walk over `records` from the sync's source offset. `compacted`: the source's policy contains
+    /// `compact`, so that only dense, contiguous batches prove anything.
+    pub fn new(sync: &Position, records: i64) -> Self {
+        Self {
+            next: sync.source_next,
+            epoch: sync.source_epoch,
+            left: records,
+            gaps: BTreeMap::new(),
+            doubtful: false,
+        }
+    }
+
+    /// Whether every record has been found.
+    pub fn done(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Whether the walk proves nothing: the source may have lost or cleaned records since, so the
+    /// position has to be found by content.
+    pub fn doubtful(&self) -> bool {
+        self.doubtful
+    }
+
+    /// The source offset to go on at.
+    pub fn next(&self) -> i64 {
+        self.next
+    }
+
+    /// The leader epoch of the last record walked over.
+    pub fn epoch(&self) -> i32 {
+        self.epoch
+    }
+
+    /// Offsets left out on the way, by reason.
+    pub fn gaps(&self) -> impl Iterator<Item = (GapReason, i64)> + '_ {
+        self.gaps.iter().map(|(&reason, &offsets)| (reason, offsets))
+    }
+
+    /// Takes the next item of the source; returns true when done.
+    pub fn feed(&mut self, item: &Item) -> bool {
+        if self.done() || self.doubtful {
+            return true;
+        }
+        match item {
+            Item::Gap { reason: reason @ (GapReason::Compacted | GapReason::Unexplained), from, to } => {
+                // What was forwarded may have stood here.
+                self.doubtful = true;
+                *self.gaps.entry(*reason).or_default() += to - from;
+            }
+            Item::Gap { reason, from, to } => {
+                *self.gaps.entry(*reason).or_default() += to - from;
+                self.next = *to;
+            }
+            Item::Batch(outgoing) => {
+                let count = i64::from(outgoing.count());
+                let dense = outgoing.last - outgoing.first + 1 == count;
+                // A higher epoch may hide a truncation of what was forwarded.
+                if !dense || (self.epoch >= 0 && outgoing.source_epoch > self.epoch) {
+                    self.doubtful = true;
+                    return true;
+                }
+                self.epoch = outgoing.source_epoch;
+                let taken = count.min(self.left);
+                self.left -= taken;
+                self.next = outgoing.first + taken;
+            }
+        }
+        self.done() || self.doubtful
+    }
+}
+
+/// Finds the position by content: embeds the source's records in what the target holds of this flow.
+#[derive(Debug)]
+pub struct Match {
+    target: Vec<u128>,
+    at: usize,
+    next: i64,
+    epoch: i32,
+    matched: i64,
+    done: bool,
+}
+
+impl Match {
+    /// A match of the source from offset `from` against the target's records, as hashes in order.
+    pub fn new(target: Vec<u128>, from: i64) -> Self {
+        let done = target.is_empty();
+        Self { target, at: 0, next: from, epoch: -1, matched: 0, done }
+    }
+
+    /// Whether a source record was found that the target does not hold.
+    pub fn done(&self) -> bool {
+        self.done
+    }
+
+    /// The source offset to go on at.
+    pub fn next(&self) -> i64 {
+        self.next
+    }
+
+    /// The leader epoch of the last matched record, -1 when none matched.
+    pub fn epoch(&self) -> i32 {
+        self.epoch
+    }
+
+    /// Source records found in the target.
+    pub fn matched(&self) -> i64 {
+        self.matched
+    }
+
+    /// Takes the next source record; returns true once it is the first that was not forwarded.
+    /// After compaction or truncation the target holds a superset of what the source still has, so
+    /// target records without a counterpart are passed over.
+    pub fn feed(&mut self, record: &Record, source_epoch: i32) -> bool {
+        if self.done {
+            return true;
+        }
+        let hash = record.hash();
+        match self.target[self.at..].iter().position(|&h| h == hash) {
+            Some(passed) => {
+                self.at += passed + 1;
+                self.next = record.offset + 1;
+                self.epoch = source_epoch;
+                self.matched += 1;
+            }
+            None => {
+                self.next = record.offset;
+                self.done = true;
+            }
+        }
+        self.done
+    }
+}
+
+/// Whether a batch of the target belongs to the session of `sync` and lies behind it.
+pub fn of_session(sync: &Position, batch: &Batch) -> bool {
+    !batch.header.attributes.control()
+        && batch.header.base_offset >= sync.target_next
+        && (batch.header.producer_id, batch.header.producer_epoch) == (sync.producer_id, sync.producer_epoch)
+}
+
+/// Whether a flow may go on without a marker: its writer had every answer and ended by itself, under a
+/// lease that was closed afterwards.
+pub fn ended_cleanly(sync: &Position, lease_closed: bool) -> bool {
+    lease_closed && sync.kind == SyncKind::CleanStop
+}

@@ -1,0 +1,159 @@
+//! Routes: which broker leads which partition, asked for once for everybody.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
+use strait_net::{Cluster, NetError, Runtime};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::limits;
+
+/// The way to one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The leader's node id.
+    pub broker: i32,
+    /// The leader epoch, -1 when unknown.
+    pub epoch: i32,
+    /// The topic's id, nil when the cluster has none.
+    pub topic_id: Uuid,
+    /// Replicas in sync.
+    pub insync: usize,
+}
+
+/// What is known about a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// It can be reached.
+    Leader(Route),
+    /// It exists but has no leader.
+    NoLeader,
+    /// The cluster does not have it.
+    Missing,
+    /// Not asked for yet, or invalidated.
+    Unknown,
+}
+
+/// The routes of one cluster for the topics of one link.
+#[derive(Debug)]
+pub struct Routes {
+    rt: Runtime,
+    cluster: Cluster,
+    known: Mutex<Known>,
+    refreshing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    topics: BTreeSet<String>,
+    partitions: BTreeMap<String, BTreeMap<i32, Lookup>>,
+    stale: bool,
+    asked: Option<Instant>,
+}
+
+impl Routes {
+    /// No routes yet.
+    pub fn new(rt: Runtime, cluster: Cluster) -> Self {
+        Self { rt, cluster, known: Mutex::default(), refreshing: tokio::sync::Mutex::new(()) }
+    }
+
+    /// The cluster they lead through.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// The topics to know about.
+    pub fn watch(&self, topics: impl IntoIterator<Item = String>) {
+        let mut known = self.lock();
+        for topic in topics {
+            if known.topics.insert(topic) {
+                known.stale = true;
+            }
+        }
+    }
+
+    /// What is known now, without asking.
+    pub fn lookup(&self, topic: &str, partition: i32) -> Lookup {
+        let known = self.lock();
+        match known.partitions.get(topic) {
+            Some(partitions) => partitions.get(&partition).copied().unwrap_or(Lookup::Missing),
+            None => Lookup::Unknown,
+        }
+    }
+
+    /// The route turned out wrong: ask again soon.
+    pub fn invalidate(&self) {
+        self.lock().stale = true;
+    }
+
+    /// Whether it is time to ask: something is stale, or the answer is old.
+    pub fn due(&self) -> bool {
+        let known = self.lock();
+        let age = known.asked.map(|at| self.rt.now().saturating_duration_since(at));
+        match age {
+            None => !known.topics.is_empty(),
+            Some(age) => age >= limits::ROUTES_MAX_AGE || (known.stale && age >= limits::ROUTES_MIN_AGE),
+        }
+    }
+
+    /// Asks the cluster, unless somebody else just did.
+    pub async fn refresh(&self) -> Result<(), NetError> {
+        let before = self.rt.now();
+        let _one = self.refreshing.lock().await;
+        let topics: Vec<String> = {
+            let mut known = self.lock();
+            if known.asked.is_some_and(|at| at > before) {
+                return Ok(());
+            }
+            known.stale = false;
+            known.asked = Some(self.rt.now());
+            known.topics.iter().cloned().collect()
+        };
+        let answer = self.cluster.metadata(Some(&topics)).await;
+        let mut known = self.lock();
+        known.asked = Some(self.rt.now());
+        let metadata = match answer {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                known.stale = true;
+                return Err(error);
+            }
+        };
+        for topic in topics {
+            let mut partitions = BTreeMap::new();
+            if let Some(found) = metadata.topics.get(&topic) {
+                known.stale |= found.error != 0;
+                for (&partition, p) in &found.partitions {
+                    let lookup = if p.leader >= 0 {
+                        Lookup::Leader(Route {
+                            broker: p.leader,
+                            epoch: p.leader_epoch,
+                            topic_id: found.id,
+                            insync: p.isr.len(),
+                        })
+                    } else {
+                        known.stale = true;
+                        Lookup::NoLeader
+                    };
+                    partitions.insert(partition, lookup);
+                }
+            }
+            known.partitions.insert(topic, partitions);
+        }
+        Ok(())
+    }
+
+    /// The route, asking the cluster where it is not known.
+    pub async fn find(&self, topic: &str, partition: i32) -> Result<Lookup, NetError> {
+        self.watch([topic.to_owned()]);
+        if !matches!(self.lookup(topic, partition), Lookup::Leader(_)) || self.due() {
+            self.refresh().await?;
+        }
+        Ok(self.lookup(topic, partition))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,357 @@
+//! A session: one ownership of a link's shard, from the lease and the fence to the last sync.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use strait_net::{KafkaError, NetError, NewTopic, Runtime};
+use strait_wire::{RegistryRecord, SyncRecord};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::error::SessionError;
+use crate::fence::{Epoch, Fencer, Owner, fence_own, new_epoch, producer_record};
+use crate::internal_log::{InternalLog, Until, read_log};
+use crate::lease::Lease;
+use crate::limits;
+use crate::registry::Registry;
+use crate::routes::Routes;
+use crate::spec::{FlowKey, LinkSpec, STRAIT_TOPIC};
+
+/// The only shard of a link for now; the records carry its number for later.
+pub(crate) const SHARD: i16 = 0;
+
+/// An open session. Dropping it ends its tasks; nothing more is written.
+pub(crate) struct Session {
+    pub(crate) rt: Runtime,
+    pub(crate) spec: Arc<LinkSpec>,
+    pub(crate) source: Arc<Routes>,
+    pub(crate) target: Arc<Routes>,
+    pub(crate) epoch: Arc<Epoch>,
+    pub(crate) first_epoch: i16,
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) strait: InternalLog,
+    pub(crate) syncs: InternalLog,
+    pub(crate) fencer: Fencer,
+    pub(crate) positions: BTreeMap<FlowKey, SyncRecord>,
+    pub(crate) closed_cleanly: bool,
+    pub(crate) fenced_at: Instant,
+    pub(crate) producer_expiration: Duration,
+    owner: Owner,
+    ended: watch::Receiver<Option<String>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Session {
+    /// Opens a session in the order of the position protocol, section 3, steps 1 to 4: registry, lease,
+    /// new epoch, barrier on our own topics, producer record and lease, and only then the syncs.
+    pub(crate) async fn open(
+        rt: &Runtime,
+        spec: &Arc<LinkSpec>,
+        clusters: (String, String),
+        source: Arc<Routes>,
+        target: Arc<Routes>,
+    ) -> Result<Self, SessionError> {
+        let syncs_topic = spec.syncs_topic();
+        create_own_topics(rt, spec, &target, &[STRAIT_TOPIC, &syncs_topic]).await?;
+        let (mut registry, read_to) = read_registry(rt, spec, &target, Registry::default(), 0).await?;
+        check_clusters(spec, &registry, &clusters)?;
+        registry = await_lease(rt, spec, &target, registry, read_to).await?;
+
+        let owner = Owner {
+            link: spec.name.clone(),
+            shard: SHARD,
+            transactional_id: spec.transactional_id(SHARD),
+            clusters: clusters.clone(),
+        };
+        let tid = &owner.transactional_id;
+        let (producer_id, epoch) = new_epoch(rt, &spec.target, &spec.name, tid).await?;
+        fence_own(rt, &spec.target, &spec.name, tid, (producer_id, epoch), &[STRAIT_TOPIC, &syncs_topic]).await?;
+        let marker = Until::Marker(producer_id, epoch);
+        // What an older session wrote up to the fence counts; nothing of it can follow.
+        let mut newest = Registry::default();
+        read_log(rt, &target, STRAIT_TOPIC, 0, marker, |offset, record| {
+            newest.apply(&spec.name, record).map_err(|e| unreadable(STRAIT_TOPIC, offset, &e))
+        })
+        .await?;
+        registry = newest;
+        let fenced_at = rt.now();
+        let last = registry.leases.get(&SHARD);
+        let closed_cleanly = last.is_some_and(|lease| lease.closed);
+        if last.is_some_and(|lease| lease.producer_id != producer_id && !lease.closed) {
+            // The marker of a new producer id does not reach the old one: its lease has to run out.
+            warn!(link = %spec.name, "the transactional id had expired, so the last session cannot be fenced: waiting until its lease has run out");
+            rt.sleep(limits::LEASE_VALIDITY).await;
+        }
+
+        let mut tasks = JoinSet::new();
+        let (strait, task) =
+            InternalLog::new(rt.clone(), target.clone(), STRAIT_TOPIC.to_owned(), (producer_id, epoch));
+        tasks.spawn(task);
+        let (syncs, task) = InternalLog::new(rt.clone(), target.clone(), syncs_topic.clone(), (producer_id, epoch));
+        tasks.spawn(task);
+
+        let sent = rt.boottime();
+        let mut records = Vec::new();
+        if registry.clusters.is_none() {
+            records.push(RegistryRecord::Link {
+                link: spec.name.clone(),
+                source_cluster: clusters.0,
+                target_cluster: clusters.1,
+                shards: 1,
+                created_ms: rt.wall_ms(),
+            });
+        }
+        records.push(producer_record(&owner, producer_id, epoch));
+        records.push(lease_record(rt, spec, producer_id, epoch, false));
+        let now_ms = rt.wall_ms();
+        strait.append(&spec.name, records.iter().map(|r| r.to_record(now_ms)).collect()).await?;
+        let lease = Arc::new(Lease::new(rt.clone(), sent));
+        let current = Arc::new(Epoch::new(producer_id, epoch));
+        let (end, ended) = watch::channel(None);
+        tasks.spawn(keep_lease(rt.clone(), spec.clone(), lease.clone(), strait.clone(), current.clone(), epoch, end));
+        let (fencer, task) =
+            Fencer::new(rt.clone(), spec.target.clone(), owner.clone(), current.clone(), strait.clone());
+        tasks.spawn(task);
+
+        let mut positions = BTreeMap::new();
+        read_log(rt, &target, &syncs_topic, 0, marker, |offset, record| {
+            let sync = SyncRecord::from_record(record).map_err(|e| unreadable(&syncs_topic, offset, &e))?;
+            positions.insert(FlowKey { topic: sync.topic.clone(), partition: sync.partition }, sync);
+            Ok(())
+        })
+        .await?;
+        let producer_expiration = producer_expiration(spec).await;
+        info!(link = %spec.name, producer_id, epoch, positions = positions.len(), "session open");
+        Ok(Self {
+            rt: rt.clone(),
+            spec: spec.clone(),
+            source,
+            target,
+            epoch: current,
+            first_epoch: epoch,
+            lease,
+            strait,
+            syncs,
+            fencer,
+            positions,
+            closed_cleanly,
+            fenced_at,
+            producer_expiration,
+            owner,
+            ended,
+            _tasks: tasks,
+        })
+    }
+
+    /// Why the session ended, once it has.
+    pub(crate) async fn ended(&self) -> String {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or_default(),
+            Err(_) => "its lease task ended".to_owned(),
+        }
+    }
+
+    /// Closes the lease after the last syncs, so that the next session needs no fence.
+    pub(crate) async fn close(&self) -> Result<(), SessionError> {
+        self.lease.revoke();
+        let record = lease_record(&self.rt, &self.spec, self.epoch.producer_id, self.first_epoch, true);
+        self.strait.append(&self.owner.link, vec![record.to_record(self.rt.wall_ms())]).await
+    }
+}
+
+fn lease_record(rt: &Runtime, spec: &LinkSpec, producer_id: i64, epoch: i16, closed: bool) -> RegistryRecord {
+    RegistryRecord::Lease {
+        link: spec.name.clone(),
+        shard: SHARD,
+        producer_id,
+        epoch,
+        instance: spec.instance.clone(),
+        wall_ms: rt.wall_ms(),
+        closed,
+    }
+}
+
+fn unreadable(topic: &str, offset: i64, error: &dyn std::fmt::Display) -> SessionError {
+    SessionError::Registry { topic: topic.to_owned(), offset, why: error.to_string() }
+}
+
+/// Strait's own topics, with the settings of the position protocol, section 2. MirrorMaker 2 reads the syncs.
+async fn create_own_topics(
+    rt: &Runtime,
+    spec: &LinkSpec,
+    target: &Arc<Routes>,
+    topics: &[&str],
+) -> Result<(), SessionError> {
+    let names: Vec<String> = topics.iter().map(|t| (*t).to_owned()).collect();
+    target.watch(names.clone());
+    let deadline = rt.now() + limits::REQUEST_TIMEOUT;
+    loop {
+        let metadata = spec.target.metadata(Some(&names)).await?;
+        let live = metadata.brokers.len().max(1) as i16;
+        let mut missing = false;
+        for name in topics {
+            let found = metadata.topics.get(*name);
+            if found.is_some_and(|t| t.error == 0 && t.partitions.get(&0).is_some_and(|p| p.leader >= 0)) {
+                continue;
+            }
+            missing = true;
+            if found.is_some_and(|t| t.error != 3) {
+                continue;
+            }
+            let replication = spec.internal_replication.unwrap_or_else(|| live.min(3));
+            let configs = [
+                ("cleanup.policy", "compact"),
+                ("segment.bytes", "67108864"),
+                ("min.cleanable.dirty.ratio", "0.1"),
+                ("compression.type", "lz4"),
+            ];
+            let topic = NewTopic {
+                name: (*name).to_owned(),
+                partitions: 1,
+                replication,
+                configs: configs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            };
+            match spec.target.create_topic(&topic).await {
+                Ok(_) => info!(link = %spec.name, topic = %name, replication, "created Strait's own topic on the target"),
+                Err(error) if error.code() == Some(KafkaError(36)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if !missing {
+            target.invalidate();
+            return Ok(());
+        }
+        if rt.now() >= deadline {
+            let why = "it has no leader; look at the target's brokers".to_owned();
+            return Err(SessionError::Internal { topic: topics.join(" or "), why });
+        }
+        rt.sleep(limits::BACKOFF_MIN).await;
+    }
+}
+
+async fn read_registry(
+    rt: &Runtime,
+    spec: &LinkSpec,
+    target: &Arc<Routes>,
+    mut registry: Registry,
+    from: i64,
+) -> Result<(Registry, i64), SessionError> {
+    let next = read_log(rt, target, STRAIT_TOPIC, from, Until::End, |offset, record| {
+        registry.apply(&spec.name, record).map_err(|e| unreadable(STRAIT_TOPIC, offset, &e))
+    })
+    .await?;
+    Ok((registry, next))
+}
+
+fn check_clusters(spec: &LinkSpec, registry: &Registry, clusters: &(String, String)) -> Result<(), SessionError> {
+    match &registry.clusters {
+        Some(known) if known != clusters => Err(SessionError::OtherClusters {
+            link: spec.name.clone(),
+            known_source: known.0.clone(),
+            known_target: known.1.clone(),
+            source_id: clusters.0.clone(),
+            target_id: clusters.1.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Watches another instance's lease: an owner that is alive renews it well within the watching time.
+async fn await_lease(
+    rt: &Runtime,
+    spec: &LinkSpec,
+    target: &Arc<Routes>,
+    registry: Registry,
+    read_to: i64,
+) -> Result<Registry, SessionError> {
+    let Some(seen) = registry.leases.get(&SHARD).cloned() else { return Ok(registry) };
+    if seen.closed || seen.instance == spec.instance || spec.take_over {
+        return Ok(registry);
+    }
+    info!(
+        link = %spec.name, owner = %seen.instance,
+        "the link was last run by another instance: watching its lease for {} s", limits::LEASE_WATCH.as_secs()
+    );
+    rt.sleep(limits::LEASE_WATCH).await;
+    let (registry, _) = read_registry(rt, spec, target, registry, read_to).await?;
+    match registry.leases.get(&SHARD) {
+        Some(now) if *now != seen && !now.closed => Err(SessionError::Fenced {
+            link: spec.name.clone(),
+            owner: Some(now.instance.clone()),
+            why: "it renews its lease; stop it first, or start with --take-over".to_owned(),
+        }),
+        _ => Ok(registry),
+    }
+}
+
+/// Renews the lease until the session ends. Where the registry cannot be written, the coordinator's word
+/// that we still own the transactional id is proof as well.
+async fn keep_lease(
+    rt: Runtime,
+    spec: Arc<LinkSpec>,
+    lease: Arc<Lease>,
+    strait: InternalLog,
+    current: Arc<Epoch>,
+    epoch: i16,
+    end: watch::Sender<Option<String>>,
+) {
+    let tid = spec.transactional_id(SHARD);
+    loop {
+        rt.sleep(limits::LEASE_RENEWAL).await;
+        let sent = rt.boottime();
+        let record = lease_record(&rt, &spec, current.producer_id, epoch, false).to_record(rt.wall_ms());
+        let append = strait.append(&spec.name, vec![record]);
+        tokio::pin!(append);
+        let result = loop {
+            tokio::select! {
+                biased;
+                result = &mut append => break result,
+                () = rt.sleep(limits::LEASE_RENEWAL) => {
+                    let sent = rt.boottime();
+                    let before = current.current();
+                    if let Ok(found) = spec.target.describe_transaction(&tid).await {
+                        let ours = before <= found.epoch && found.epoch <= current.current();
+                        if found.producer_id == current.producer_id && ours {
+                            lease.renew(sent);
+                        } else {
+                            break Err(SessionError::Fenced {
+                                link: spec.name.clone(),
+                                owner: None,
+                                why: format!("transactional id {tid} is at epoch {}", found.epoch),
+                            });
+                        }
+                    }
+                }
+            }
+        };
+        match result {
+            Ok(()) => lease.renew(sent),
+            Err(error) => {
+                lease.revoke();
+                let _ = end.send(Some(error.to_string()));
+                return;
+            }
+        }
+    }
+}
+
+async fn producer_expiration(spec: &LinkSpec) -> Duration {
+    let read = async {
+        let broker = *spec.target.metadata(Some(&[])).await?.brokers.keys().next().unwrap_or(&0);
+        let configs = spec.target.broker_configs(broker).await?;
+        let found = configs.into_iter().find(|c| c.name == "producer.id.expiration.ms").and_then(|c| c.value);
+        Ok::<_, NetError>(found.and_then(|v| v.parse().ok()).map(Duration::from_millis))
+    };
+    match read.await {
+        Ok(Some(expiration)) => expiration,
+        Ok(None) => limits::PRODUCER_ID_EXPIRATION,
+        Err(error) => {
+            info!(link = %spec.name, "producer.id.expiration.ms of the target is unknown, taking 24 h: {error}");
+            limits::PRODUCER_ID_EXPIRATION
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What a link and its flows are asked to do.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use strait_net::Cluster;
+use strait_wire::Isolation;
+
+/// Where a flow without a position begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The source's log start.
+    Earliest,
+    /// The source's end at the moment of the first start.
+    Latest,
+    /// The first record whose timestamp is at or after this one (milliseconds since the epoch);
+    /// the end where there is none.
+    Timestamp(i64),
+}
+
+/// The source partition of a flow: its name within a link.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlowKey {
+    /// The topic's name on the source.
+    pub topic: String,
+    /// The partition on the source.
+    pub partition: i32,
+}
+
+impl fmt::Display for FlowKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
+    }
+}
+
+/// One source partition mirrored into one target partition of the same number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowSpec {
+    /// The source partition.
+    pub key: FlowKey,
+    /// The topic's name on the target.
+    pub target_topic: String,
+    /// Where to begin when the flow has no position yet.
+    pub start: Start,
+    /// Whether the source topic's `cleanup.policy` contains `compact`.
+    pub compacted: bool,
+    /// `min.insync.replicas` of the target topic; a partition below it takes part in no barrier.
+    pub min_insync: usize,
+}
+
+/// One link: a direction between two clusters, run by this process.
+#[derive(Clone)]
+pub struct LinkSpec {
+    /// The link's name; part of its transactional id, so it must stay the same across restarts.
+    pub name: String,
+    /// The cluster that is read.
+    pub source: Cluster,
+    /// The cluster that is written.
+    pub target: Cluster,
+    /// Which records of the source count.
+    pub isolation: Isolation,
+    /// The name of this process in leases: the same after a restart, different on every machine.
+    pub instance: String,
+    /// Where the local lock file is kept; `None` takes no lock (several links simulated in one process).
+    pub lock_dir: Option<PathBuf>,
+    /// Replication factor of Strait's own topics on the target; `None`: 3, capped at the live brokers.
+    pub internal_replication: Option<i16>,
+    /// Take over a lease that another instance still holds.
+    pub take_over: bool,
+    /// Bytes of records that may be held in memory for all flows together.
+    pub memory_budget: u64,
+    /// How long the broker may hold a fetch of flows that have caught up.
+    pub long_poll: Duration,
+}
+
+impl LinkSpec {
+    /// The transactional id of a shard: `strait.<link>.<shard>`.
+    pub fn transactional_id(&self, shard: i16) -> String {
+        format!("strait.{}.{shard}", self.name)
+    }
+
+    /// The offset-syncs topic on the target, in MirrorMaker 2's naming for `offset-syncs.topic.location=target`.
+    pub fn syncs_topic(&self) -> String {
+        format!("mm2-offset-syncs.{}.internal", self.source.alias())
+    }
+}
+
+/// Strait's own registry on every cluster it writes to. Every MirrorMaker 2 excludes the name.
+pub const STRAIT_TOPIC: &str = "mm2-strait.internal";

@@ -1,0 +1,24 @@
+//! What a link reports about itself.
+
+use crate::spec::FlowKey;
+
+/// A link's state at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkStatus {
+    /// Whether a session is open.
+    pub open: bool,
+    /// Flows selected.
+    pub flows: usize,
+    /// Flows that mirror.
+    pub running: usize,
+    /// Flows being positioned.
+    pub opening: usize,
+    /// Records forwarded and acknowledged since the process started.
+    pub records: u64,
+    /// Bytes of record batches forwarded and acknowledged since the process started.
+    pub bytes: u64,
+    /// Source offsets between what was forwarded and the source's end, all running flows together.
+    pub lag: i64,
+    /// Flows that do not move, each with the reason.
+    pub troubles: Vec<(FlowKey, String)>,
+}

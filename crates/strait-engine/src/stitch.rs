@@ -1,0 +1,211 @@
+//! The stitch: turns fetch responses into one gap-free run of items in source order.
+//!
+//! Nothing is assumed to be missing: a hole is accepted only where a response to a fetch at or below it
+//! shows the batch behind it (position protocol, section 7).
+
+use strait_wire::{
+    Batch, Entries, Entry, FetchedPartition, GapReason, Isolation, Judge, Record, Verdict, WireError, needs_repack,
+    repack,
+};
+use thiserror::Error;
+
+use crate::limits;
+
+/// What goes down to the writer, in source order and without anything missing between two items.
+#[derive(Clone, Debug)]
+pub enum Item {
+    /// Records to forward.
+    Batch(Outgoing),
+    /// Source offsets `[from, to)` that will not be forwarded.
+    Gap {
+        /// Why.
+        reason: GapReason,
+        /// The first offset left out.
+        from: i64,
+        /// The offset after the last one left out.
+        to: i64,
+    },
+}
+
+/// A batch on its way: untouched source bytes, or a re-encoded batch where those cannot be forwarded.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// The batch; its offsets are the source's.
+    pub batch: Batch,
+    /// The first source offset it accounts for.
+    pub first: i64,
+    /// The last source offset it accounts for.
+    pub last: i64,
+    /// The source's leader epoch of the original batch.
+    pub source_epoch: i32,
+    /// The batch as the source has it, where `batch` was re-encoded from it.
+    pub original: Option<Batch>,
+}
+
+impl Outgoing {
+    /// Records in it.
+    pub fn count(&self) -> i32 {
+        self.batch.header.count
+    }
+
+    /// Its records under their source offsets.
+    ///
+    /// # Errors
+    /// The batch cannot be decoded.
+    pub fn records(&self) -> Result<Vec<Record>, WireError> {
+        let mut records = self.original.as_ref().unwrap_or(&self.batch).decode(limits::INFLATE_BYTES)?;
+        records.retain(|record| record.offset >= self.first);
+        Ok(records)
+    }
+
+    /// Its size on the wire.
+    pub fn size(&self) -> usize {
+        self.batch.bytes.len()
+    }
+}
+
+/// Why a response could not be joined.
+#[derive(Debug, Error)]
+pub enum StitchError {
+    /// The batch at the head is of an older leader epoch than what was admitted before it.
+    #[error("the answer is stale: it continues with leader epoch {found} after {admitted}")]
+    Stale {
+        /// The epoch admitted last.
+        admitted: i32,
+        /// The epoch found.
+        found: i32,
+    },
+    /// The leader epoch rose and the fetch did not prove the join: ask for the end of `admitted`.
+    #[error("leader epoch rose from {admitted} to {found} at offset {at}")]
+    Unproven {
+        /// The epoch admitted last.
+        admitted: i32,
+        /// The new epoch.
+        found: i32,
+        /// The offset of the seam.
+        at: i64,
+    },
+    /// The source stores this stretch in a format older than record batches (magic 2).
+    #[error("offset {offset} is stored in message format v{magic}, which this version cannot forward")]
+    OldFormat {
+        /// The format's magic number.
+        magic: i8,
+        /// The offset.
+        offset: i64,
+    },
+    /// Bytes that are no record batch.
+    #[error("the records at offset {at} cannot be read: {source}")]
+    Wire {
+        /// Where.
+        at: i64,
+        /// What is wrong with them.
+        source: WireError,
+    },
+}
+
+/// The head of a flow on the source side.
+#[derive(Clone, Debug)]
+pub struct Stitch {
+    head: i64,
+    epoch: i32,
+    compacted: bool,
+    isolation: Isolation,
+}
+
+impl Stitch {
+    /// A flow that continues at `head`, after a batch of leader epoch `epoch` (-1: unknown).
+    pub fn new(head: i64, epoch: i32, compacted: bool, isolation: Isolation) -> Self {
+        Self { head, epoch, compacted, isolation }
+    }
+
+    /// The next offset to fetch.
+    pub fn head(&self) -> i64 {
+        self.head
+    }
+
+    /// The leader epoch of the record just before the head, -1 when unknown: what Fetch v12+ takes as
+    /// `last_fetched_epoch` (KIP-595).
+    pub fn epoch(&self) -> i32 {
+        self.epoch
+    }
+
+    /// The end of the admitted epoch was asked for and lies at or above the head: the next epoch may join.
+    pub fn confirm(&mut self, epoch: i32) {
+        self.epoch = epoch;
+    }
+
+    /// Admits what a fetch at the head brought. `proven` says whether the fetch carried the last epoch
+    /// (v12+), so that an answer without divergence proves the join of a new epoch.
+    ///
+    /// # Errors
+    /// Nothing is admitted and the head stays where it was.
+    pub fn admit(&mut self, fetched: &FetchedPartition, proven: bool) -> Result<Vec<Item>, StitchError> {
+        let mut next = self.clone();
+        let mut items = Vec::new();
+        let mut judge = Judge::new(&fetched.aborted, self.isolation);
+        for entry in Entries::new(fetched.records.clone()) {
+            let entry = entry.map_err(|source| StitchError::Wire { at: next.head, source })?;
+            let batch = match entry {
+                Entry::Batch(batch) => batch,
+                Entry::Legacy { magic, offset, .. } if offset < next.head => {
+                    let _ = magic;
+                    continue;
+                }
+                Entry::Legacy { magic, offset, .. } => return Err(StitchError::OldFormat { magic, offset }),
+            };
+            // Judged even when it lies below the head: an abort marker there ends a transaction.
+            let verdict = judge.judge(&batch.header, &batch);
+            if batch.header.last_offset() < next.head {
+                continue;
+            }
+            next.seam(&batch, proven)?;
+            next.take(batch, verdict, &mut items)?;
+        }
+        *self = next;
+        Ok(items)
+    }
+
+    fn seam(&mut self, batch: &Batch, proven: bool) -> Result<(), StitchError> {
+        let found = batch.header.leader_epoch;
+        if self.epoch >= 0 && found < self.epoch {
+            return Err(StitchError::Stale { admitted: self.epoch, found });
+        }
+        if self.epoch >= 0 && found > self.epoch && !proven {
+            return Err(StitchError::Unproven { admitted: self.epoch, found, at: self.head });
+        }
+        self.epoch = found;
+        Ok(())
+    }
+
+    fn take(&mut self, batch: Batch, verdict: Verdict, items: &mut Vec<Item>) -> Result<(), StitchError> {
+        let header = &batch.header;
+        if header.base_offset > self.head {
+            let reason = if self.compacted { GapReason::Compacted } else { GapReason::Unexplained };
+            items.push(Item::Gap { reason, from: self.head, to: header.base_offset });
+            self.head = header.base_offset;
+        }
+        let (first, last, source_epoch) = (self.head, header.last_offset(), header.leader_epoch);
+        self.head = last + 1;
+        let reason = match verdict {
+            Verdict::Forward => {
+                let (batch, original) = if header.base_offset < first || needs_repack(header).is_some() {
+                    let repacked = repack(&batch, first, limits::INFLATE_BYTES)
+                        .map_err(|source| StitchError::Wire { at: first, source })?;
+                    (repacked, Some(batch))
+                } else {
+                    (batch, None)
+                };
+                if batch.header.count > 0 {
+                    items.push(Item::Batch(Outgoing { batch, first, last, source_epoch, original }));
+                    return Ok(());
+                }
+                GapReason::Compacted
+            }
+            Verdict::Control => GapReason::Control,
+            Verdict::Aborted => GapReason::Aborted,
+            Verdict::Empty => GapReason::Compacted,
+        };
+        items.push(Item::Gap { reason, from: first, to: last + 1 });
+        Ok(())
+    }
+}

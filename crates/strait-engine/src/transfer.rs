@@ -1,0 +1,154 @@
+//! The two ways out of a shard: fetch lanes to source brokers and produce channels to target brokers.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use strait_net::{Connection, NetError};
+use strait_wire::{FetchRequest, FetchResponse, FetchedPartition, Isolation, ProduceResponse, ProducedPartition, TopicRef};
+
+use crate::error::FlowError;
+use crate::internal_log::PRODUCE;
+use crate::limits;
+use crate::partition::{FETCH, FETCH_PROVES_EPOCH};
+use crate::routes::Routes;
+
+/// Which of a broker's lanes: flows that are behind never wait for the long poll of those that are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lane {
+    /// Flows with records waiting at the source; answered at once.
+    Bulk,
+    /// Flows that have caught up; the broker holds the fetch until something comes.
+    Tail,
+}
+
+impl Lane {
+    pub(crate) fn outstanding(self) -> usize {
+        match self {
+            Self::Bulk => 2,
+            Self::Tail => 1,
+        }
+    }
+}
+
+/// A connection to a broker with the flows that wait for their turn on it.
+#[derive(Default)]
+pub(crate) struct Way {
+    pub(crate) connection: Option<Connection>,
+    pub(crate) connecting: bool,
+    pub(crate) outstanding: usize,
+    pub(crate) waiting: VecDeque<usize>,
+}
+
+impl Way {
+    /// The connection, if it is open.
+    pub(crate) fn open(&mut self) -> Option<Connection> {
+        if self.connection.as_ref().is_some_and(Connection::is_closed) {
+            self.connection = None;
+        }
+        self.connection.clone()
+    }
+}
+
+/// One flow's part of a request.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub(crate) flow: usize,
+    pub(crate) generation: u64,
+    pub(crate) topic: TopicRef,
+    pub(crate) partition: i32,
+    /// The batch's ticket (produce), or the offset asked for (fetch).
+    pub(crate) mark: u64,
+}
+
+/// What a fetch brought for each flow it asked for.
+pub(crate) struct FetchAnswer {
+    pub(crate) parts: Vec<(Part, Option<FetchedPartition>)>,
+    pub(crate) proven: bool,
+}
+
+/// Asks over a lane; the answers come in the order of the parts.
+pub(crate) async fn fetch(
+    connection: Connection,
+    version: i16,
+    request: FetchRequest,
+    parts: Vec<Part>,
+) -> (Vec<Part>, Result<FetchAnswer, FlowError>) {
+    let ask = async {
+        let timeout = limits::REQUEST_TIMEOUT + Duration::from_millis(request.max_wait_ms.max(0) as u64);
+        let body = vec![request.encode(version)?];
+        let answer = connection.send(FETCH, version, body, timeout, None).await?;
+        let response = FetchResponse::decode(version, answer)?;
+        if response.error != 0 {
+            return Err(FlowError::Source { error: strait_net::KafkaError(response.error), offset: -1 });
+        }
+        Ok(response.partitions)
+    };
+    match ask.await {
+        Err(error) => (parts, Err(error)),
+        Ok(mut answers) => {
+            let mut matched = Vec::with_capacity(parts.len());
+            for part in &parts {
+                let found = answers.iter().position(|a| a.partition == part.partition && a.topic == part.topic);
+                matched.push((part.clone(), found.map(|at| answers.swap_remove(at))));
+            }
+            (parts, Ok(FetchAnswer { parts: matched, proven: version >= FETCH_PROVES_EPOCH }))
+        }
+    }
+}
+
+/// Awaits the answer to a produce request that was already put on the wire.
+pub(crate) async fn produced(
+    pending: impl Future<Output = Result<bytes::Bytes, NetError>>,
+    version: i16,
+    parts: Vec<Part>,
+) -> (Vec<(Part, Option<ProducedPartition>)>, Option<String>) {
+    let answer = match pending.await {
+        Ok(body) => ProduceResponse::decode(version, body).map_err(|e| e.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match answer {
+        Err(why) => (parts.into_iter().map(|p| (p, None)).collect(), Some(why)),
+        Ok(mut response) => {
+            let parts = parts.into_iter().map(|part| {
+                let found = response
+                    .partitions
+                    .iter()
+                    .position(|a| a.partition == part.partition && a.topic == part.topic)
+                    .map(|at| response.partitions.swap_remove(at));
+                (part, found)
+            });
+            (parts.collect(), None)
+        }
+    }
+}
+
+/// The produce API of a connection: its version by topic id where the topic has one.
+pub(crate) fn produce_version(connection: &Connection, by_id: bool) -> Result<i16, NetError> {
+    let newest = if by_id { crate::internal_log::PRODUCE_NEWEST } else { crate::internal_log::PRODUCE_BY_NAME };
+    connection.version(PRODUCE, newest, 3)
+}
+
+/// The epoch check that older Fetch versions leave to the client: whether the admitted epoch really reaches
+/// up to `at` on the leader (KIP-320).
+pub(crate) async fn epoch_reaches(
+    routes: &Routes,
+    topic: &str,
+    partition: i32,
+    epoch: i32,
+    at: i64,
+) -> Result<(i32, i64, bool), FlowError> {
+    let crate::routes::Lookup::Leader(route) = routes.find(topic, partition).await? else {
+        return Err(FlowError::NoLeader { cluster: routes.cluster().alias().to_owned(), topic: topic.to_owned(), partition });
+    };
+    let leader = (route.broker, route.epoch);
+    let (found, end) = routes.cluster().offset_for_leader_epoch(topic, partition, leader, epoch).await?;
+    Ok((found, end, found == epoch && end >= at))
+}
+
+/// The isolation's end of a fetched partition: how far records may be read.
+pub(crate) fn readable_end(part: &FetchedPartition, isolation: Isolation) -> i64 {
+    match isolation {
+        Isolation::ReadCommitted if part.last_stable_offset >= 0 => part.last_stable_offset,
+        _ => part.high_watermark,
+    }
+}

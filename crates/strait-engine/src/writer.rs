@@ -1,0 +1,332 @@
+//! The writer of one flow: gives batches their sequences, keeps the order, and judges every answer.
+//!
+//! A record sent under (producer id, epoch) has one sequence for ever. Whatever leaves doubt about what
+//! the target holds ends the epoch: the flow is opened again behind a new fence, and the target's own
+//! log decides (position protocol, sections 3 and 6). Nothing leans on the broker's deduplication.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use strait_net::KafkaError;
+use strait_wire::{GapReason, Stamp, restamp};
+use tokio::time::Instant;
+
+use crate::ledger::{Forwarded, Ledger};
+use crate::limits;
+use crate::stitch::{Item, Outgoing};
+
+/// What a produce answer means for the batch it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Appended at this base offset.
+    Appended(i64),
+    /// Certainly not appended; the same bytes may be sent again later.
+    NotAppended(KafkaError),
+    /// Certainly not appended, and it will not be until somebody changes something.
+    Refused(KafkaError, Option<String>),
+    /// The sequence does not follow: something before it is missing, or the broker forgot us.
+    OutOfOrder,
+    /// Another session owns this partition.
+    Fenced(KafkaError),
+    /// May or may not have been appended.
+    Doubt(String),
+}
+
+impl Answer {
+    /// Classifies a partition's answer. The codes that can follow an append are doubts
+    /// (`ReplicaManager.appendRecords`, `Partition.appendRecordsToLeader`).
+    pub fn classify(code: i16, base_offset: i64, message: Option<String>) -> Self {
+        match code {
+            0 => Self::Appended(base_offset),
+            19 => Self::NotAppended(KafkaError(code)),
+            2 | 10 | 18 | 29 | 32 | 42 | 43 | 44 | 53 | 76 | 87 => Self::Refused(KafkaError(code), message),
+            45 => Self::OutOfOrder,
+            47 | 90 => Self::Fenced(KafkaError(code)),
+            _ => Self::Doubt(KafkaError(code).to_string()),
+        }
+    }
+}
+
+/// What to do once every batch in flight has its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// Nothing of the failed stretch was appended: it is queued again under its old sequences.
+    Resend(KafkaError),
+    /// As `Resend`, but only after somebody changed something.
+    Refused {
+        /// The broker's reason.
+        error: KafkaError,
+        /// The broker's words, where it sent any.
+        message: Option<String>,
+        /// The first source offset of the refused batch.
+        first: i64,
+        /// Its last source offset.
+        last: i64,
+        /// Its size in bytes.
+        size: usize,
+    },
+    /// The target's log has to be read to know what it holds.
+    Reopen(String),
+    /// A batch was refused and a later one was appended: the broker had forgotten the producer.
+    Hole {
+        /// The first source offset that is missing in order.
+        first: i64,
+        /// The last one.
+        last: i64,
+    },
+    /// Another process owns the link.
+    Fenced(KafkaError),
+}
+
+/// One batch to put on the wire.
+#[derive(Clone, Debug)]
+pub struct Dispatch {
+    /// Names the batch in [`Writer::answer`].
+    pub ticket: u64,
+    /// A new header and the untouched records.
+    pub batch: [Bytes; 2],
+    /// Their size.
+    pub size: usize,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Batch { outgoing: Outgoing, sequence: i32, ticket: u64, answer: Option<Answer> },
+    Gap { reason: GapReason, to: i64 },
+}
+
+/// The target side of one flow within one epoch.
+#[derive(Debug)]
+pub struct Writer {
+    producer_id: i64,
+    epoch: i16,
+    expected: i64,
+    next_sequence: i32,
+    known: bool,
+    queue: VecDeque<Item>,
+    slots: VecDeque<Slot>,
+    in_flight: usize,
+    bytes: u64,
+    next_ticket: u64,
+    settling: bool,
+}
+
+impl Writer {
+    /// A writer whose first record gets sequence 0 and is expected at target offset `expected`.
+    pub fn new(producer_id: i64, epoch: i16, expected: i64) -> Self {
+        Self {
+            producer_id,
+            epoch,
+            expected,
+            next_sequence: 0,
+            known: false,
+            queue: VecDeque::new(),
+            slots: VecDeque::new(),
+            in_flight: 0,
+            bytes: 0,
+            next_ticket: 0,
+            settling: false,
+        }
+    }
+
+    /// The producer id and epoch of everything this writer sends.
+    pub fn identity(&self) -> (i64, i16) {
+        (self.producer_id, self.epoch)
+    }
+
+    /// Bytes queued or in flight.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Batches in flight.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Whether an answer failed and no more is sent until all are in.
+    pub fn settling(&self) -> bool {
+        self.settling
+    }
+
+    /// Whether [`next`](Self::next) would give a batch or move a gap along.
+    pub fn ready(&self) -> bool {
+        !self.settling && !self.queue.is_empty() && self.in_flight < self.window()
+    }
+
+    /// Nothing queued, nothing in flight.
+    pub fn idle(&self) -> bool {
+        self.queue.is_empty() && self.slots.is_empty()
+    }
+
+    /// Queues an item behind all others.
+    pub fn push(&mut self, item: Item) {
+        if let Item::Batch(outgoing) = &item {
+            self.bytes += outgoing.size() as u64;
+        }
+        self.queue.push_back(item);
+    }
+
+    /// Forgets what was not sent yet: it will be fetched again by whoever continues.
+    pub fn drop_queue(&mut self) {
+        for item in self.queue.drain(..) {
+            if let Item::Batch(outgoing) = item {
+                self.bytes -= outgoing.size() as u64;
+            }
+        }
+    }
+
+    // A broker that does not know the producer accepts any first sequence: a refused batch with
+    // successors in flight would then be lost for good. So one at a time until the first answer.
+    fn window(&self) -> usize {
+        if self.known { limits::IN_FLIGHT_PER_PARTITION } else { 1 }
+    }
+
+    /// The next batch to send, now with its sequence; `None` when there is none or the window is full.
+    pub fn next(&mut self) -> Option<Dispatch> {
+        while self.ready() {
+            match self.queue.pop_front()? {
+                Item::Gap { reason, to, .. } => self.slots.push_back(Slot::Gap { reason, to }),
+                Item::Batch(outgoing) => return Some(self.dispatch(outgoing)),
+            }
+        }
+        None
+    }
+
+    fn dispatch(&mut self, outgoing: Outgoing) -> Dispatch {
+        let sequence = self.next_sequence;
+        let stamp =
+            Stamp { producer_id: self.producer_id, producer_epoch: self.epoch, base_sequence: sequence };
+        let batch = restamp(&outgoing.batch, stamp);
+        let (ticket, size) = (self.next_ticket, outgoing.size());
+        self.next_sequence = advance(sequence, outgoing.count());
+        self.next_ticket += 1;
+        self.in_flight += 1;
+        self.slots.push_back(Slot::Batch { outgoing, sequence, ticket, answer: None });
+        Dispatch { ticket, batch, size }
+    }
+
+    /// Takes the answer for a batch. Answers may come in any order; the ledger moves in source order only.
+    pub fn answer(&mut self, ticket: u64, answer: Answer, ledger: &mut Ledger, now: Instant) {
+        for slot in &mut self.slots {
+            if let Slot::Batch { ticket: t, answer: a @ None, .. } = slot
+                && *t == ticket
+            {
+                self.settling |= !matches!(answer, Answer::Appended(_));
+                *a = Some(answer);
+                self.in_flight -= 1;
+                break;
+            }
+        }
+        self.advance_ledger(ledger, now);
+    }
+
+    /// Moves the ledger over everything that is acknowledged in order, gaps included.
+    pub fn advance_ledger(&mut self, ledger: &mut Ledger, now: Instant) {
+        while let Some(slot) = self.slots.front_mut() {
+            match slot {
+                Slot::Gap { reason, to } => ledger.leave_out(*reason, *to, now),
+                Slot::Batch { outgoing, sequence, answer: Some(answer), .. } => {
+                    let Answer::Appended(base) = *answer else { return };
+                    // A repeated base offset is what deduplication by content-blind sequence looks like, a
+                    // higher one is somebody else's batch in between: the log has to be read.
+                    if base != self.expected {
+                        let expected = self.expected;
+                        *answer = Answer::Doubt(format!("acknowledged at offset {base} instead of {expected}"));
+                        self.settling = true;
+                        return;
+                    }
+                    let forwarded = Forwarded {
+                        last: outgoing.last,
+                        count: outgoing.count(),
+                        next_sequence: advance(*sequence, outgoing.count()),
+                        source_epoch: outgoing.source_epoch,
+                        bytes: outgoing.size() as u64,
+                    };
+                    self.expected += i64::from(forwarded.count);
+                    self.bytes -= forwarded.bytes;
+                    self.known = true;
+                    ledger.forward(&forwarded, self.expected, now);
+                }
+                Slot::Batch { .. } => return,
+            }
+            self.slots.pop_front();
+        }
+    }
+
+    /// Once nothing is in flight any more: what the failed answers mean. `None` while answers are
+    /// outstanding or nothing failed.
+    pub fn settle(&mut self) -> Option<Settled> {
+        if !self.settling || self.in_flight > 0 {
+            return None;
+        }
+        let answers: Vec<&Answer> = self.slots.iter().filter_map(Slot::answered).collect();
+        if let Some(error) = answers.iter().find_map(|a| if let Answer::Fenced(e) = a { Some(*e) } else { None }) {
+            return Some(Settled::Fenced(error));
+        }
+        let nothing_after = answers.iter().skip(1).all(|a| {
+            matches!(a, Answer::OutOfOrder | Answer::NotAppended(_) | Answer::Refused(..))
+        });
+        let appended_after = answers.iter().skip(1).any(|a| matches!(a, Answer::Appended(_)));
+        let settled = match answers.first() {
+            Some(Answer::NotAppended(error)) if nothing_after => Settled::Resend(*error),
+            Some(Answer::Refused(error, message)) if nothing_after => {
+                let (error, message) = (*error, message.clone());
+                let (first, last, size) = self.failed().map_or((-1, -1, 0), |o| (o.first, o.last, o.size()));
+                Settled::Refused { error, message, first, last, size }
+            }
+            Some(Answer::NotAppended(_) | Answer::Refused(..)) if appended_after => {
+                let (first, last) = self.failed().map_or((-1, -1), |o| (o.first, o.last));
+                Settled::Hole { first, last }
+            }
+            Some(Answer::Doubt(why)) => Settled::Reopen(why.clone()),
+            Some(Answer::OutOfOrder) => Settled::Reopen(KafkaError(45).to_string()),
+            _ => Settled::Reopen("the answers do not fit together".to_owned()),
+        };
+        if matches!(settled, Settled::Resend(_) | Settled::Refused { .. }) {
+            self.requeue();
+        }
+        Some(settled)
+    }
+
+    fn failed(&self) -> Option<&Outgoing> {
+        self.slots.iter().find_map(|slot| match slot {
+            Slot::Batch { outgoing, .. } => Some(outgoing),
+            Slot::Gap { .. } => None,
+        })
+    }
+
+    // The same batches in the same cut and order get the same sequences again.
+    fn requeue(&mut self) {
+        while let Some(slot) = self.slots.pop_back() {
+            self.queue.push_front(match slot {
+                Slot::Batch { outgoing, sequence, .. } => {
+                    self.next_sequence = sequence;
+                    Item::Batch(outgoing)
+                }
+                Slot::Gap { reason, to } => Item::Gap { reason, from: -1, to },
+            });
+        }
+        self.known = false;
+        self.settling = false;
+    }
+}
+
+impl Slot {
+    fn answered(&self) -> Option<&Answer> {
+        match self {
+            Self::Batch { answer, .. } => answer.as_ref(),
+            Self::Gap { .. } => None,
+        }
+    }
+}
+
+/// The sequence `records` further on; wraps to 0 after 2^31-1 (`DefaultRecordBatch.incrementSequence`).
+pub fn advance(sequence: i32, records: i32) -> i32 {
+    ((i64::from(sequence) + i64::from(records)) & 0x7fff_ffff) as i32
+}
+
+/// Records from sequence `from` to sequence `to`, modulo 2^31.
+pub fn distance(from: i32, to: i32) -> i64 {
+    (i64::from(to) - i64::from(from)) & 0x7fff_ffff
+}

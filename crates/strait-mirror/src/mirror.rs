@@ -1,0 +1,232 @@
+//! One configured link at work: topics found, kept, and turned into flows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use strait_config::{Isolation, LinkConfig, StartPosition};
+use strait_engine::{FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, LinkStatus, SessionError, Start};
+use strait_net::{Cluster, ConfigEntry, Metadata, NetError, Runtime};
+use thiserror::Error;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::naming::{Route, route};
+use crate::topics::{TopicKeeper, Wanted, setting};
+
+/// How long to wait after a refresh that failed.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Why a link ended without being asked to.
+#[derive(Debug, Error)]
+pub enum MirrorError {
+    /// The engine cannot go on.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// A cluster could not be reached at start.
+    #[error(transparent)]
+    Net(#[from] NetError),
+}
+
+/// One link, ready to run.
+pub struct Mirror {
+    rt: Runtime,
+    config: LinkConfig,
+    source: Cluster,
+    target: Cluster,
+    link: Link,
+    handle: LinkHandle,
+    take_over: bool,
+}
+
+impl Mirror {
+    /// A mirror of `source` into `target`. `instance` names this process in leases; `lock_dir` holds the local lock.
+    pub fn new(
+        rt: Runtime,
+        config: LinkConfig,
+        source: Cluster,
+        target: Cluster,
+        instance: String,
+        lock_dir: Option<PathBuf>,
+        take_over: bool,
+    ) -> Self {
+        let spec = LinkSpec {
+            name: config.name.clone(),
+            source: source.clone(),
+            target: target.clone(),
+            isolation: match config.isolation {
+                Isolation::ReadCommitted => strait_wire::Isolation::ReadCommitted,
+                Isolation::ReadUncommitted => strait_wire::Isolation::ReadUncommitted,
+            },
+            instance,
+            lock_dir,
+            internal_replication: config.internal_replication_factor,
+            take_over,
+            memory_budget: config.memory_budget,
+            long_poll: Duration::from_millis(500),
+        };
+        let (link, handle) = Link::new(rt.clone(), spec);
+        Self { rt, config, source, target, link, handle, take_over }
+    }
+
+    /// The link's state while it runs.
+    pub fn status(&self) -> watch::Receiver<LinkStatus> {
+        self.handle.status()
+    }
+
+    /// Steers the running link: [`LinkHandle::stop`] ends it cleanly.
+    pub fn handle(&self) -> LinkHandle {
+        self.handle.clone()
+    }
+
+    /// Mirrors until stopped.
+    ///
+    /// # Errors
+    /// What cannot be mended by trying again; see [`MirrorError`].
+    pub async fn run(self) -> Result<(), MirrorError> {
+        let Self { rt, config, source, target, link, handle, take_over } = self;
+        info!(
+            link = %config.name, source = %source.alias(), target = %target.alias(), take_over,
+            topics = %config.topics.includes().join(","), "starting"
+        );
+        let refresh = async {
+            let mut keeper = TopicKeeper::default();
+            let mut first = true;
+            loop {
+                let wait = match flows(&config, &source, &target, &mut keeper, first).await {
+                    Ok(flows) => {
+                        if first {
+                            info!(link = %config.name, flows = flows.len(), "topics found");
+                        }
+                        first = false;
+                        handle.set_flows(flows).await;
+                        match config.refresh_topics {
+                            Some(interval) => interval,
+                            None => return std::future::pending::<()>().await,
+                        }
+                    }
+                    Err(error) => {
+                        warn!(link = %config.name, "cannot look for topics, trying again: {error}");
+                        RETRY
+                    }
+                };
+                rt.sleep(rt.jitter(wait)).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            result = link.run() => Ok(result?),
+            () = refresh => Ok(()),
+        }
+    }
+}
+
+/// The flows of the present selection, with their topics in place on the target.
+async fn flows(
+    config: &LinkConfig,
+    source: &Cluster,
+    target: &Cluster,
+    keeper: &mut TopicKeeper,
+    first: bool,
+) -> Result<Vec<FlowSpec>, NetError> {
+    let found = source.metadata(None).await?;
+    let chosen = choose(config, source.alias(), target.alias(), &found, keeper);
+    if first {
+        for name in config.topics.named_topics() {
+            if !found.topics.contains_key(&name) {
+                warn!(
+                    link = %config.name, topic = %name,
+                    "the source has no such topic (or Strait's user may not see it: Describe is needed); it is mirrored as soon as it appears"
+                );
+            }
+        }
+    }
+    let sources: Vec<String> = chosen.keys().cloned().collect();
+    let targets: Vec<String> = chosen.values().cloned().collect();
+    let configs = source.describe_topic_configs(&sources).await?;
+    let mut there = target.metadata(Some(&targets)).await?;
+    let mut created = false;
+    let mut kept = BTreeSet::new();
+    for (name, target_name) in &chosen {
+        let Some(wanted) = wanted(&found, &configs, name, target_name) else { continue };
+        created |= !there.topics.get(target_name).is_some_and(|t| t.error == 0);
+        if keeper.keep(config, target, &there, &wanted).await? {
+            kept.insert(name.clone());
+        }
+    }
+    if created {
+        there = target.metadata(Some(&targets)).await?;
+    }
+    let on_target: Vec<String> =
+        kept.iter().filter_map(|name| chosen.get(name)).filter(|t| there.topics.contains_key(*t)).cloned().collect();
+    let target_configs = target.describe_topic_configs(&on_target).await?;
+    let mut flows = Vec::new();
+    for name in kept {
+        let Some(target_name) = chosen.get(&name) else { continue };
+        let Some(wanted) = wanted(&found, &configs, &name, target_name) else { continue };
+        let existing = match target_configs.get(target_name) {
+            Some(Ok(entries)) => entries.as_slice(),
+            _ => &[],
+        };
+        if config.sync_topic_configs && !existing.is_empty() && !wanted.configs.is_empty() {
+            keeper.sync_settings(config, target, &wanted, existing).await?;
+        }
+        let min_insync = setting(existing, "min.insync.replicas").and_then(|v| v.parse().ok()).unwrap_or(1);
+        for &partition in wanted.found.partitions.keys() {
+            if there.topics.get(target_name).is_some_and(|t| t.error == 0 && !t.partitions.contains_key(&partition))
+                && !config.grow_partitions
+            {
+                continue;
+            }
+            flows.push(FlowSpec {
+                key: FlowKey { topic: name.clone(), partition },
+                target_topic: target_name.clone(),
+                start: match config.start.for_topic(&name) {
+                    StartPosition::Earliest => Start::Earliest,
+                    StartPosition::Latest => Start::Latest,
+                    StartPosition::Timestamp(ms) => Start::Timestamp(ms),
+                },
+                compacted: wanted.compacted(),
+                min_insync,
+            });
+        }
+    }
+    Ok(flows)
+}
+
+fn wanted<'a>(
+    found: &'a Metadata,
+    configs: &'a BTreeMap<String, Result<Vec<ConfigEntry>, strait_net::KafkaError>>,
+    source: &'a str,
+    target: &'a str,
+) -> Option<Wanted<'a>> {
+    let configs = match configs.get(source) {
+        Some(Ok(entries)) => entries.as_slice(),
+        _ => &[],
+    };
+    Some(Wanted { source, target, found: found.topics.get(source)?, configs })
+}
+
+/// Source topic to target topic, for everything that is selected and may be mirrored.
+fn choose(
+    config: &LinkConfig,
+    source: &str,
+    target: &str,
+    found: &Metadata,
+    keeper: &mut TopicKeeper,
+) -> BTreeMap<String, String> {
+    let mut chosen: BTreeMap<String, String> = BTreeMap::new();
+    for (name, topic) in &found.topics {
+        if topic.internal || topic.error != 0 || !config.topics.selects(name) {
+            continue;
+        }
+        match route(&config.naming, source, target, name) {
+            Ok(Route::Mirror(target_name)) => {
+                chosen.insert(name.clone(), target_name);
+            }
+            Ok(Route::Leave) => {}
+            Err(error) => keeper.report(&config.name, name, &error.to_string()),
+        }
+    }
+    chosen
+}

@@ -1,0 +1,122 @@
+//! Names: what a source topic is called on the target, and which topics must never be mirrored.
+
+use strait_config::Naming;
+use thiserror::Error;
+
+/// The longest name a topic may have (`Topic.MAX_NAME_LENGTH` in Kafka).
+const MAX_TOPIC_NAME: usize = 249;
+
+/// What becomes of a source topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// It is mirrored under this name.
+    Mirror(String),
+    /// It is left out: it belongs to a mirror itself, or came from the target.
+    Leave,
+}
+
+/// Why a selected topic cannot be mirrored.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum NamingError {
+    /// The remote name is longer than Kafka allows.
+    #[error("the name '{name}' on the target has {length} characters, Kafka allows {MAX_TOPIC_NAME}: use another naming for this link, or exclude the topic")]
+    TooLong {
+        /// The name.
+        name: String,
+        /// Its length.
+        length: usize,
+    },
+}
+
+/// Decides about one topic that the selection chose.
+///
+/// Left out, whatever the selection says: topics that a mirror keeps its own state in, and, with the source's alias
+/// in front of names, topics that came from the target in the first place (`A.orders` on B never goes back to A), as
+/// MirrorMaker 2's `isCycle` has it.
+///
+/// # Errors
+/// [`NamingError::TooLong`].
+pub fn route(naming: &Naming, source: &str, target: &str, topic: &str) -> Result<Route, NamingError> {
+    if is_mirror_state(topic) {
+        return Ok(Route::Leave);
+    }
+    let name = match naming {
+        Naming::Default { separator } => {
+            // A remote topic carries the aliases of its whole way in front: `C.A.orders` was on A before C.
+            let came_through = |alias: &str| {
+                let mut rest = topic;
+                while let Some((first, tail)) = rest.split_once(separator.as_str()) {
+                    if first == alias {
+                        return true;
+                    }
+                    rest = tail;
+                }
+                false
+            };
+            if topic.starts_with(&format!("{target}{separator}")) || (came_through(target) && came_through(source)) {
+                return Ok(Route::Leave);
+            }
+            format!("{source}{separator}{topic}")
+        }
+        _ => topic.to_owned(),
+    };
+    match name.len() {
+        length if length > MAX_TOPIC_NAME => Err(NamingError::TooLong { name, length }),
+        _ => Ok(Route::Mirror(name)),
+    }
+}
+
+/// Topics in which MirrorMaker 2 or Strait keep positions: mirroring them would hand one cluster's positions to
+/// another.
+fn is_mirror_state(topic: &str) -> bool {
+    let syncs = topic.starts_with("mm2-offset-syncs.") && topic.ends_with(".internal");
+    let connect = ["mm2-configs.", "mm2-offsets.", "mm2-status."].iter().any(|p| topic.starts_with(p))
+        && topic.ends_with(".internal");
+    syncs || connect || topic == strait_engine::STRAIT_TOPIC || topic.ends_with(".checkpoints.internal")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(separator: &str, topic: &str) -> Route {
+        route(&Naming::Default { separator: separator.to_owned() }, "A", "B", topic).unwrap()
+    }
+
+    #[test]
+    fn the_source_alias_goes_in_front() {
+        assert_eq!(named(".", "orders"), Route::Mirror("A.orders".into()));
+        assert_eq!(named("_", "orders"), Route::Mirror("A_orders".into()));
+        assert_eq!(named(".", "Bank.orders"), Route::Mirror("A.Bank.orders".into()));
+        assert_eq!(named(".", "C.orders"), Route::Mirror("A.C.orders".into()));
+        assert_eq!(route(&Naming::Identity, "A", "B", "orders").unwrap(), Route::Mirror("orders".into()));
+    }
+
+    #[test]
+    fn nothing_goes_back_to_where_it_came_from() {
+        assert_eq!(named(".", "B.orders"), Route::Leave);
+        assert_eq!(named(".", "B.A.orders"), Route::Leave);
+    }
+
+    #[test]
+    fn a_mirrors_own_topics_stay() {
+        for topic in [
+            "mm2-strait.internal",
+            "mm2-offset-syncs.B.internal",
+            "B.checkpoints.internal",
+            "mm2-offsets.B.internal",
+        ] {
+            assert_eq!(named(".", topic), Route::Leave, "{topic}");
+            assert_eq!(route(&Naming::Identity, "A", "B", topic).unwrap(), Route::Leave, "{topic}");
+        }
+        assert_eq!(named(".", "billing.internal"), Route::Mirror("A.billing.internal".into()));
+    }
+
+    #[test]
+    fn a_name_beyond_kafkas_limit_is_an_error() {
+        let naming = Naming::default();
+        assert!(route(&naming, "A", "B", &"x".repeat(247)).is_ok());
+        let error = route(&naming, "A", "B", &"x".repeat(248)).unwrap_err().to_string();
+        assert!(error.contains("250 characters"), "{error}");
+    }
+}

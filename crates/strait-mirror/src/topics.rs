@@ -1,0 +1,292 @@
+//! Topics on the target: made like the source's, kept in step with them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use strait_config::LinkConfig;
+use strait_net::{Cluster, ConfigEntry, KafkaError, Metadata, NetError, NewTopic, TopicMetadata};
+use tracing::{info, warn};
+
+/// A topic's own settings, as opposed to defaults: DescribeConfigs source 1 (`DYNAMIC_TOPIC_CONFIG`).
+const OWN: i8 = 1;
+/// INVALID_PARTITIONS, INVALID_REPLICATION_FACTOR, INVALID_REPLICA_ASSIGNMENT, INVALID_CONFIG, POLICY_VIOLATION.
+const INVALID_REPLICATION_FACTOR: KafkaError = KafkaError(38);
+const INVALID_CONFIG: KafkaError = KafkaError(40);
+const INVALID_REQUEST: KafkaError = KafkaError(42);
+const POLICY_VIOLATION: KafkaError = KafkaError(44);
+const TOPIC_ALREADY_EXISTS: KafkaError = KafkaError(36);
+
+/// Keeps one link's topics on the target. Remembers what it reported, so that every refusal is said once.
+#[derive(Debug, Default)]
+pub(crate) struct TopicKeeper {
+    refused: BTreeSet<(String, String)>,
+    capped: bool,
+    reported: BTreeMap<String, String>,
+}
+
+/// One topic to mirror.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) source: &'a str,
+    pub(crate) target: &'a str,
+    pub(crate) found: &'a TopicMetadata,
+    pub(crate) configs: &'a [ConfigEntry],
+}
+
+impl Wanted<'_> {
+    fn partitions(&self) -> i32 {
+        i32::try_from(self.found.partitions.len()).unwrap_or(i32::MAX)
+    }
+
+    /// The settings to copy: the topic's own ones, less what the configuration excludes.
+    fn settings(&self, link: &LinkConfig) -> BTreeMap<String, String> {
+        let copied = |e: &&ConfigEntry| {
+            e.source == OWN && !e.sensitive && !link.config_excludes.iter().any(|p| p.matches(&e.name))
+        };
+        let entries = self.configs.iter().filter(copied);
+        entries.filter_map(|e| Some((e.name.clone(), e.value.clone()?))).collect()
+    }
+
+    pub(crate) fn compacted(&self) -> bool {
+        setting(self.configs, "cleanup.policy").is_some_and(|v| v.contains("compact"))
+    }
+}
+
+/// The value of a setting, wherever it comes from.
+pub(crate) fn setting<'a>(configs: &'a [ConfigEntry], name: &str) -> Option<&'a str> {
+    configs.iter().find(|e| e.name == name).and_then(|e| e.value.as_deref())
+}
+
+impl TopicKeeper {
+    /// Says it once, and again only when it changed.
+    pub(crate) fn report(&mut self, link: &str, topic: &str, problem: &str) {
+        if self.reported.get(topic).map(String::as_str) != Some(problem) {
+            warn!(link, topic, "{problem}");
+            self.reported.insert(topic.to_owned(), problem.to_owned());
+        }
+    }
+
+    /// A topic's problem is over.
+    pub(crate) fn settled(&mut self, topic: &str) {
+        self.reported.remove(topic);
+    }
+
+    /// Creates the topic, or gives it the partitions and settings of the source's. Returns whether the target has
+    /// it now; a refusal is reported and concerns this topic only.
+    pub(crate) async fn keep(
+        &mut self,
+        link: &LinkConfig,
+        target: &Cluster,
+        metadata: &Metadata,
+        wanted: &Wanted<'_>,
+    ) -> Result<bool, NetError> {
+        match metadata.topics.get(wanted.target).filter(|t| t.error != 3) {
+            None => self.create(link, target, metadata.brokers.len(), wanted).await,
+            Some(existing) if existing.error != 0 => {
+                let error = KafkaError(existing.error);
+                self.report(&link.name, wanted.target, &format!("the target answers {error} for this topic; {}", rights(error)));
+                Ok(false)
+            }
+            Some(existing) => {
+                self.grow(link, target, wanted, existing).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn create(
+        &mut self,
+        link: &LinkConfig,
+        target: &Cluster,
+        brokers: usize,
+        wanted: &Wanted<'_>,
+    ) -> Result<bool, NetError> {
+        let live = i16::try_from(brokers.max(1)).unwrap_or(i16::MAX);
+        let replication = link.replication_factor.unwrap_or_else(|| {
+            let source = wanted.found.partitions.values().map(|p| p.replicas.len()).max().unwrap_or(1);
+            let source = i16::try_from(source).unwrap_or(i16::MAX);
+            if source > live && !self.capped {
+                self.capped = true;
+                warn!(
+                    link = %link.name,
+                    "source topics have {source} replicas, but the target has {live} live brokers: topics are created with {live}; set replication-factor to decide it yourself"
+                );
+            }
+            source.min(live)
+        });
+        let settings = if link.sync_topic_configs { wanted.settings(link) } else { creation_only(wanted, link) };
+        let mut topic = NewTopic {
+            name: wanted.target.to_owned(),
+            partitions: wanted.partitions(),
+            replication,
+            configs: settings.clone().into_iter().collect(),
+        };
+        let mut result = target.create_topic(&topic).await;
+        let refusal = |r: &Result<_, NetError>| r.as_ref().err().and_then(NetError::code);
+        let one_by_one = matches!(refusal(&result), Some(INVALID_CONFIG | POLICY_VIOLATION | INVALID_REQUEST));
+        if one_by_one && !topic.configs.is_empty() {
+            topic.configs.clear();
+            result = target.create_topic(&topic).await;
+        }
+        match (result, one_by_one) {
+            (Ok(_), one_by_one) => {
+                info!(
+                    link = %link.name, topic = %wanted.target, partitions = topic.partitions, replication,
+                    "created on the target"
+                );
+                if one_by_one {
+                    self.set(link, target, wanted.target, &settings, &[]).await?;
+                }
+                Ok(true)
+            }
+            (Err(error), _) if error.code() == Some(TOPIC_ALREADY_EXISTS) => Ok(true),
+            (Err(error), _) if error.code().is_some() => {
+                let advice = match error.code() {
+                    Some(INVALID_REPLICATION_FACTOR) => format!(
+                        "the target has {live} live brokers: lower replication-factor (now {replication}), or leave it out to have it capped"
+                    ),
+                    Some(code) => rights(code).to_owned(),
+                    None => String::new(),
+                };
+                self.report(&link.name, wanted.target, &format!("cannot create the topic on the target: {error}; {advice}"));
+                Ok(false)
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    async fn grow(
+        &mut self,
+        link: &LinkConfig,
+        target: &Cluster,
+        wanted: &Wanted<'_>,
+        existing: &TopicMetadata,
+    ) -> Result<(), NetError> {
+        let (have, need) = (existing.partitions.len(), wanted.found.partitions.len());
+        if have >= need {
+            self.settled(wanted.target);
+            return Ok(());
+        }
+        if !link.grow_partitions {
+            self.report(
+                &link.name,
+                wanted.target,
+                &format!(
+                    "the target topic has {have} partitions, the source {need}: partitions {have} to {} are not mirrored; add partitions on the target, or set grow-partitions = true",
+                    need - 1
+                ),
+            );
+            return Ok(());
+        }
+        match target.create_partitions(wanted.target, wanted.partitions()).await {
+            Ok(()) => {
+                info!(link = %link.name, topic = %wanted.target, from = have, to = need, "added partitions on the target");
+                self.settled(wanted.target);
+                Ok(())
+            }
+            Err(error) => match error.code() {
+                Some(code) => {
+                    self.report(
+                        &link.name,
+                        wanted.target,
+                        &format!(
+                            "the target topic has {have} partitions, the source {need}, and adding them was refused: {error}; partitions {have} to {} are not mirrored; add them yourself, or {}",
+                            need - 1,
+                            rights(code)
+                        ),
+                    );
+                    Ok(())
+                }
+                None => Err(error),
+            },
+        }
+    }
+
+    /// Brings the settings of an existing topic in step with the source's.
+    pub(crate) async fn sync_settings(
+        &mut self,
+        link: &LinkConfig,
+        target: &Cluster,
+        wanted: &Wanted<'_>,
+        existing: &[ConfigEntry],
+    ) -> Result<(), NetError> {
+        let source = wanted.settings(link);
+        let own = |e: &&ConfigEntry| {
+            e.source == OWN && !e.read_only && !link.config_excludes.iter().any(|p| p.matches(&e.name))
+        };
+        let current: BTreeMap<&str, Option<&str>> =
+            existing.iter().filter(own).map(|e| (e.name.as_str(), e.value.as_deref())).collect();
+        let sets: BTreeMap<String, String> = source
+            .iter()
+            .filter(|(name, value)| current.get(name.as_str()) != Some(&Some(value.as_str())))
+            .filter(|(name, _)| !self.refused.contains(&(wanted.target.to_owned(), (*name).clone())))
+            .map(|(n, v)| (n.clone(), v.clone()))
+            .collect();
+        let deletes: Vec<String> =
+            current.keys().filter(|name| !source.contains_key(**name)).map(|name| (*name).to_owned()).collect();
+        if sets.is_empty() && deletes.is_empty() {
+            return Ok(());
+        }
+        self.set(link, target, wanted.target, &sets, &deletes).await
+    }
+
+    /// All at once; where the target refuses that, one by one, and what it refuses is named and left out.
+    async fn set(
+        &mut self,
+        link: &LinkConfig,
+        target: &Cluster,
+        topic: &str,
+        sets: &BTreeMap<String, String>,
+        deletes: &[String],
+    ) -> Result<(), NetError> {
+        let all: Vec<(String, String)> = sets.iter().map(|(n, v)| (n.clone(), v.clone())).collect();
+        match target.alter_topic_configs(topic, &all, deletes).await {
+            Ok(()) => {
+                let changed: Vec<&str> = sets.keys().chain(deletes).map(String::as_str).collect();
+                info!(link = %link.name, topic, settings = changed.join(","), "brought settings in step with the source");
+                return Ok(());
+            }
+            Err(error) if error.code().is_none() => return Err(error),
+            Err(_) => {}
+        }
+        for (name, value) in &all {
+            let one = [(name.clone(), value.clone())];
+            if let Err(error) = target.alter_topic_configs(topic, &one, &[]).await {
+                if error.code().is_none() {
+                    return Err(error);
+                }
+                if self.refused.insert((topic.to_owned(), name.clone())) {
+                    warn!(
+                        link = %link.name, topic,
+                        "the target refuses the setting {name}={value}, it is left out: {error}; exclude it with config-excludes to silence this"
+                    );
+                }
+            }
+        }
+        for name in deletes {
+            if let Err(error) = target.alter_topic_configs(topic, &[], std::slice::from_ref(name)).await {
+                if error.code().is_none() {
+                    return Err(error);
+                }
+                if self.refused.insert((topic.to_owned(), name.clone())) {
+                    warn!(link = %link.name, topic, "the target does not let go of the setting {name}: {error}");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Without sync, only what decides whether records can be stored at all is copied at creation.
+fn creation_only(wanted: &Wanted<'_>, link: &LinkConfig) -> BTreeMap<String, String> {
+    let mut settings = wanted.settings(link);
+    settings.retain(|name, _| matches!(name.as_str(), "cleanup.policy" | "max.message.bytes"));
+    settings
+}
+
+fn rights(error: KafkaError) -> &'static str {
+    match error.0 {
+        29 | 31 => "give Strait's user Create, Alter, AlterConfigs, Describe, DescribeConfigs and Write on the target's topics",
+        44 => "the target's policy refuses it: create the topic yourself as the policy wants it",
+        _ => "create the topic yourself, and the mirror goes on",
+    }
+}
