@@ -18,8 +18,6 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Decodable, Encodable};
 
-#[cfg(test)]
-use crate::shape::Shape;
 use crate::shapes;
 
 /// A control-plane request of the `kafka-protocol` crate which [`crate::Connection::request`] can
@@ -62,11 +60,6 @@ macro_rules! calls {
                 const MAX: i16 = $max;
             }
         )+
-
-        /// Every shape with its API and versions, for the test that holds them against encodings.
-        #[cfg(test)]
-        pub(crate) const TABLE: &[(i16, &str, i16, i16, &Shape)] =
-            &[$(($key, $name, $min, $max, &shapes::$shape)),+];
     };
 }
 

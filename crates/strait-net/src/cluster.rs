@@ -123,18 +123,13 @@ impl Cluster {
     /// [`NetError::Unreachable`] if no broker answers; [`NetError::OtherCluster`] if the cluster id
     /// has changed. Errors of single topics and partitions are in the answer.
     pub async fn metadata(&self, topics: Option<&[String]>) -> Result<Metadata, NetError> {
-        self.metadata_arc(topics)
-            .await
-            .map(|m| Arc::unwrap_or_clone(m))
+        self.metadata_arc(topics).await.map(Arc::unwrap_or_clone)
     }
 
     async fn metadata_arc(&self, topics: Option<&[String]>) -> Result<Arc<Metadata>, NetError> {
         let key = topics.map(<[String]>::to_vec);
         let called = self.0.tick.fetch_add(1, Ordering::Relaxed);
-        let refresh = lock(&self.0.refreshes)
-            .entry(key.clone())
-            .or_default()
-            .clone();
+        let refresh = lock(&self.0.refreshes).entry(key).or_default().clone();
         let mut last = refresh.lock().await;
         let result = match &*last {
             Some((started, result)) if *started > called => result.clone(),
@@ -146,11 +141,9 @@ impl Cluster {
             }
         };
         drop(last);
-        let mut refreshes = lock(&self.0.refreshes);
-        // Ours and the map's: nobody waits any more, and the answer need not be kept.
-        if Arc::strong_count(&refresh) == 2 {
-            refreshes.remove(&key);
-        }
+        drop(refresh);
+        // What nobody waits for any more need not be kept.
+        lock(&self.0.refreshes).retain(|_, r| Arc::strong_count(r) > 1);
         result
     }
 

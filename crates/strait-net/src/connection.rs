@@ -254,7 +254,7 @@ impl Connection {
             header,
             body,
             timeout,
-            deadline: self.handle.rt.now() + timeout,
+            deadline: self.handle.rt.deadline(timeout),
             guard,
             answer,
         });

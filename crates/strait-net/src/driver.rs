@@ -266,14 +266,14 @@ impl Driver {
         let Some(writing) = &mut self.writing else {
             return Ok(false);
         };
-        // Asked before every write, not only the first: a frame that is stuck half way when the
-        // permission lapses is never completed. Flushing counts, since TLS buffers whole records.
-        if writing.guard.as_ref().is_some_and(|g| !g.may_write()) {
-            return Err(self.refused());
-        }
-        let stream = Pin::new(&mut self.stream);
+        let allowed = writing.guard.as_ref().is_none_or(|g| g.may_write());
         if writing.segments.is_empty() {
-            return match stream.poll_flush(cx) {
+            // All of it has been handed over, so that it may be carried out whatever we do. TLS may
+            // still hold a part of it back, which is worth stopping.
+            if !allowed && matches!(self.stream, Stream::Tls(_)) {
+                return Err(self.closed("the permission to write has lapsed"));
+            }
+            return match Pin::new(&mut self.stream).poll_flush(cx) {
                 Poll::Pending => Ok(false),
                 Poll::Ready(Err(e)) => Err(self.closed(&io_cause(&e))),
                 Poll::Ready(Ok(())) => {
@@ -282,13 +282,18 @@ impl Driver {
                 }
             };
         }
+        // Asked before every write, not only the first: a frame that is stuck half way when the
+        // permission lapses is never completed, so it is certain that it is not carried out.
+        if !allowed {
+            return Err(self.refused());
+        }
         let mut slices = [IoSlice::new(&[]); MAX_SEGMENTS];
         let mut used = 0;
         for (slot, segment) in slices.iter_mut().zip(&writing.segments) {
             *slot = IoSlice::new(segment);
             used += 1;
         }
-        match stream.poll_write_vectored(cx, &slices[..used]) {
+        match Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..used]) {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(0)) => Err(self.closed("it takes no more bytes")),
             Poll::Ready(Err(e)) => Err(self.closed(&io_cause(&e))),

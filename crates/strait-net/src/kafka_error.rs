@@ -50,7 +50,9 @@ impl KafkaError {
 
     /// Whether Kafka calls the error retriable. Codes newer than this program are not.
     pub fn retriable(self) -> bool {
-        ResponseError::try_from_code(self.0).is_some_and(|e| e.is_retriable())
+        // Retriable in Kafka's own client (`ConcurrentTransactionsException`), not in the table here.
+        self == Self::CONCURRENT_TRANSACTIONS
+            || ResponseError::try_from_code(self.0).is_some_and(|e| e.is_retriable())
     }
 
     /// Whether the error says that this broker is the wrong one to ask, or that what we know about

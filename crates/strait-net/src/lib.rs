@@ -24,6 +24,8 @@ mod scram;
 mod security;
 mod shape;
 mod shapes;
+#[cfg(test)]
+mod shapes_test;
 mod socket;
 mod tls;
 mod transactions;

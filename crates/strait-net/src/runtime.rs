@@ -30,6 +30,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// exists from the start.
 const SIMULATED_UPTIME: Duration = Duration::from_secs(1_000);
 
+/// As good as never.
+const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
+
 /// The network and the wall clock of a simulation.
 pub trait World: Send + Sync {
     /// Opens a connection to `host:port`. An error of kind `TimedOut` stands for a host that does
@@ -86,6 +89,11 @@ impl Runtime {
         Instant::now()
     }
 
+    /// The moment `after` from now; a century ahead where that is too far to name.
+    pub fn deadline(&self, after: Duration) -> Instant {
+        later(self.now(), after)
+    }
+
     /// Wall clock, in milliseconds since the Unix epoch.
     pub fn wall_ms(&self) -> i64 {
         match &self.0.kind {
@@ -123,7 +131,7 @@ impl Runtime {
     /// `base` spread over 75 % to 125 %, so that many waiters do not act in step.
     pub fn jitter(&self, base: Duration) -> Duration {
         let part = (self.random() >> 11) as f64 / (1u64 << 53) as f64;
-        base.mul_f64(0.75 + part / 2.0)
+        base.min(FAR).mul_f64(0.75 + part / 2.0)
     }
 
     /// 24 bytes that nobody can guess (in simulation: the seed's).
@@ -214,8 +222,12 @@ const BOOT_CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const BOOT_CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
 
+fn later(now: Instant, after: Duration) -> Instant {
+    now + after.min(FAR)
+}
+
 async fn dial_tcp(peer: &Peer, limit: Duration) -> Result<TcpStream, NetError> {
-    let deadline = Instant::now() + limit;
+    let deadline = later(Instant::now(), limit);
     let resolve = |why: String| NetError::Resolve {
         peer: peer.clone(),
         why,
@@ -272,8 +284,15 @@ fn timed_out(after: Duration) -> String {
 
 /// The cause without the operating system's number: `connection refused`.
 pub(crate) fn io_cause(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::Other | io::ErrorKind::InvalidData => error.to_string(),
-        kind => kind.to_string(),
+    let kind = error.kind().to_string();
+    // Kinds that the standard library does not name say less than the error itself.
+    if matches!(
+        error.kind(),
+        io::ErrorKind::Other | io::ErrorKind::InvalidData
+    ) || kind.starts_with("uncategorized")
+    {
+        error.to_string()
+    } else {
+        kind
     }
 }
