@@ -1,1 +1,45 @@
 //! Connections to Kafka: TCP, TLS, SASL, pipelining, metadata; and the runtime seam.
+//!
+//! [`Runtime`] is the only way to time, randomness, tasks, names and sockets, real or simulated.
+//! [`Connection`] is one pipelined connection to one broker. [`Cluster`] knows which broker leads
+//! what and offers the control plane as typed calls. Every error is a [`NetError`] that names the
+//! cluster, the broker and the API, and answers [`NetError::action`].
+
+mod admin;
+mod call;
+mod cluster;
+mod connection;
+mod coordinator;
+mod driver;
+mod error;
+mod frame;
+mod handshake;
+mod kafka_error;
+mod metadata;
+mod offsets;
+mod peer;
+mod runtime;
+mod sasl;
+mod scram;
+mod security;
+mod shape;
+mod shapes;
+#[cfg(test)]
+mod shapes_test;
+mod socket;
+mod tls;
+mod transactions;
+
+pub use admin::{ConfigEntry, Created, NewTopic};
+pub use call::Call;
+pub use cluster::Cluster;
+pub use connection::{Connection, Identity, Limits, Pending, WriteGuard};
+pub use coordinator::CoordinatorKind;
+pub use error::{Action, NetError};
+pub use kafka_error::KafkaError;
+pub use metadata::{BrokerAddress, Metadata, PartitionMetadata, TopicMetadata};
+pub use peer::Peer;
+pub use runtime::{Runtime, World};
+pub use security::{ClientCertificate, Sasl, Security, Tls};
+pub use socket::{Socket, Stream};
+pub use transactions::{ProducerState, TransactionDescription};

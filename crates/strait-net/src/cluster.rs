@@ -1,0 +1,550 @@
+//! One cluster: its addresses, its metadata, and the connections its control plane shares.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustls::ClientConfig;
+
+use crate::connection::{Connection, Dialer, Identity, Limits};
+use crate::coordinator::CoordinatorKind;
+use crate::error::{Action, NetError};
+use crate::kafka_error::KafkaError;
+use crate::metadata::Metadata;
+use crate::peer::Peer;
+use crate::runtime::Runtime;
+use crate::security::Security;
+use crate::tls;
+
+/// Time a control-plane request is given.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many known brokers are tried before the bootstrap addresses: with a large cluster gone, each
+/// costs a connect timeout.
+const KNOWN_BROKERS_TRIED: usize = 3;
+
+/// The slot of the connection that was opened through a bootstrap address.
+const BOOTSTRAP: i32 = -1;
+
+/// One cluster, known by an alias. Clones share metadata and control connections.
+///
+/// Nothing is connected before it is needed. The typed calls on topics, offsets, producers and
+/// transactions are in the modules of these names; each refreshes what it knows and tries once more
+/// when a broker says that it is the wrong one to ask.
+#[derive(Clone)]
+pub struct Cluster(Arc<Inner>);
+
+struct Inner {
+    rt: Runtime,
+    alias: Arc<str>,
+    bootstrap: Vec<String>,
+    security: Security,
+    identity: Identity,
+    limits: Limits,
+    tls: Mutex<Option<Arc<ClientConfig>>>,
+    state: Mutex<State>,
+    connections: Mutex<BTreeMap<i32, Slot>>,
+    refreshes: Mutex<BTreeMap<Option<Vec<String>>, Refresh>>,
+    /// Orders calls and refreshes, to tell which refresh began after which call.
+    tick: AtomicU64,
+}
+
+type Slot = Arc<tokio::sync::Mutex<Option<Connection>>>;
+type Refresh = Arc<tokio::sync::Mutex<Option<(u64, Result<Arc<Metadata>, NetError>)>>>;
+
+#[derive(Default)]
+struct State {
+    cluster_id: String,
+    brokers: BTreeMap<i32, (String, u16)>,
+    controller: i32,
+    leaders: BTreeMap<String, BTreeMap<i32, (i32, i32)>>,
+    coordinators: BTreeMap<(CoordinatorKind, String), i32>,
+    /// Which bootstrap address or broker comes first next time.
+    rotation: usize,
+}
+
+impl Cluster {
+    /// A cluster reached through `bootstrap` (each `host:port` or `[v6]:port`), with default
+    /// [`Limits`]. A wrong address is reported when it is used.
+    pub fn new(
+        rt: Runtime,
+        alias: impl Into<String>,
+        bootstrap: Vec<String>,
+        security: Security,
+        identity: Identity,
+    ) -> Self {
+        Self::with_limits(rt, alias, bootstrap, security, identity, Limits::default())
+    }
+
+    /// [`Cluster::new`] with bounds of one's own for every connection.
+    pub fn with_limits(
+        rt: Runtime,
+        alias: impl Into<String>,
+        bootstrap: Vec<String>,
+        security: Security,
+        identity: Identity,
+        limits: Limits,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            rt,
+            alias: alias.into().into(),
+            bootstrap,
+            security,
+            identity,
+            limits,
+            tls: Mutex::new(None),
+            state: Mutex::new(State {
+                controller: -1,
+                ..State::default()
+            }),
+            connections: Mutex::default(),
+            refreshes: Mutex::default(),
+            tick: AtomicU64::new(0),
+        }))
+    }
+
+    /// The alias the configuration gives it.
+    pub fn alias(&self) -> &str {
+        &self.0.alias
+    }
+
+    /// The runtime this cluster was made with.
+    pub fn runtime(&self) -> &Runtime {
+        &self.0.rt
+    }
+
+    /// Asks the cluster about `topics` (`None`: all; an empty slice: only the brokers). Topics are
+    /// never created by asking. Calls for the same topics that overlap share one request; the answer
+    /// is never older than the call.
+    ///
+    /// # Errors
+    /// [`NetError::Unreachable`] if no broker answers; [`NetError::OtherCluster`] if the cluster id
+    /// has changed. Errors of single topics and partitions are in the answer.
+    pub async fn metadata(&self, topics: Option<&[String]>) -> Result<Metadata, NetError> {
+        self.metadata_arc(topics).await.map(Arc::unwrap_or_clone)
+    }
+
+    async fn metadata_arc(&self, topics: Option<&[String]>) -> Result<Arc<Metadata>, NetError> {
+        let key = topics.map(<[String]>::to_vec);
+        let called = self.0.tick.fetch_add(1, Ordering::Relaxed);
+        let refresh = lock(&self.0.refreshes).entry(key).or_default().clone();
+        let mut last = refresh.lock().await;
+        let result = match &*last {
+            Some((started, result)) if *started > called => result.clone(),
+            _ => {
+                let started = self.0.tick.fetch_add(1, Ordering::Relaxed);
+                let result = self.fetch_metadata(topics).await;
+                *last = Some((started, result.clone()));
+                result
+            }
+        };
+        drop(last);
+        drop(refresh);
+        // What nobody waits for any more need not be kept.
+        lock(&self.0.refreshes).retain(|_, r| Arc::strong_count(r) > 1);
+        result
+    }
+
+    async fn fetch_metadata(&self, topics: Option<&[String]>) -> Result<Arc<Metadata>, NetError> {
+        let mut first_try = true;
+        loop {
+            let connection = self.any().await?;
+            let answer = connection
+                .request(Metadata::request(topics), REQUEST_TIMEOUT)
+                .await;
+            match answer {
+                Ok(response) => {
+                    let metadata =
+                        Metadata::from_response(response).map_err(|what| NetError::Malformed {
+                            peer: connection.peer().clone(),
+                            what: format!("its metadata lists {what}"),
+                        })?;
+                    self.learn(&metadata)?;
+                    return Ok(Arc::new(metadata));
+                }
+                // A shared connection may have been closed for idleness just now.
+                Err(e) if first_try && e.action() == Action::Reconnect => first_try = false,
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn learn(&self, metadata: &Metadata) -> Result<(), NetError> {
+        let mut state = self.state();
+        let known = !state.cluster_id.is_empty();
+        if known && !metadata.cluster_id.is_empty() && state.cluster_id != metadata.cluster_id {
+            return Err(NetError::OtherCluster {
+                cluster: self.0.alias.clone(),
+                expected: state.cluster_id.clone(),
+                found: metadata.cluster_id.clone(),
+            });
+        }
+        if !known {
+            state.cluster_id.clone_from(&metadata.cluster_id);
+        }
+        let brokers = metadata
+            .brokers
+            .iter()
+            .map(|(id, b)| (*id, (b.host.clone(), b.port)))
+            .collect();
+        let old = std::mem::replace(&mut state.brokers, brokers);
+        let moved: Vec<i32> = old
+            .iter()
+            .filter(|(id, address)| state.brokers.get(id) != Some(address))
+            .map(|(id, _)| *id)
+            .collect();
+        state.controller = metadata.controller;
+        for (name, topic) in &metadata.topics {
+            let leaders = topic
+                .partitions
+                .iter()
+                .filter(|(_, p)| p.leader >= 0)
+                .map(|(id, p)| (*id, (p.leader, p.leader_epoch)))
+                .collect();
+            state.leaders.insert(name.clone(), leaders);
+        }
+        drop(state);
+        let mut connections = lock(&self.0.connections);
+        for id in moved {
+            connections.remove(&id);
+        }
+        Ok(())
+    }
+
+    /// The leader of a partition and its epoch (-1 where the broker does not say), from what is
+    /// known or else from new metadata.
+    ///
+    /// # Errors
+    /// [`NetError::Kafka`] with the topic's error, or LEADER_NOT_AVAILABLE; else as
+    /// [`Cluster::metadata`].
+    pub async fn leader(&self, topic: &str, partition: i32) -> Result<(i32, i32), NetError> {
+        let known = self
+            .state()
+            .leaders
+            .get(topic)
+            .and_then(|t| t.get(&partition).copied());
+        match known {
+            Some(leader) => Ok(leader),
+            None => self.refresh_leader(topic, partition).await,
+        }
+    }
+
+    /// [`Cluster::leader`] from new metadata.
+    ///
+    /// # Errors
+    /// As [`Cluster::leader`].
+    pub async fn refresh_leader(
+        &self,
+        topic: &str,
+        partition: i32,
+    ) -> Result<(i32, i32), NetError> {
+        let metadata = self.metadata_arc(Some(&[topic.to_owned()])).await?;
+        metadata.leader(topic, partition).ok_or_else(|| {
+            let found = metadata.topics.get(topic);
+            let code = match found.map(|t| (t.error, t.partitions.get(&partition))) {
+                None | Some((0, None)) => KafkaError::UNKNOWN_TOPIC_OR_PARTITION.0,
+                Some((0, Some(p))) if p.error != 0 => p.error,
+                Some((0, Some(_))) => KafkaError::LEADER_NOT_AVAILABLE.0,
+                Some((code, _)) => code,
+            };
+            let what = format!(
+                "topic '{topic}' partition {partition} of cluster '{}'",
+                self.0.alias
+            );
+            NetError::kafka(code, "Metadata", what)
+        })
+    }
+
+    /// The broker that takes changes to topics.
+    pub(crate) async fn controller(&self, refresh: bool) -> Result<Connection, NetError> {
+        let mut id = self.state().controller;
+        if refresh || id < 0 {
+            id = self.metadata_arc(Some(&[])).await?.controller;
+        }
+        // KRaft brokers pass the request on, so any will do where none is named.
+        if id < 0 {
+            self.any().await
+        } else {
+            self.control(id).await
+        }
+    }
+
+    /// Opens a NEW connection to a broker, owned by the caller: for fetch lanes and writers.
+    ///
+    /// # Errors
+    /// [`NetError::UnknownBroker`] if the metadata, asked again, does not list it; otherwise what
+    /// went wrong in connecting. The address is then looked up again at the next call.
+    pub async fn connect(&self, broker: i32) -> Result<Connection, NetError> {
+        let address = self.address(broker).await?;
+        self.open_broker(broker, &address).await
+    }
+
+    /// The shared connection to a broker for control-plane requests, opened anew if it is closed.
+    /// Long polls and bulk data do not belong on it: answers come strictly in order.
+    ///
+    /// # Errors
+    /// As [`Cluster::connect`].
+    pub async fn control(&self, broker: i32) -> Result<Connection, NetError> {
+        if let Some(open) = self.open_slot(broker) {
+            return Ok(open);
+        }
+        let address = self.address(broker).await?;
+        self.control_at(broker, &address).await
+    }
+
+    /// Where a broker is, as last known or else from new metadata.
+    async fn address(&self, broker: i32) -> Result<(String, u16), NetError> {
+        let known = self.state().brokers.get(&broker).cloned();
+        if let Some(address) = known {
+            return Ok(address);
+        }
+        let metadata = self.metadata_arc(Some(&[])).await?;
+        match metadata.brokers.get(&broker) {
+            Some(found) => Ok((found.host.clone(), found.port)),
+            None => Err(NetError::UnknownBroker {
+                cluster: self.0.alias.clone(),
+                broker,
+            }),
+        }
+    }
+
+    /// The shared connection to a broker whose address is known. Asks for no metadata, so that
+    /// metadata can be asked through it; nothing else is awaited while its slot is held.
+    async fn control_at(
+        &self,
+        broker: i32,
+        address: &(String, u16),
+    ) -> Result<Connection, NetError> {
+        let slot = self.slot(broker);
+        let mut slot = slot.lock().await;
+        if let Some(open) = slot.as_ref().filter(|c| !c.is_closed()) {
+            return Ok(open.clone());
+        }
+        let connection = self.open_broker(broker, address).await?;
+        *slot = Some(connection.clone());
+        Ok(connection)
+    }
+
+    async fn open_broker(
+        &self,
+        broker: i32,
+        (host, port): &(String, u16),
+    ) -> Result<Connection, NetError> {
+        let peer = Peer::broker_of(&self.0.alias, broker, host, *port);
+        let result = self.open(peer).await;
+        if matches!(
+            result,
+            Err(NetError::Connect { .. } | NetError::Resolve { .. })
+        ) {
+            self.state().brokers.remove(&broker);
+        }
+        result
+    }
+
+    /// The shared connection to a broker, if it is open and nobody is just replacing it.
+    fn open_slot(&self, broker: i32) -> Option<Connection> {
+        let slot = lock(&self.0.connections).get(&broker)?.clone();
+        let slot = slot.try_lock().ok()?;
+        slot.as_ref().filter(|c| !c.is_closed()).cloned()
+    }
+
+    /// A shared connection to any broker: an open one, else to a broker that is known, else through
+    /// the bootstrap addresses, beginning with another one each time.
+    ///
+    /// # Errors
+    /// [`NetError::Unreachable`], listing every address that was tried with its cause.
+    pub async fn any(&self) -> Result<Connection, NetError> {
+        let ids: Vec<i32> = lock(&self.0.connections).keys().copied().collect();
+        if let Some(open) = ids.into_iter().find_map(|id| self.open_slot(id)) {
+            return Ok(open);
+        }
+        let (known, rotation) = {
+            let mut state = self.state();
+            state.rotation = state.rotation.wrapping_add(1);
+            let known: Vec<i32> = state.brokers.keys().copied().collect();
+            (known, state.rotation.wrapping_sub(1))
+        };
+        let mut tried = Tried::default();
+        for broker in rotated(&known, rotation).take(KNOWN_BROKERS_TRIED) {
+            let address = self.state().brokers.get(broker).cloned();
+            let Some(address) = address else { continue };
+            match self.control_at(*broker, &address).await {
+                Ok(connection) => return Ok(connection),
+                Err(e) => tried.add(&format!("{}:{}", address.0, address.1), &e),
+            }
+        }
+        self.bootstrap(rotation, tried).await
+    }
+
+    async fn bootstrap(&self, rotation: usize, mut tried: Tried) -> Result<Connection, NetError> {
+        let slot = self.slot(BOOTSTRAP);
+        let mut slot = slot.lock().await;
+        if let Some(open) = slot.as_ref().filter(|c| !c.is_closed()) {
+            return Ok(open.clone());
+        }
+        for address in rotated(&self.0.bootstrap, rotation) {
+            let opened = match host_and_port(address) {
+                Ok((host, port)) => {
+                    self.open(Peer::broker_of(&self.0.alias, BOOTSTRAP, host, port))
+                        .await
+                }
+                Err(e) => Err(e),
+            };
+            match opened {
+                Ok(connection) => {
+                    *slot = Some(connection.clone());
+                    return Ok(connection);
+                }
+                Err(e) => tried.add(address, &e),
+            }
+        }
+        Err(tried.into_error(&self.0.alias))
+    }
+
+    async fn open(&self, peer: Peer) -> Result<Connection, NetError> {
+        let dialer = Dialer {
+            rt: &self.0.rt,
+            security: &self.0.security,
+            tls: self.tls()?,
+            identity: &self.0.identity,
+            limits: self.0.limits,
+        };
+        dialer.open(peer).await
+    }
+
+    /// The TLS configuration, built at the first use so that a missing file is an error of the
+    /// connection; shared afterwards, so that sessions are resumed.
+    fn tls(&self) -> Result<Option<Arc<ClientConfig>>, NetError> {
+        let Some(settings) = &self.0.security.tls else {
+            return Ok(None);
+        };
+        let mut cached = lock(&self.0.tls);
+        if cached.is_none() {
+            *cached = Some(tls::client_config(settings)?);
+        }
+        Ok(cached.clone())
+    }
+
+    pub(crate) fn cached_coordinator(&self, kind: CoordinatorKind, key: &str) -> Option<i32> {
+        self.state()
+            .coordinators
+            .get(&(kind, key.to_owned()))
+            .copied()
+    }
+
+    pub(crate) fn set_coordinator(&self, kind: CoordinatorKind, key: &str, broker: Option<i32>) {
+        let mut state = self.state();
+        let key = (kind, key.to_owned());
+        match broker {
+            Some(broker) => state.coordinators.insert(key, broker),
+            None => state.coordinators.remove(&key),
+        };
+    }
+
+    fn slot(&self, broker: i32) -> Slot {
+        lock(&self.0.connections).entry(broker).or_default().clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.0.state)
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cluster('{}')", self.0.alias)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn rotated<T>(items: &[T], by: usize) -> impl Iterator<Item = &T> {
+    let by = by.checked_rem(items.len()).unwrap_or(0);
+    items[by..].iter().chain(&items[..by])
+}
+
+/// `host:port`, `[v6]:port`.
+fn host_and_port(address: &str) -> Result<(&str, u16), NetError> {
+    address
+        .trim()
+        .rsplit_once(':')
+        .and_then(|(host, port)| {
+            let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+            let host = match bare {
+                Some(v6) => v6,
+                None if host.contains(':') => return None,
+                None => host,
+            };
+            let port: u16 = port.parse().ok()?;
+            (!host.is_empty() && port > 0).then_some((host, port))
+        })
+        .ok_or_else(|| NetError::Invalid {
+            what: format!("'{address}' is not of the form host:port"),
+        })
+}
+
+/// Addresses that were tried, with their causes.
+#[derive(Default)]
+struct Tried {
+    list: Vec<String>,
+    hopeful: bool,
+}
+
+impl Tried {
+    fn add(&mut self, address: &str, error: &NetError) {
+        self.hopeful |= error.action() != Action::Stop;
+        self.list.push(format!("{address} ({})", error.cause()));
+    }
+
+    fn into_error(self, alias: &Arc<str>) -> NetError {
+        let tried = if self.list.is_empty() {
+            "nothing, since no bootstrap address is given".to_owned()
+        } else {
+            self.list.join(", ")
+        };
+        NetError::Unreachable {
+            cluster: alias.clone(),
+            tried,
+            action: if self.hopeful {
+                Action::Reconnect
+            } else {
+                Action::Stop
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_taken_apart() {
+        assert_eq!(host_and_port("a.b:9092").unwrap(), ("a.b", 9092));
+        assert_eq!(host_and_port(" [::1]:19092 ").unwrap(), ("::1", 19092));
+        for wrong in [
+            "",
+            "host",
+            "host:",
+            ":9092",
+            "host:0",
+            "host:99999",
+            "::1:9092",
+        ] {
+            let error = host_and_port(wrong).unwrap_err();
+            assert_eq!(error.action(), Action::Stop);
+            assert!(error.to_string().contains("host:port"), "{error}");
+        }
+    }
+
+    #[test]
+    fn rotation_begins_elsewhere_and_misses_nothing() {
+        let all: Vec<i32> = rotated(&[1, 2, 3], 4).copied().collect();
+        assert_eq!(all, [2, 3, 1]);
+        assert_eq!(rotated::<i32>(&[], 4).count(), 0);
+    }
+}

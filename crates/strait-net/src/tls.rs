@@ -1,0 +1,219 @@
+//! TLS: rustls with ring.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore,
+    SignatureScheme,
+};
+use tokio_rustls::TlsConnector;
+
+use crate::error::NetError;
+use crate::peer::Peer;
+use crate::security::Tls;
+use crate::socket::{Socket, Stream};
+
+/// How much plaintext and ciphertext rustls may hold. Its default of 64 KiB would cut large produce
+/// requests into many small writes.
+const BUFFER_LIMIT: usize = 512 << 10;
+
+/// Reads the files and builds the configuration all connections of a cluster share.
+pub(crate) fn client_config(tls: &Tls) -> Result<Arc<ClientConfig>, NetError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let roots = Arc::new(roots(tls.ca_file.as_deref())?);
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| invalid(format!("TLS cannot be set up: {e}")))?;
+    let builder = if tls.verify_server_name {
+        builder.with_root_certificates(roots)
+    } else {
+        let inner = WebPkiServerVerifier::builder_with_provider(roots, provider)
+            .build()
+            .map_err(|e| invalid(format!("TLS cannot be set up: {e}")))?;
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyName(inner)))
+    };
+    let config = match &tls.client {
+        None => builder.with_no_client_auth(),
+        Some(client) => {
+            let chain = certificates(&client.cert_file)?;
+            let key = PrivateKeyDer::from_pem_file(&client.key_file)
+                .map_err(|e| unreadable("the client's private key", &client.key_file, &e))?;
+            builder.with_client_auth_cert(chain, key).map_err(|e| {
+                invalid(format!(
+                    "the client certificate {} and key {} cannot be used: {e}",
+                    client.cert_file.display(),
+                    client.key_file.display()
+                ))
+            })?
+        }
+    };
+    Ok(Arc::new(config))
+}
+
+/// The authorities to trust: the file's, and only those; without a file the operating system's.
+fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, NetError> {
+    let mut roots = RootCertStore::empty();
+    match ca_file {
+        Some(path) => {
+            for certificate in certificates(path)? {
+                roots.add(certificate).map_err(|e| {
+                    invalid(format!(
+                        "a certificate in {} is not valid: {e}",
+                        path.display()
+                    ))
+                })?;
+            }
+        }
+        None => {
+            // Systems carry the odd certificate that webpki does not accept; the rest still counts.
+            let found = rustls_native_certs::load_native_certs();
+            let (added, _) = roots.add_parsable_certificates(found.certs);
+            if added == 0 {
+                return Err(invalid(
+                    "this system has no trusted certificates: name the brokers' authority in the TLS settings (CA file)".to_owned(),
+                ));
+            }
+        }
+    }
+    Ok(roots)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, NetError> {
+    let found: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|e| unreadable("the certificate file", path, &e))?;
+    if found.is_empty() {
+        return Err(invalid(format!(
+            "{} holds no certificate in PEM form",
+            path.display()
+        )));
+    }
+    Ok(found)
+}
+
+fn unreadable(what: &str, path: &Path, error: &rustls::pki_types::pem::Error) -> NetError {
+    invalid(format!("{what} {} cannot be read: {error}", path.display()))
+}
+
+fn invalid(what: String) -> NetError {
+    NetError::Invalid { what }
+}
+
+/// Secures a socket within `limit`.
+pub(crate) async fn handshake(
+    peer: &Peer,
+    config: Arc<ClientConfig>,
+    socket: Socket,
+    limit: Duration,
+) -> Result<Stream, NetError> {
+    let name = ServerName::try_from(peer.host().to_owned()).map_err(|_| NetError::Tls {
+        peer: peer.clone(),
+        why: "its host is neither a DNS name nor an address".to_owned(),
+    })?;
+    let connecting = TlsConnector::from(config).connect(name, socket);
+    match tokio::time::timeout(limit, connecting).await {
+        Ok(Ok(mut stream)) => {
+            stream.get_mut().1.set_buffer_limit(Some(BUFFER_LIMIT));
+            Ok(Stream::Tls(Box::new(stream)))
+        }
+        Ok(Err(e)) => Err(handshake_error(peer, &e)),
+        Err(_) => Err(NetError::TimedOut {
+            what: "the TLS handshake".to_owned(),
+            peer: peer.clone(),
+            after: limit,
+        }),
+    }
+}
+
+fn handshake_error(peer: &Peer, error: &io::Error) -> NetError {
+    let inner = error
+        .get_ref()
+        .and_then(|e| e.downcast_ref::<rustls::Error>());
+    let Some(inner) = inner else {
+        return NetError::Closed {
+            peer: peer.clone(),
+            why: format!(
+                "{} during the TLS handshake; check that this listener speaks TLS",
+                error.kind()
+            ),
+        };
+    };
+    let hint = match inner {
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "; its authority is not trusted: name it in the TLS settings (CA file)"
+        }
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => "; connect by a name that the certificate has",
+        rustls::Error::InvalidMessage(_) => "; check that this listener speaks TLS",
+        rustls::Error::AlertReceived(
+            AlertDescription::HandshakeFailure
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateRequired
+            | AlertDescription::UnknownCA,
+        ) => "; the broker may want another client certificate",
+        _ => "",
+    };
+    NetError::Tls {
+        peer: peer.clone(),
+        why: format!("{inner}{hint}"),
+    }
+}
+
+/// Verifies the chain but accepts any name.
+#[derive(Debug)]
+struct AnyName(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        // The chain is verified before the name is looked at, so an error about the name means that
+        // all else was right.
+        match self
+            .0
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        {
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
