@@ -63,7 +63,10 @@ impl Problem {
         }
         write!(f, "{}.", self.why)?;
         if !self.instead.is_empty() {
-            write!(f, " {}.", self.instead)?;
+            write!(f, " {}", self.instead)?;
+            if !self.instead.ends_with('?') {
+                f.write_str(".")?;
+            }
         }
         Ok(())
     }

@@ -52,12 +52,17 @@ impl TopicSelection {
 
     /// Whether some topic name may be selected by both. `false` is certain, `true` is not.
     pub(crate) fn may_overlap(&self, other: &Self) -> bool {
+        // `topics = ".*", exclude = "orders.*"` beside `topics = "orders.*"` is how people part topics between links.
+        let left_out = |by: &Self, pattern: &Pattern| by.excludes.contains(pattern);
         self.includes.iter().any(|mine| {
             other.includes.iter().any(|theirs| {
+                if left_out(other, mine) || left_out(self, theirs) {
+                    return false;
+                }
                 let ((a, a_whole), (b, b_whole)) = (mine.literal_prefix(), theirs.literal_prefix());
                 match (a_whole, b_whole) {
-                    (true, _) => theirs.matches(&a),
-                    (_, true) => mine.matches(&b),
+                    (true, _) => self.selects(&a) && other.selects(&a),
+                    (_, true) => self.selects(&b) && other.selects(&b),
                     _ => a.starts_with(&b) || b.starts_with(&a),
                 }
             })
@@ -117,5 +122,8 @@ mod tests {
         assert!(overlap(&["orders"], &["ord.*"]));
         assert!(!overlap(&["orders"], &["orders.+"]));
         assert!(overlap(&[".*"], &["orders"]));
+        let rest = selection(&[".*"], &["orders.*"]);
+        assert!(!rest.may_overlap(&selection(&["orders.*"], &[])));
+        assert!(!selection(&["orders-eu"], &[]).may_overlap(&rest));
     }
 }

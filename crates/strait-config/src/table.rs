@@ -75,8 +75,6 @@ impl<'a, 'i> Table<'a, 'i> {
                     None => format!("Known here: {}", known.join(", ")),
                 };
                 let line = Some(reader.line(name.span().start));
-                let instead = instead.trim_end_matches('?').to_owned()
-                    + if instead.ends_with('?') { "?" } else { "" };
                 reader.problems.push(Problem::at(
                     line,
                     format!("{prefix}{word}"),
@@ -88,6 +86,15 @@ impl<'a, 'i> Table<'a, 'i> {
         Self {
             entries,
             prefix,
+            line,
+        }
+    }
+
+    /// A table whose keys are names of the user's choice.
+    pub(crate) fn open_any(path: &str, line: Option<usize>, entries: &'a DeTable<'i>) -> Self {
+        Self {
+            entries,
+            prefix: format!("{path}."),
             line,
         }
     }
