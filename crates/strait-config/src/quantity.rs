@@ -50,7 +50,7 @@ pub(crate) fn size_text(bytes: u64) -> String {
 }
 
 fn unscaled(value: u64, units: &[(&str, u64)]) -> String {
-    let fits = |(_, scale): &&(&str, u64)| value != 0 && value % scale == 0;
+    let fits = |(_, scale): &&(&str, u64)| value != 0 && value.is_multiple_of(*scale);
     match units.iter().rev().find(fits) {
         Some((name, scale)) => format!("{}{name}", value / scale),
         None => format!("{value}{}", units.first().map_or("", |(name, _)| name)),
