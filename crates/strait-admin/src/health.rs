@@ -1,0 +1,105 @@
+//! Whether each link does its work.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What a link is doing, as far as an operator cares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Connecting, taking over, finding its positions.
+    Starting,
+    /// Copying, or waiting for records to copy.
+    Mirroring,
+    /// Not copying, with the reason in one sentence.
+    Failed(String),
+    /// Ended on request.
+    Stopped,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Starting => f.write_str("starting"),
+            Self::Mirroring => f.write_str("mirroring"),
+            // One line per link, whatever a broker put into the reason.
+            Self::Failed(why) => write!(f, "failed: {}", why.replace(['\n', '\r'], " ")),
+            Self::Stopped => f.write_str("stopped"),
+        }
+    }
+}
+
+/// The states of all links, shared between those who work and those who ask. Clones share one table.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    links: Arc<Mutex<BTreeMap<String, State>>>,
+}
+
+impl Health {
+    /// No links yet. Set every link to [`State::Starting`] before serving, or one that never starts goes unnoticed.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What a link is doing now. Cheap; call it at every change.
+    pub fn set(&self, link: &str, state: State) {
+        self.table().insert(link.to_owned(), state);
+    }
+
+    /// All links and what they are doing, by name.
+    pub fn states(&self) -> Vec<(String, State)> {
+        self.table()
+            .iter()
+            .map(|(link, state)| (link.clone(), state.clone()))
+            .collect()
+    }
+
+    /// Ready, with one short line; or not, with one line for each link that is not mirroring.
+    pub fn readiness(&self) -> Result<String, String> {
+        let table = self.table();
+        if table.is_empty() {
+            return Err("no link has been started yet\n".to_owned());
+        }
+        let waiting: String = table
+            .iter()
+            .filter(|(_, state)| **state != State::Mirroring)
+            .map(|(link, state)| format!("{link}: {state}\n"))
+            .collect();
+        if !waiting.is_empty() {
+            return Err(waiting);
+        }
+        let links = if table.len() == 1 { "link" } else { "links" };
+        Ok(format!("{} {links} mirroring\n", table.len()))
+    }
+
+    fn table(&self) -> MutexGuard<'_, BTreeMap<String, State>> {
+        // A panic elsewhere leaves a whole table behind: inserts do not stop half-way.
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Health, State};
+
+    #[test]
+    fn ready_means_every_link_mirrors() {
+        let health = Health::new();
+        assert_eq!(
+            health.readiness(),
+            Err("no link has been started yet\n".to_owned())
+        );
+        health.set("a->b", State::Starting);
+        health.clone().set("b->a", State::Mirroring);
+        assert_eq!(health.readiness(), Err("a->b: starting\n".to_owned()));
+        health.set("a->b", State::Failed("no broker\nanswers".to_owned()));
+        assert_eq!(
+            health.readiness(),
+            Err("a->b: failed: no broker answers\n".to_owned())
+        );
+        health.set("a->b", State::Mirroring);
+        assert_eq!(health.readiness(), Ok("2 links mirroring\n".to_owned()));
+        health.set("b->a", State::Stopped);
+        assert_eq!(health.readiness(), Err("b->a: stopped\n".to_owned()));
+    }
+}

@@ -1,0 +1,193 @@
+//! What must hold between the parts of a configuration, whatever file it came from.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::error::Problem;
+use crate::model::{Config, LinkConfig, Naming, SaslMechanism};
+use crate::nearest::nearest;
+
+/// Where a link stands in its file.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) line: Option<usize>,
+    pub(crate) key: String,
+}
+
+/// Everything that cannot stand. `places` has one entry per link.
+pub(crate) fn problems(config: &Config, places: &[Place]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut names: BTreeSet<&str> = BTreeSet::new();
+    for (link, place) in config.links.iter().zip(places) {
+        let at = |key: &str, why: String, instead: String| {
+            Problem::at(place.line, format!("{}{key}", place.key), why, instead)
+        };
+        for (key, alias) in [(".source", &link.source), (".target", &link.target)] {
+            if !config.clusters.contains_key(alias) {
+                let aliases = config.clusters.keys().map(String::as_str);
+                let instead = match nearest(alias, aliases.clone()) {
+                    Some(meant) => format!("Did you mean \"{meant}\"?"),
+                    None => format!("Known clusters: {}", aliases.collect::<Vec<_>>().join(", ")),
+                };
+                let why = "no cluster has this alias".to_owned();
+                problems.push(at(key, why, instead).with_value(format!("{alias:?}")));
+            }
+        }
+        if link.source == link.target {
+            let why = format!("source and target are the same cluster, {:?}", link.source);
+            problems.push(at("", why, "Name two clusters".to_owned()));
+        }
+        if !names.insert(&link.name) {
+            let why = format!("another link is called {:?} too", link.name);
+            problems.push(at(
+                "",
+                why,
+                "Give one of them another name = \"...\"".to_owned(),
+            ));
+        }
+        if link.naming == Naming::Identity && shared_broker(config, link).is_some() {
+            let why = format!(
+                "source and target share the broker {}, so topics would be mirrored into themselves",
+                shared_broker(config, link).unwrap_or_default()
+            );
+            let instead = "Use the default naming, or two clusters".to_owned();
+            problems.push(at("", why, instead));
+        }
+    }
+    for (index, link) in config.links.iter().enumerate() {
+        let Some(place) = places.get(index) else {
+            continue;
+        };
+        for earlier in config.links.iter().take(index) {
+            if same_targets(earlier, link) && earlier.topics.may_overlap(&link.topics) {
+                let why = format!(
+                    "links {:?} and {:?} may both write the same target topics, which would hold every record twice",
+                    earlier.name, link.name
+                );
+                let instead =
+                    "Put all topics into one link, or exclude in one what the other mirrors";
+                problems.push(Problem::at(place.line, place.key.clone(), why, instead));
+            }
+        }
+        if let Some(round) = loop_through(config, index) {
+            let why = format!(
+                "identity naming sends the same topics round and round: {}",
+                round.join(", ")
+            );
+            let instead = "Use the default naming in one of these links, or make their topics plainly different (other names or other beginnings)";
+            problems.push(Problem::at(place.line, place.key.clone(), why, instead));
+        }
+    }
+    problems
+}
+
+/// What works, but should be known.
+pub(crate) fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for link in &config.links {
+        if link.topics.includes().is_empty() {
+            warnings.push(format!(
+                "link {} selects no topics: it mirrors nothing",
+                link.name
+            ));
+        }
+        if let Some(broker) = shared_broker(config, link) {
+            warnings.push(format!(
+                "link {}: source and target share the broker {broker}: is this meant to be one cluster?",
+                link.name
+            ));
+        }
+    }
+    for (index, link) in config.links.iter().enumerate() {
+        for earlier in config.links.iter().take(index) {
+            let merged = link.naming == Naming::Identity
+                && earlier.naming == Naming::Identity
+                && earlier.target == link.target
+                && earlier.source != link.source;
+            if merged && earlier.topics.may_overlap(&link.topics) {
+                warnings.push(format!(
+                    "links {} and {} may write the same topics on {}: records of both sources would be mixed there",
+                    earlier.name, link.name, link.target
+                ));
+            }
+        }
+    }
+    for cluster in config.clusters.values() {
+        let used = |link: &LinkConfig| link.source == cluster.alias || link.target == cluster.alias;
+        if !config.links.iter().any(used) {
+            warnings.push(format!("cluster {} is in no link", cluster.alias));
+        }
+        let clear = |mechanism| mechanism == SaslMechanism::Plain && cluster.tls.is_none();
+        if cluster
+            .sasl
+            .as_ref()
+            .is_some_and(|sasl| clear(sasl.mechanism))
+        {
+            warnings.push(format!(
+                "cluster {}: SASL PLAIN without TLS sends the password readable over the network",
+                cluster.alias
+            ));
+        }
+    }
+    if let Some(listen) = config.admin.listen
+        && !listen.ip().is_loopback()
+    {
+        warnings.push(format!(
+            "metrics and health are served on {listen} to whoever reaches it: there is no authentication"
+        ));
+    }
+    warnings
+}
+
+/// Two links whose equal source topics have one target topic.
+fn same_targets(a: &LinkConfig, b: &LinkConfig) -> bool {
+    a.source == b.source && a.target == b.target && a.naming == b.naming
+}
+
+fn shared_broker<'c>(config: &'c Config, link: &LinkConfig) -> Option<&'c str> {
+    if link.source == link.target {
+        return None;
+    }
+    let source = config.clusters.get(&link.source)?;
+    let target = config.clusters.get(&link.target)?;
+    source
+        .bootstrap
+        .iter()
+        .find(|address| target.bootstrap.contains(address))
+        .map(String::as_str)
+}
+
+/// The names of identity links that lead from this link's target back to its source over topics that both this link
+/// and every one of them may carry; told once per round, at its last link in the file.
+fn loop_through(config: &Config, index: usize) -> Option<Vec<String>> {
+    let link = config.links.get(index)?;
+    if link.naming != Naming::Identity {
+        return None;
+    }
+    let earlier: Vec<&LinkConfig> = config
+        .links
+        .iter()
+        .take(index)
+        .filter(|other| other.naming == Naming::Identity && other.topics.may_overlap(&link.topics))
+        .collect();
+    // Breadth first from the target, keeping the link by which each cluster was reached.
+    let mut reached: BTreeMap<&str, Option<&LinkConfig>> =
+        BTreeMap::from([(link.target.as_str(), None)]);
+    let mut queue = vec![link.target.as_str()];
+    while let Some(cluster) = queue.pop() {
+        for next in earlier.iter().filter(|next| next.source == cluster) {
+            if !reached.contains_key(next.target.as_str()) {
+                reached.insert(&next.target, Some(next));
+                queue.push(&next.target);
+            }
+        }
+    }
+    let mut round = Vec::new();
+    let mut cluster = link.source.as_str();
+    while cluster != link.target {
+        let by = reached.get(cluster).copied().flatten()?;
+        round.push(by.name.clone());
+        cluster = &by.source;
+    }
+    round.push(link.name.clone());
+    Some(round)
+}

@@ -1,0 +1,274 @@
+//! The validated model every other part of Strait is given: what to connect to, and what to mirror.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::pattern::Pattern;
+use crate::secret::Secret;
+use crate::selection::TopicSelection;
+use crate::start::StartRules;
+
+/// Where metrics and health are served when nothing else is said: this machine only.
+pub const DEFAULT_ADMIN_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
+/// How often a TOML link looks for new topics and partitions. MirrorMaker 2 waits ten minutes, which people take for
+/// a fault; one Metadata request each 30 s costs nothing.
+pub const DEFAULT_REFRESH_TOPICS: Duration = Duration::from_secs(30);
+/// How often a link from a MirrorMaker 2 file does so (`refresh.topics.interval.seconds`, 600).
+pub const MM2_REFRESH_TOPICS: Duration = Duration::from_secs(600);
+/// Memory one link may hold in fetched, not yet acknowledged batches and in its ledger.
+pub const DEFAULT_MEMORY_BUDGET: u64 = 256 << 20;
+/// The least a link can work with: one broker answer (a batch may be 1 MiB by default, and far larger where allowed)
+/// on each side.
+pub const MIN_MEMORY_BUDGET: u64 = 16 << 20;
+/// MirrorMaker 2's separator between the source's alias and the topic (`replication.policy.separator`).
+pub const DEFAULT_SEPARATOR: &str = ".";
+/// Topic properties that are not copied to the target: MirrorMaker 2's `config.properties.exclude` as of Kafka 4.3.
+pub const DEFAULT_CONFIG_EXCLUDES: [&str; 8] = [
+    "follower.replication.throttled.replicas",
+    "leader.replication.throttled.replicas",
+    "message.timestamp.difference.max.ms",
+    "log.message.timestamp.before.max.ms",
+    "log.message.timestamp.after.max.ms",
+    "message.timestamp.type",
+    "unclean.leader.election.enable",
+    "min.insync.replicas",
+];
+
+/// Everything one `strait` process is told. Made by [`crate::load`], which has checked every value and every
+/// reference between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The clusters by alias. Each has at least one bootstrap address.
+    pub clusters: BTreeMap<String, ClusterConfig>,
+    /// The links, in the order of the file. At least one; names are unique; sources and targets are in `clusters`.
+    pub links: Vec<LinkConfig>,
+    /// Metrics and health over HTTP.
+    pub admin: AdminConfig,
+    /// This process's name in leases. `None`: the caller makes one that is stable for the machine.
+    pub instance: Option<String>,
+    /// Where lock files are kept. `None`: the caller chooses the platform's place for state.
+    pub state_dir: Option<PathBuf>,
+    /// What the operator should read once at start; whole sentences, never secrets.
+    pub warnings: Vec<String>,
+}
+
+/// One cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// The name links and remote topics use for it.
+    pub alias: String,
+    /// `host:port` each, checked; IPv6 hosts in brackets. Not empty.
+    pub bootstrap: Vec<String>,
+    /// `None`: plaintext.
+    pub tls: Option<TlsConfig>,
+    /// `None`: no authentication other than a client certificate.
+    pub sasl: Option<SaslConfig>,
+}
+
+/// TLS towards one cluster. Certificates are always checked against the broker's host name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// PEM file of the authorities to trust. `None`: those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file of the client's certificate chain; set together with `key_file`.
+    pub cert_file: Option<PathBuf>,
+    /// PEM file of the client's private key; set together with `cert_file`.
+    pub key_file: Option<PathBuf>,
+}
+
+/// SASL towards one cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SaslConfig {
+    /// How to prove who we are.
+    pub mechanism: SaslMechanism,
+    /// Not empty.
+    pub username: String,
+    /// Not empty.
+    pub password: Secret,
+    /// Where the password was taken from, so that the effective configuration can name it.
+    pub password_from: PasswordFrom,
+}
+
+/// The SASL mechanisms Strait speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SaslMechanism {
+    /// `PLAIN`: the password itself crosses the line.
+    Plain,
+    /// `SCRAM-SHA-256`.
+    ScramSha256,
+    /// `SCRAM-SHA-512`.
+    ScramSha512,
+}
+
+impl SaslMechanism {
+    /// The name on the wire and in files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
+        }
+    }
+}
+
+/// Where a password was taken from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PasswordFrom {
+    /// Written in the configuration file itself.
+    Inline,
+    /// Read from this file, without its last line end.
+    File(PathBuf),
+    /// Taken from this environment variable.
+    Env(String),
+}
+
+/// One direction of mirroring, source to target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkConfig {
+    /// Unique; `source->target` unless named otherwise. Part of the `transactional.id` and of every position: a link
+    /// that is renamed is another link.
+    pub name: String,
+    /// Alias in [`Config::clusters`].
+    pub source: String,
+    /// Alias in [`Config::clusters`], other than `source`.
+    pub target: String,
+    /// Which source topics are mirrored.
+    pub topics: TopicSelection,
+    /// What they are called on the target.
+    pub naming: Naming,
+    /// For topics this link creates. `None`: chosen by the mirror and capped at the live brokers, with a warning.
+    /// `Some(-1)`: the target broker's default. Anything else is used as it is or refused.
+    pub replication_factor: Option<i16>,
+    /// The same for the topics Strait keeps its own positions in (`offset-syncs.topic.replication.factor`).
+    pub internal_replication_factor: Option<i16>,
+    /// How often to look for new topics and partitions. `None`: only at start.
+    pub refresh_topics: Option<Duration>,
+    /// Whether topic properties are copied at creation and kept in step afterwards.
+    pub sync_topic_configs: bool,
+    /// Names of topic properties that are not copied; each matches a whole name.
+    pub config_excludes: Vec<Pattern>,
+    /// Where flows without a position begin.
+    pub start: StartRules,
+    /// Whether records of aborted transactions are mirrored.
+    pub isolation: Isolation,
+    /// Whether a target topic is given more partitions when its source grows.
+    pub grow_partitions: bool,
+    /// Patience with brokers.
+    pub timeouts: Timeouts,
+    /// Bytes this link may hold in memory; at least [`MIN_MEMORY_BUDGET`].
+    pub memory_budget: u64,
+}
+
+impl LinkConfig {
+    /// A link with every default of a TOML file.
+    pub fn new(source: &str, target: &str, topics: TopicSelection) -> Self {
+        Self {
+            name: default_link_name(source, target),
+            source: source.to_owned(),
+            target: target.to_owned(),
+            topics,
+            naming: Naming::default(),
+            replication_factor: None,
+            internal_replication_factor: None,
+            refresh_topics: Some(DEFAULT_REFRESH_TOPICS),
+            sync_topic_configs: true,
+            config_excludes: DEFAULT_CONFIG_EXCLUDES
+                .iter()
+                .filter_map(|p| Pattern::new(p).ok())
+                .collect(),
+            start: StartRules::default(),
+            isolation: Isolation::ReadCommitted,
+            grow_partitions: true,
+            timeouts: Timeouts::default(),
+            memory_budget: DEFAULT_MEMORY_BUDGET,
+        }
+    }
+}
+
+/// The name of a link that was given none: `source->target`, MirrorMaker 2's name for a flow.
+pub fn default_link_name(source: &str, target: &str) -> String {
+    format!("{source}->{target}")
+}
+
+/// What a mirrored topic is called on the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Naming {
+    /// `<source alias><separator><topic>`: MirrorMaker 2's `DefaultReplicationPolicy`.
+    Default {
+        /// Not empty; characters a topic name may have.
+        separator: String,
+    },
+    /// The same name: `IdentityReplicationPolicy`.
+    Identity,
+}
+
+impl Default for Naming {
+    fn default() -> Self {
+        Self::Default {
+            separator: DEFAULT_SEPARATOR.to_owned(),
+        }
+    }
+}
+
+/// Which records of a source partition are visible to the mirror.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// Records of aborted transactions are left out, and open transactions are waited for.
+    #[default]
+    ReadCommitted,
+    /// Everything up to the high watermark, aborted records included, as MirrorMaker 2 does by default.
+    ReadUncommitted,
+}
+
+impl Isolation {
+    /// Kafka's name for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadCommitted => "read_committed",
+            Self::ReadUncommitted => "read_uncommitted",
+        }
+    }
+}
+
+/// Patience with brokers. The terms of the lease between processes are part of the position protocol and cannot be
+/// set: two processes that disagreed about them could both write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For TCP, TLS and SASL together, per address.
+    pub connect: Duration,
+    /// For one request to be answered.
+    pub request: Duration,
+    /// For the drain after SIGTERM or SIGINT, before what is not acknowledged is left to the next start.
+    pub drain: Duration,
+}
+
+impl Default for Timeouts {
+    /// 10 s to connect (Kafka's `socket.connection.setup.timeout.ms`), 30 s to answer (`request.timeout.ms`), 8 s to
+    /// drain (so that a stop ends within 10 s).
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            request: Duration::from_secs(30),
+            drain: Duration::from_secs(8),
+        }
+    }
+}
+
+/// Metrics and health over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// `None`: off. There is no authentication: an address other than loopback is served to whoever reaches it.
+    pub listen: Option<SocketAddr>,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self {
+            listen: Some(DEFAULT_ADMIN_LISTEN),
+        }
+    }
+}

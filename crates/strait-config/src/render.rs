@@ -1,0 +1,198 @@
+//! The effective configuration as TOML: what `strait check` prints, and what turns a MirrorMaker 2 file into TOML.
+
+use std::fmt::Write as _;
+
+use crate::model::{Config, LinkConfig, Naming, PasswordFrom, SaslConfig, TlsConfig};
+use crate::pattern::Pattern;
+use crate::quantity::{duration_text, size_text};
+
+impl Config {
+    /// The whole configuration with every default written out. It reads back as the same model, but for a password
+    /// that was written in the file itself: that is replaced by a `password-env` and a comment, never shown.
+    pub fn to_toml(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write_toml(&mut text);
+        text
+    }
+
+    fn write_toml(&self, out: &mut String) -> std::fmt::Result {
+        if let Some(instance) = &self.instance {
+            writeln!(out, "instance = {}", quoted(instance))?;
+        }
+        if let Some(folder) = &self.state_dir {
+            writeln!(out, "state-dir = {}", quoted(&folder.display().to_string()))?;
+        }
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        out.push_str("[admin]\n");
+        match self.admin.listen {
+            Some(listen) => writeln!(out, "listen = \"{listen}\"")?,
+            None => out.push_str("listen = \"off\"\n"),
+        }
+        for cluster in self.clusters.values() {
+            writeln!(out, "\n[clusters.{}]", quoted(&cluster.alias))?;
+            writeln!(
+                out,
+                "bootstrap = {}",
+                list(cluster.bootstrap.iter().map(String::as_str))
+            )?;
+            if let Some(tls) = &cluster.tls {
+                writeln!(out, "tls = {}", tls_text(tls))?;
+            }
+            if let Some(sasl) = &cluster.sasl {
+                if sasl.password_from == PasswordFrom::Inline {
+                    out.push_str(
+                        "# The password is written in the configuration file and is not shown.\n",
+                    );
+                }
+                writeln!(out, "sasl = {}", sasl_text(sasl))?;
+            }
+        }
+        for link in &self.links {
+            out.push('\n');
+            write_link(out, link)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_link(out: &mut String, link: &LinkConfig) -> std::fmt::Result {
+    out.push_str("[[links]]\n");
+    writeln!(out, "name = {}", quoted(&link.name))?;
+    writeln!(out, "source = {}", quoted(&link.source))?;
+    writeln!(out, "target = {}", quoted(&link.target))?;
+    writeln!(
+        out,
+        "topics = {}",
+        list(link.topics.includes().iter().map(String::as_str))
+    )?;
+    writeln!(
+        out,
+        "exclude = {}",
+        list(link.topics.excludes().iter().map(String::as_str))
+    )?;
+    match &link.naming {
+        Naming::Default { separator } => {
+            writeln!(
+                out,
+                "naming = \"default\"\nseparator = {}",
+                quoted(separator)
+            )?;
+        }
+        Naming::Identity => out.push_str("naming = \"identity\"\n"),
+    }
+    match link.replication_factor {
+        Some(factor) => writeln!(out, "replication-factor = {factor}")?,
+        None => out.push_str(
+            "# replication-factor is not set: chosen at creation, capped at the live brokers\n",
+        ),
+    }
+    match link.internal_replication_factor {
+        Some(factor) => writeln!(out, "internal-replication-factor = {factor}")?,
+        None => out.push_str("# internal-replication-factor is not set: as above\n"),
+    }
+    let refresh = link
+        .refresh_topics
+        .map_or_else(|| "off".to_owned(), duration_text);
+    writeln!(out, "refresh-topics = \"{refresh}\"")?;
+    writeln!(out, "sync-topic-configs = {}", link.sync_topic_configs)?;
+    writeln!(
+        out,
+        "config-exclude = {}",
+        list(link.config_excludes.iter().map(Pattern::as_str))
+    )?;
+    writeln!(out, "start = \"{}\"", link.start.default.to_text())?;
+    if !link.start.rules.is_empty() {
+        out.push_str("start-rules = [\n");
+        for (pattern, start) in &link.start.rules {
+            let topics = list([pattern.as_str()].into_iter());
+            writeln!(
+                out,
+                "  {{ topics = {topics}, start = \"{}\" }},",
+                start.to_text()
+            )?;
+        }
+        out.push_str("]\n");
+    }
+    writeln!(out, "isolation = \"{}\"", link.isolation.as_str())?;
+    writeln!(out, "grow-partitions = {}", link.grow_partitions)?;
+    writeln!(
+        out,
+        "connect-timeout = \"{}\"",
+        duration_text(link.timeouts.connect)
+    )?;
+    writeln!(
+        out,
+        "request-timeout = \"{}\"",
+        duration_text(link.timeouts.request)
+    )?;
+    writeln!(
+        out,
+        "drain-timeout = \"{}\"",
+        duration_text(link.timeouts.drain)
+    )?;
+    writeln!(out, "memory-budget = \"{}\"", size_text(link.memory_budget))
+}
+
+fn tls_text(tls: &TlsConfig) -> String {
+    let files = [
+        ("ca-file", &tls.ca_file),
+        ("cert-file", &tls.cert_file),
+        ("key-file", &tls.key_file),
+    ];
+    let parts: Vec<String> = files
+        .iter()
+        .filter_map(|(key, path)| {
+            Some(format!(
+                "{key} = {}",
+                quoted(&path.as_ref()?.display().to_string())
+            ))
+        })
+        .collect();
+    if parts.is_empty() {
+        "true".to_owned()
+    } else {
+        format!("{{ {} }}", parts.join(", "))
+    }
+}
+
+fn sasl_text(sasl: &SaslConfig) -> String {
+    let password = match &sasl.password_from {
+        PasswordFrom::File(path) => {
+            format!("password-file = {}", quoted(&path.display().to_string()))
+        }
+        PasswordFrom::Env(name) => format!("password-env = {}", quoted(name)),
+        PasswordFrom::Inline => "password-env = \"PASSWORD\"".to_owned(),
+    };
+    format!(
+        "{{ mechanism = \"{}\", username = {}, {password} }}",
+        sasl.mechanism.as_str(),
+        quoted(&sasl.username)
+    )
+}
+
+/// A basic TOML string; a literal one where that spares escapes, as patterns like `mm2.*\.internal` do.
+fn quoted(text: &str) -> String {
+    if text.contains('\\') && !text.contains('\'') && !text.chars().any(char::is_control) {
+        return format!("'{text}'");
+    }
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if c.is_control() => {
+                let _ = write!(out, "\\U{:08X}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn list<'a>(items: impl Iterator<Item = &'a str>) -> String {
+    format!("[{}]", items.map(quoted).collect::<Vec<_>>().join(", "))
+}

@@ -1,0 +1,487 @@
+//! A TOML file: its top level and its links.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use toml::de::{DeTable, DeValue};
+
+use crate::check::{self, Place};
+use crate::cluster_toml::{Surroundings, read_clusters};
+use crate::error::{ConfigError, Problem};
+use crate::model::{
+    AdminConfig, Config, DEFAULT_ADMIN_LISTEN, DEFAULT_SEPARATOR, Isolation, LinkConfig,
+    MIN_MEMORY_BUDGET, Naming,
+};
+use crate::nearest::nearest;
+use crate::pattern::Pattern;
+use crate::quantity::{parse_duration, parse_size};
+use crate::selection::{DEFAULT_TOPICS_EXCLUDE, TopicSelection};
+use crate::start::{StartPosition, StartRules};
+use crate::table::{Field, Reader, Table};
+
+const TOP_KEYS: [&str; 5] = ["clusters", "links", "admin", "instance", "state-dir"];
+const LINK_KEYS: [&str; 20] = [
+    "name",
+    "source",
+    "target",
+    "topics",
+    "exclude",
+    "naming",
+    "separator",
+    "replication-factor",
+    "internal-replication-factor",
+    "refresh-topics",
+    "sync-topic-configs",
+    "config-exclude",
+    "start",
+    "start-rules",
+    "isolation",
+    "grow-partitions",
+    "connect-timeout",
+    "request-timeout",
+    "drain-timeout",
+    "memory-budget",
+];
+const LINK_EXAMPLE: &str =
+    "[[links]] and under it source = \"paris\", target = \"tokyo\" and topics = [\"orders.*\"]";
+const START_EXAMPLE: &str = "\"earliest\", \"latest\" or a time such as 2026-11-01T00:00:00Z";
+const MAX_NAME: usize = 200;
+
+/// Reads and validates the text of a TOML file.
+pub(crate) fn read(
+    text: &str,
+    file: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, ConfigError> {
+    let mut reader = Reader::new(text);
+    let document = DeTable::parse(text).map_err(|error| {
+        let line = error.span().map(|span| reader.line(span.start));
+        let why = format!("this is not TOML: {}", error.message().replace('\n', ", "));
+        ConfigError::one(file, Problem::at(line, "", why, "Mend this line"))
+    })?;
+    let around = Surroundings::of(file, env);
+    let top = Table::open(&mut reader, "", None, document.get_ref(), &TOP_KEYS);
+
+    let clusters = match top.field(&reader, "clusters") {
+        Some(field) => read_clusters(&mut reader, &around, &field),
+        None => {
+            let example =
+                "Write [clusters] and under it one line per cluster, paris = \"paris-1:9092\"";
+            top.missing(&mut reader, "clusters", example);
+            Default::default()
+        }
+    };
+    let admin = match top.field(&reader, "admin") {
+        Some(field) => read_admin(&mut reader, &field).unwrap_or_default(),
+        None => AdminConfig::default(),
+    };
+    let instance = top
+        .field(&reader, "instance")
+        .and_then(|field| read_name(&mut reader, &field));
+    let state_dir = top.field(&reader, "state-dir").and_then(|field| {
+        Some(around.path(field.string(&mut reader, "state-dir = \"/var/lib/strait\"")?))
+    });
+    let mut places = Vec::new();
+    let mut links = Vec::new();
+    match top.field(&reader, "links") {
+        Some(field) => {
+            let list = field.array(&mut reader, LINK_EXAMPLE).unwrap_or_default();
+            if list.is_empty() && reader.problems.is_empty() {
+                let problem = field.problem(
+                    "there is nothing to mirror",
+                    format!("Write {LINK_EXAMPLE}"),
+                );
+                reader.problems.push(problem);
+            }
+            for (index, value) in list.iter().enumerate() {
+                let element = field.element(&reader, index, value);
+                if let Some(link) = read_link(&mut reader, &element) {
+                    links.push(link);
+                    places.push(Place {
+                        line: Some(element.line),
+                        key: element.key,
+                    });
+                }
+            }
+        }
+        None => top.missing(&mut reader, "links", format!("Write {LINK_EXAMPLE}")),
+    }
+
+    let mut config = Config {
+        clusters,
+        links,
+        admin,
+        instance,
+        state_dir,
+        warnings: Vec::new(),
+    };
+    if reader.problems.is_empty() {
+        reader.problems = check::problems(&config, &places);
+    }
+    if !reader.problems.is_empty() {
+        return Err(ConfigError::new(file, reader.problems));
+    }
+    config.warnings = check::warnings(&config);
+    Ok(config)
+}
+
+fn read_admin(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<AdminConfig> {
+    let entries = field.table(reader, "[admin] and under it listen = \"127.0.0.1:9464\"")?;
+    let table = Table::open(reader, "admin", Some(field.line), entries, &["listen"]);
+    let Some(entry) = table.field(reader, "listen") else {
+        return Some(AdminConfig {
+            listen: Some(DEFAULT_ADMIN_LISTEN),
+        });
+    };
+    let text = entry.string(reader, "listen = \"127.0.0.1:9464\"")?;
+    if text == "off" {
+        return Some(AdminConfig { listen: None });
+    }
+    match text.parse::<SocketAddr>() {
+        Ok(address) => Some(AdminConfig {
+            listen: Some(address),
+        }),
+        Err(_) => {
+            let instead = "Write an IP address and a port, \"127.0.0.1:9464\", or \"off\"";
+            reader
+                .problems
+                .push(entry.problem("this is no address to listen on", instead));
+            None
+        }
+    }
+}
+
+fn read_link(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<LinkConfig> {
+    let entries = field.table(reader, LINK_EXAMPLE)?;
+    let table = Table::open(reader, &field.key, Some(field.line), entries, &LINK_KEYS);
+    let source = required(reader, &table, "source");
+    let target = required(reader, &table, "target");
+    let includes = match table.field(reader, "topics") {
+        Some(field) => read_patterns(reader, &field, "topics = [\"orders.*\", \"invoices\"]"),
+        None => {
+            let instead = "Write topics = [\"orders.*\"], or topics = [\".*\"] for all of them";
+            table.missing(reader, "topics", instead);
+            None
+        }
+    };
+    let excludes = match table.field(reader, "exclude") {
+        Some(field) => read_patterns(reader, &field, "exclude = [\"tmp-.*\"]"),
+        None => Some(
+            DEFAULT_TOPICS_EXCLUDE
+                .iter()
+                .filter_map(|p| Pattern::new(p).ok())
+                .collect(),
+        ),
+    };
+    let (source, target) = (source?, target?);
+    let mut link = LinkConfig::new(
+        source,
+        target,
+        TopicSelection::new(includes?, excludes.unwrap_or_default()),
+    );
+    if let Some(field) = table.field(reader, "name") {
+        link.name = read_name(reader, &field)?;
+    }
+    link.naming = read_naming(reader, &table)?;
+    if let Some(field) = table.field(reader, "replication-factor") {
+        link.replication_factor = read_replication(reader, &field);
+    }
+    if let Some(field) = table.field(reader, "internal-replication-factor") {
+        link.internal_replication_factor = read_replication(reader, &field);
+    }
+    if let Some(field) = table.field(reader, "refresh-topics") {
+        link.refresh_topics = match field.value.get_ref().as_str() {
+            Some("off") => None,
+            _ => read_duration(
+                reader,
+                &field,
+                Duration::from_secs(1)..=Duration::from_secs(86_400),
+            ),
+        };
+    }
+    if let Some(field) = table.field(reader, "sync-topic-configs") {
+        link.sync_topic_configs = field.bool(reader)?;
+    }
+    if let Some(field) = table.field(reader, "config-exclude") {
+        let example = "config-exclude = [\"min.insync.replicas\"]";
+        link.config_excludes = read_patterns(reader, &field, example)?;
+    }
+    link.start = read_start_rules(reader, &table)?;
+    if let Some(field) = table.field(reader, "isolation") {
+        let all = [Isolation::ReadCommitted, Isolation::ReadUncommitted];
+        link.isolation = read_choice(reader, &field, &all, Isolation::as_str)?;
+    }
+    if let Some(field) = table.field(reader, "grow-partitions") {
+        link.grow_partitions = field.bool(reader)?;
+    }
+    let (least, most) = (Duration::from_millis(100), Duration::from_secs(600));
+    if let Some(field) = table.field(reader, "connect-timeout") {
+        link.timeouts.connect = read_duration(reader, &field, least..=most)?;
+    }
+    if let Some(field) = table.field(reader, "request-timeout") {
+        link.timeouts.request = read_duration(reader, &field, Duration::from_secs(1)..=most)?;
+    }
+    if let Some(field) = table.field(reader, "drain-timeout") {
+        link.timeouts.drain = read_duration(reader, &field, Duration::ZERO..=most)?;
+    }
+    if let Some(field) = table.field(reader, "memory-budget") {
+        link.memory_budget = read_budget(reader, &field)?;
+    }
+    Some(link)
+}
+
+fn required<'a>(reader: &mut Reader<'_>, table: &Table<'a, '_>, key: &str) -> Option<&'a str> {
+    match table.field(reader, key) {
+        Some(field) => field.string(reader, "an alias from [clusters], in quotes"),
+        None => {
+            table.missing(
+                reader,
+                key,
+                format!("Write {key} = and an alias from [clusters], in quotes"),
+            );
+            None
+        }
+    }
+}
+
+fn read_patterns(
+    reader: &mut Reader<'_>,
+    field: &Field<'_, '_>,
+    example: &str,
+) -> Option<Vec<Pattern>> {
+    let mut patterns = Vec::new();
+    let before = reader.problems.len();
+    for (element, text) in field.strings(reader, example)? {
+        if text.is_empty() {
+            let instead = "Leave it out; an empty list selects nothing";
+            reader
+                .problems
+                .push(element.problem("an empty pattern matches nothing", instead));
+        } else if has_bare_comma(text) {
+            let parts: Vec<String> = text
+                .split(',')
+                .map(|part| format!("{:?}", part.trim()))
+                .collect();
+            let instead = format!("Write [{}]", parts.join(", "));
+            reader.problems.push(element.problem(
+                "one string is one pattern, and no topic has a comma",
+                instead,
+            ));
+        } else {
+            match Pattern::new(text) {
+                Ok(pattern) => patterns.push(pattern),
+                Err(why) => {
+                    let instead = "Write a regular expression that matches the whole name";
+                    reader.problems.push(element.problem(why, instead));
+                }
+            }
+        }
+    }
+    (reader.problems.len() == before).then_some(patterns)
+}
+
+/// A comma outside `{1,3}` and `[a,b]`.
+fn has_bare_comma(pattern: &str) -> bool {
+    let mut depth = 0_usize;
+    pattern.chars().any(|c| {
+        match c {
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0
+    })
+}
+
+/// Names become part of transactional ids, record keys and file names.
+fn read_name(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<String> {
+    let name = field.string(reader, "a name in quotes")?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '>');
+    if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(fits) {
+        let why = format!("a name may have 1 to {MAX_NAME} letters, digits, '.', '_', '-' and '>'");
+        reader
+            .problems
+            .push(field.problem(why, "Choose another name"));
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+fn read_naming(reader: &mut Reader<'_>, table: &Table<'_, '_>) -> Option<Naming> {
+    let identity = match table.field(reader, "naming") {
+        Some(field) => read_choice(reader, &field, &[false, true], |id| {
+            if id { "identity" } else { "default" }
+        })?,
+        None => false,
+    };
+    let separator = table.field(reader, "separator");
+    if identity {
+        if let Some(field) = separator {
+            let instead = "Leave out separator, or write naming = \"default\"";
+            reader
+                .problems
+                .push(field.problem("identity naming keeps names as they are", instead));
+        }
+        return Some(Naming::Identity);
+    }
+    let Some(field) = separator else {
+        return Some(Naming::default());
+    };
+    let text = field.string(reader, "separator = \".\"")?;
+    if let Err((why, instead)) = check_separator(text) {
+        reader.problems.push(field.problem(why, instead));
+        return None;
+    }
+    Some(Naming::Default {
+        separator: text.to_owned(),
+    })
+}
+
+/// A separator becomes part of topic names.
+pub(crate) fn check_separator(text: &str) -> Result<(), (String, String)> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if (1..=16).contains(&text.len()) && text.chars().all(fits) {
+        return Ok(());
+    }
+    let why = "a separator becomes part of topic names and may have 1 to 16 letters, digits, '.', '_' and '-'";
+    Err((
+        why.to_owned(),
+        format!("Write \"{DEFAULT_SEPARATOR}\", \"_\" or \"-\""),
+    ))
+}
+
+fn read_choice<T: Copy>(
+    reader: &mut Reader<'_>,
+    field: &Field<'_, '_>,
+    all: &[T],
+    name: impl Fn(T) -> &'static str,
+) -> Option<T> {
+    let names: Vec<&str> = all.iter().map(|choice| name(*choice)).collect();
+    let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    let choices = quoted.join(" or ");
+    let text = field.string(reader, &choices)?;
+    let found = all.iter().find(|choice| name(**choice) == text);
+    if found.is_none() {
+        let instead = match nearest(text, names) {
+            Some(meant) => format!("Did you mean \"{meant}\"?"),
+            None => format!("Write {choices}"),
+        };
+        reader
+            .problems
+            .push(field.problem("this is not one of its values", instead));
+    }
+    found.copied()
+}
+
+fn read_replication(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<i16> {
+    let value = field.integer(reader, "3")?;
+    match i16::try_from(value) {
+        Ok(factor) if factor > 0 || factor == -1 => Some(factor),
+        _ => {
+            let instead = "Write 1 to 32767, or -1 for the broker's default";
+            reader
+                .problems
+                .push(field.problem("no topic can have so many replicas", instead));
+            None
+        }
+    }
+}
+
+fn read_duration(
+    reader: &mut Reader<'_>,
+    field: &Field<'_, '_>,
+    range: RangeInclusive<Duration>,
+) -> Option<Duration> {
+    let example = "a time with its unit, \"30s\" or \"5m\"";
+    let text = field.string(reader, example)?;
+    match parse_duration(text) {
+        Some(value) if range.contains(&value) => Some(value),
+        Some(_) => {
+            let show = crate::quantity::duration_text;
+            let instead = format!("Write {} to {}", show(*range.start()), show(*range.end()));
+            reader
+                .problems
+                .push(field.problem("this is out of range", instead));
+            None
+        }
+        None => {
+            reader
+                .problems
+                .push(field.problem("this is not a time", format!("Write {example}")));
+            None
+        }
+    }
+}
+
+fn read_budget(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<u64> {
+    let example = "a size with its unit, \"256MiB\"";
+    let text = field.string(reader, example)?;
+    match parse_size(text) {
+        Some(bytes) if bytes >= MIN_MEMORY_BUDGET => Some(bytes),
+        Some(_) => {
+            let least = crate::quantity::size_text(MIN_MEMORY_BUDGET);
+            let why = "a link cannot work with so little";
+            reader
+                .problems
+                .push(field.problem(why, format!("Write {least} or more")));
+            None
+        }
+        None => {
+            reader
+                .problems
+                .push(field.problem("this is not a size", format!("Write {example}")));
+            None
+        }
+    }
+}
+
+fn read_start_rules(reader: &mut Reader<'_>, table: &Table<'_, '_>) -> Option<StartRules> {
+    let mut start = StartRules::default();
+    if let Some(field) = table.field(reader, "start") {
+        start.default = read_start(reader, &field)?;
+    }
+    let Some(field) = table.field(reader, "start-rules") else {
+        return Some(start);
+    };
+    let example = "[{ topics = [\"orders.*\"], start = \"latest\" }]";
+    for (index, value) in field.array(reader, example)?.iter().enumerate() {
+        let element = field.element(reader, index, value);
+        let entries = element.table(reader, example)?;
+        let known = ["topics", "start"];
+        let rule = Table::open(reader, &element.key, Some(element.line), entries, &known);
+        let (Some(topics), Some(position)) =
+            (rule.field(reader, "topics"), rule.field(reader, "start"))
+        else {
+            let key = if rule.field(reader, "topics").is_some() {
+                "start"
+            } else {
+                "topics"
+            };
+            rule.missing(reader, key, format!("Write {example}"));
+            return None;
+        };
+        let patterns = read_patterns(reader, &topics, "topics = [\"orders.*\"]")?;
+        let position = read_start(reader, &position)?;
+        start
+            .rules
+            .extend(patterns.into_iter().map(|pattern| (pattern, position)));
+    }
+    Some(start)
+}
+
+fn read_start(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<StartPosition> {
+    let text = match field.value.get_ref() {
+        DeValue::Datetime(time) => time.to_string(),
+        _ => field.string(reader, START_EXAMPLE)?.to_owned(),
+    };
+    let found = StartPosition::parse(&text);
+    if found.is_none() {
+        let why = "this is no place to start from (a time needs its offset, such as Z)";
+        reader
+            .problems
+            .push(field.problem(why, format!("Write {START_EXAMPLE}")));
+    }
+    found
+}
