@@ -65,6 +65,9 @@ enum FenceError {
 
 impl FenceError {
     fn of(error: &NetError) -> Self {
+        if matches!(error, NetError::Unsupported { .. }) {
+            return Self::Lost(error.to_string());
+        }
         match error.code() {
             Some(code @ KafkaError(47 | 90)) => Self::Fenced(code.to_string()),
             Some(code @ KafkaError(49)) => Self::Lost(format!("the transactional id expired ({code})")),
@@ -184,8 +187,9 @@ async fn init(
     held: Option<(i64, i16)>,
 ) -> Result<(i64, i16), FenceError> {
     let deadline = rt.now() + limits::REQUEST_TIMEOUT * 2;
+    let timeout_ms = limits::BARRIER_TIMEOUT.as_millis() as i32;
     loop {
-        match cluster.init_producer_id(Some(transactional_id), limits::BARRIER_TIMEOUT, held).await {
+        match cluster.init_producer_id(Some(transactional_id), timeout_ms, held).await {
             Ok(identity) => return Ok(identity),
             Err(error) => match FenceError::of(&error) {
                 FenceError::Retry(_) if rt.now() < deadline => rt.sleep(rt.jitter(limits::BACKOFF_MIN)).await,

@@ -62,18 +62,20 @@ impl Cluster {
     /// [`NetError::Kafka`], to be retried by the caller after a pause where
     /// [`NetError::action`] says `Retry`: COORDINATOR_LOAD_IN_PROGRESS (14, for a while after a
     /// broker's start), COORDINATOR_NOT_AVAILABLE (15), CONCURRENT_TRANSACTIONS (51). A success that
-    /// carries producer id -1 is reported as 14.
+    /// carries producer id -1 is reported as 14. With `held`, the epoch is raised only if that producer id
+    /// and epoch are still the id's own (KIP-360, brokers from 2.5): otherwise PRODUCER_FENCED (90).
     pub async fn init_producer_id(
         &self,
         transactional_id: Option<&str>,
         transaction_timeout_ms: i32,
+        held: Option<(i64, i16)>,
     ) -> Result<(i64, i16), NetError> {
         // The defaults of `kafka-protocol` would ask for the transactional id "".
         let request = InitProducerIdRequest::default()
             .with_transactional_id(transactional_id.map(|id| TransactionalId(text(id))))
             .with_transaction_timeout_ms(transaction_timeout_ms)
-            .with_producer_id(ProducerId(-1))
-            .with_producer_epoch(-1);
+            .with_producer_id(ProducerId(held.map_or(-1, |(id, _)| id)))
+            .with_producer_epoch(held.map_or(-1, |(_, epoch)| epoch));
         let (connection, answer) = match transactional_id {
             Some(id) => {
                 self.ask_coordinator(TRANSACTION, id, request, |r| r.error_code)

@@ -1,0 +1,269 @@
+//! The source side of a shard: which flows are asked for next, and what their answers mean.
+
+use std::time::Duration;
+
+use strait_net::{Connection, KafkaError};
+use strait_wire::{FetchPartition, FetchRequest, FetchTopic, FetchedPartition, GapReason, TopicRef};
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::{Event, Shard};
+use crate::error::FlowError;
+use crate::flow::Running;
+use crate::limits;
+use crate::partition::{FETCH, FETCH_BY_NAME, FETCH_NEWEST, PartitionReader, moved};
+use crate::routes::Lookup;
+use crate::stitch::{Item, Stitch, StitchError};
+use crate::transfer::{FetchAnswer, Lane, Part, epoch_reaches, fetch, readable_end};
+
+impl Shard<'_> {
+    pub(super) fn dispatch_fetches(&mut self, way: (i32, Lane), now: Instant) {
+        let (broker, lane) = way;
+        let Some(state) = self.lanes.get_mut(&way) else { return };
+        let Some(connection) = state.open() else {
+            if !state.connecting {
+                state.connecting = true;
+                let cluster = self.session.spec.source.clone();
+                self.jobs.spawn(async move { Event::LaneOpen { way, result: cluster.connect(broker).await } });
+            }
+            return;
+        };
+        while self.lanes.get(&way).is_some_and(|s| !s.waiting.is_empty() && s.outstanding < lane.outstanding()) {
+            let Some((request, parts, version)) = self.plan_fetch(way, &connection) else { return };
+            self.reserved += parts.len() as u64 * limits::FETCH_PARTITION_BYTES as u64;
+            if let Some(state) = self.lanes.get_mut(&way) {
+                state.outstanding += 1;
+            }
+            let connection = connection.clone();
+            self.jobs.spawn(async move {
+                let (parts, result) = fetch(connection, version, request, parts).await;
+                Event::Fetched { way, parts, result }
+            });
+        }
+        let _ = now;
+    }
+
+    pub(super) fn plan_fetch(&mut self, way: (i32, Lane), connection: &Connection) -> Option<(FetchRequest, Vec<Part>, i16)> {
+        let (broker, lane) = way;
+        let budget = self.session.spec.memory_budget;
+        let mut topics: Vec<FetchTopic> = Vec::new();
+        let mut parts = Vec::new();
+        let mut chosen = Vec::new();
+        let mut by_id = true;
+        let state = self.lanes.get_mut(&way)?;
+        while let Some(&at) = state.waiting.front() {
+            let planned = self.held + self.reserved + (parts.len() as u64 + 1) * limits::FETCH_PARTITION_BYTES as u64;
+            let first = self.held + self.reserved == 0 && chosen.is_empty();
+            if chosen.len() >= limits::FETCH_PARTITIONS || (planned > budget && !first) {
+                break;
+            }
+            state.waiting.pop_front();
+            let flow = &mut self.flows[at];
+            let (key, generation) = (flow.spec.key.clone(), flow.generation);
+            let Some(running) = flow.running() else { continue };
+            running.in_lane = false;
+            let Lookup::Leader(route) = self.session.source.lookup(&key.topic, key.partition) else { continue };
+            if route.broker != broker || running.fetching {
+                continue;
+            }
+            running.fetching = true;
+            by_id &= !route.topic_id.is_nil();
+            chosen.push((at, key, generation, route, running.stitch.head(), running.stitch.epoch()));
+            parts.push(());
+        }
+        if chosen.is_empty() {
+            return None;
+        }
+        let version = connection.version(FETCH, if by_id { FETCH_NEWEST } else { FETCH_BY_NAME }, 4).ok()?;
+        let named = version <= FETCH_BY_NAME;
+        let mut parts = Vec::with_capacity(chosen.len());
+        for (flow, key, generation, route, offset, epoch) in chosen {
+            let partition = FetchPartition {
+                partition: key.partition,
+                leader_epoch: route.epoch,
+                offset,
+                last_fetched_epoch: epoch,
+                max_bytes: limits::FETCH_PARTITION_BYTES,
+            };
+            match topics.iter_mut().rev().find(|t| t.name == key.topic) {
+                Some(topic) => topic.partitions.push(partition),
+                None => topics.push(FetchTopic {
+                    name: key.topic.clone(),
+                    id: route.topic_id,
+                    partitions: vec![partition],
+                }),
+            }
+            let topic = if named { TopicRef::Name(key.topic) } else { TopicRef::Id(route.topic_id) };
+            parts.push(Part { flow, generation, topic, partition: key.partition, mark: offset as u64 });
+        }
+        let wait = if lane == Lane::Tail { self.session.spec.long_poll } else { Duration::ZERO };
+        let request = FetchRequest {
+            max_wait_ms: i32::try_from(wait.as_millis()).unwrap_or(500),
+            min_bytes: 1,
+            max_bytes: limits::FETCH_BYTES,
+            isolation: self.session.spec.isolation,
+            rack: String::new(),
+            topics,
+        };
+        Some((request, parts, version))
+    }
+
+    pub(super) fn fetched(&mut self, way: (i32, Lane), parts: Vec<Part>, result: Result<FetchAnswer, FlowError>) {
+        let now = self.session.rt.now();
+        self.reserved -= parts.len() as u64 * limits::FETCH_PARTITION_BYTES as u64;
+        if let Some(state) = self.lanes.get_mut(&way) {
+            state.outstanding -= 1;
+        }
+        match result {
+            Err(error) => {
+                warn!(link = %self.session.spec.name, "fetching from broker {} failed, trying again: {error}", way.0);
+                self.session.source.invalidate();
+                for part in parts {
+                    if let Some(running) = self.current(&part) {
+                        running.fetching = false;
+                        running.fetch_at = now + limits::ROUTES_MIN_AGE;
+                    }
+                }
+            }
+            Ok(answer) => {
+                for (part, fetched) in answer.parts {
+                    let Some(running) = self.current(&part) else { continue };
+                    running.fetching = false;
+                    match fetched {
+                        Some(fetched) => self.admit(&part, fetched, answer.proven, now),
+                        None => running.fetch_at = now + limits::ROUTES_MIN_AGE,
+                    }
+                    self.schedule(part.flow, now);
+                }
+            }
+        }
+    }
+
+    pub(super) fn current(&mut self, part: &Part) -> Option<&mut Running> {
+        let flow = self.flows.get_mut(part.flow)?;
+        if flow.generation == part.generation { flow.running() } else { None }
+    }
+
+    pub(super) fn admit(&mut self, part: &Part, fetched: FetchedPartition, proven: bool, now: Instant) {
+        let at = part.flow;
+        let isolation = self.session.spec.isolation;
+        let Some(running) = self.flows[at].running() else { return };
+        if running.stitch.head() != part.mark as i64 {
+            return;
+        }
+        match fetched.error {
+            0 => {}
+            1 => return self.ask_bounds(at),
+            code if moved(code) => {
+                running.fetch_at = now + limits::ROUTES_MIN_AGE;
+                self.session.source.invalidate();
+                return;
+            }
+            code => {
+                running.fetch_at = now + limits::BACKOFF_MAX / 6;
+                return self.trouble(at, &FlowError::Source { error: KafkaError(code), offset: part.mark as i64 });
+            }
+        }
+        if let Some((epoch, end)) = fetched.diverging {
+            running.truncated = Some((epoch, end.min(running.stitch.head())));
+            return;
+        }
+        running.source_end = readable_end(&fetched, isolation);
+        match running.stitch.admit(&fetched, proven) {
+            Ok(items) => {
+                running.caught_up = running.stitch.head() >= running.source_end;
+                if items.is_empty() && !running.caught_up {
+                    // Between the end of what may be read and the log end brokers answer at once.
+                    running.fetch_at = now + Duration::from_millis(20);
+                }
+                let before = running.writer.bytes();
+                for item in items {
+                    running.writer.push(item);
+                }
+                self.held += running.writer.bytes() - before;
+            }
+            Err(StitchError::Unproven { admitted, found, at: seam }) => {
+                let (routes, key) = (self.session.source.clone(), self.flows[at].spec.key.clone());
+                let generation = self.flows[at].generation;
+                if let Some(running) = self.flows[at].running() {
+                    running.fetching = true;
+                }
+                self.jobs.spawn(async move {
+                    let result = epoch_reaches(&routes, &key.topic, key.partition, admitted, seam).await;
+                    Event::EpochChecked { flow: at, generation, found, result }
+                });
+            }
+            Err(error) => {
+                running.fetch_at = now + if matches!(error, StitchError::Stale { .. }) {
+                    self.session.source.invalidate();
+                    limits::ROUTES_MIN_AGE
+                } else {
+                    limits::BACKOFF_MAX
+                };
+                self.trouble(at, &error.into());
+            }
+        }
+    }
+
+    pub(super) fn ask_bounds(&mut self, at: usize) {
+        let session = self.session.clone();
+        let flow = &mut self.flows[at];
+        let (key, generation) = (flow.spec.key.clone(), flow.generation);
+        if let Some(running) = flow.running() {
+            running.fetching = true;
+        }
+        self.jobs.spawn(async move {
+            let reader = PartitionReader {
+                rt: session.rt.clone(),
+                routes: session.source.clone(),
+                topic: key.topic,
+                partition: key.partition,
+                isolation: session.spec.isolation,
+            };
+            let bounds = async { Ok((reader.log_start().await?, reader.log_end().await?)) };
+            Event::Bounds { flow: at, generation, result: bounds.await }
+        });
+    }
+
+    pub(super) fn bounds(&mut self, at: usize, result: Result<(i64, i64), FlowError>) {
+        let now = self.session.rt.now();
+        let link = self.session.spec.name.clone();
+        let flow = &mut self.flows[at];
+        let (topic, partition) = (flow.spec.key.topic.clone(), flow.spec.key.partition);
+        let (compacted, isolation) = (flow.spec.compacted, self.session.spec.isolation);
+        let Some(running) = flow.running() else { return };
+        running.fetching = false;
+        let head = running.stitch.head();
+        match result {
+            Ok((start, _)) if head < start => {
+                warn!(
+                    %link, %topic, partition,
+                    "retention on the source overtook the mirror: offsets {head} to {} are gone there and were not mirrored; going on at {start}",
+                    start - 1
+                );
+                running.writer.push(Item::Gap { reason: GapReason::Expired, from: head, to: start });
+                running.stitch = Stitch::new(start, -1, compacted, isolation);
+            }
+            Ok((_, end)) if head > end => running.truncated = Some((-1, end)),
+            Ok(_) => running.fetch_at = now + limits::ROUTES_MIN_AGE,
+            Err(error) => {
+                running.fetch_at = now + limits::BACKOFF_MAX / 6;
+                self.trouble(at, &error);
+            }
+        }
+    }
+
+    pub(super) fn epoch_checked(&mut self, at: usize, found: i32, result: Result<(i32, i64, bool), FlowError>) {
+        let now = self.session.rt.now();
+        let Some(running) = self.flows[at].running() else { return };
+        running.fetching = false;
+        match result {
+            Ok((_, _, true)) => running.stitch.confirm(found),
+            Ok((epoch, end, false)) => running.truncated = Some((epoch, end.min(running.stitch.head()))),
+            Err(error) => {
+                running.fetch_at = now + limits::ROUTES_MIN_AGE;
+                self.trouble(at, &error);
+            }
+        }
+    }
+}

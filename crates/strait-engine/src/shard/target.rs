@@ -1,0 +1,309 @@
+//! The target side of a shard: batches sent, answers judged, positions persisted.
+
+use std::sync::Arc;
+
+use strait_net::Connection;
+use strait_wire::{GapReason, ProducePartition, ProduceRequest, ProducedPartition, SyncKind, SyncRecord, TopicRef};
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::{Event, Shard};
+use crate::error::{FlowError, SessionError};
+use crate::flow::{Phase, Running};
+use crate::internal_log::PRODUCE;
+use crate::limits;
+use crate::open::{Opened, sync_record};
+use crate::routes::Lookup;
+use crate::stitch::Stitch;
+use crate::transfer::{Part, produce_version, produced};
+use crate::writer::{Answer, Settled};
+
+impl Shard<'_> {
+    pub(super) fn dispatch_batches(&mut self, broker: i32, now: Instant) {
+        if !self.session.lease.valid() {
+            return;
+        }
+        let Some(state) = self.channels.get_mut(&broker) else { return };
+        let Some(connection) = state.open() else {
+            if !state.connecting {
+                state.connecting = true;
+                let cluster = self.session.spec.target.clone();
+                self.jobs.spawn(async move { Event::ChannelOpen { broker, result: cluster.connect(broker).await } });
+            }
+            return;
+        };
+        while self
+            .channels
+            .get(&broker)
+            .is_some_and(|s| !s.waiting.is_empty() && s.outstanding < limits::REQUESTS_PER_CONNECTION)
+        {
+            if !self.send_request(broker, &connection, now) {
+                return;
+            }
+        }
+    }
+
+    /// One request with at most one batch per target partition; false when there was nothing to send.
+    pub(super) fn send_request(&mut self, broker: i32, connection: &Connection, now: Instant) -> bool {
+        let mut partitions = Vec::new();
+        let mut parts = Vec::new();
+        let mut size = 0;
+        let mut by_id = true;
+        let turns = self.channels.get(&broker).map_or(0, |s| s.waiting.len());
+        for _ in 0..turns {
+            if size >= limits::PRODUCE_BYTES {
+                break;
+            }
+            let Some(at) = self.channels.get_mut(&broker).and_then(|s| s.waiting.pop_front()) else { break };
+            let flow = &mut self.flows[at];
+            let (topic, partition, generation) =
+                (flow.spec.target_topic.clone(), flow.spec.key.partition, flow.generation);
+            let Some(running) = flow.running() else { continue };
+            running.in_channel = false;
+            let Lookup::Leader(route) = self.session.target.lookup(&topic, partition) else { continue };
+            if route.broker != broker || now < running.send_at {
+                continue;
+            }
+            let Some(dispatch) = running.writer.next() else {
+                running.writer.advance_ledger(&mut running.ledger, now);
+                continue;
+            };
+            size += dispatch.size;
+            by_id &= !route.topic_id.is_nil();
+            parts.push((at, generation, topic.clone(), route.topic_id, partition, dispatch.ticket));
+            partitions.push(ProducePartition {
+                topic,
+                topic_id: route.topic_id,
+                partition,
+                batch: dispatch.batch.into(),
+            });
+            self.schedule(at, now);
+        }
+        if parts.is_empty() {
+            return false;
+        }
+        let version = produce_version(connection, by_id);
+        let named = version.as_ref().is_ok_and(|v| *v <= crate::internal_log::PRODUCE_BY_NAME);
+        let parts: Vec<Part> = parts
+            .into_iter()
+            .map(|(flow, generation, name, id, partition, mark)| {
+                let topic = if named { TopicRef::Name(name) } else { TopicRef::Id(id) };
+                Part { flow, generation, topic, partition, mark }
+            })
+            .collect();
+        let request =
+            ProduceRequest { acks: -1, timeout_ms: limits::PRODUCE_TIMEOUT.as_millis() as i32, partitions };
+        let encoded = version.map_err(|e| e.to_string()).and_then(|v| {
+            request.encode(v).map(|body| (v, body)).map_err(|e| e.to_string())
+        });
+        if let Some(state) = self.channels.get_mut(&broker) {
+            state.outstanding += 1;
+        }
+        match encoded {
+            Ok((version, body)) => {
+                let guard = Some(self.session.lease.clone() as Arc<dyn strait_net::WriteGuard>);
+                let timeout = limits::REQUEST_TIMEOUT + limits::PRODUCE_TIMEOUT;
+                // Put on the wire here and now: the order of these calls is the order of the sequences.
+                let pending = connection.send(PRODUCE, version, body, timeout, guard);
+                self.jobs.spawn(async move {
+                    let (parts, failure) = produced(pending, version, parts).await;
+                    Event::Produced { broker, parts, failure }
+                });
+            }
+            Err(failure) => {
+                let parts = parts.into_iter().map(|p| (p, None)).collect();
+                self.produced(broker, parts, Some(failure));
+            }
+        }
+        true
+    }
+
+    pub(super) fn produced(&mut self, broker: i32, parts: Vec<(Part, Option<ProducedPartition>)>, failure: Option<String>) {
+        let now = self.session.rt.now();
+        if let Some(state) = self.channels.get_mut(&broker) {
+            state.outstanding -= 1;
+            if failure.is_some()
+                && let Some(connection) = state.connection.take()
+            {
+                connection.close();
+            }
+        }
+        if let Some(why) = &failure {
+            warn!(link = %self.session.spec.name, "sending to broker {broker} failed: {why}");
+            self.session.target.invalidate();
+        }
+        let (mut records, mut bytes) = (0, 0);
+        for (part, answered) in parts {
+            let answer = match answered {
+                Some(a) => Answer::classify(a.error, a.base_offset, a.message),
+                None => Answer::Doubt(failure.clone().unwrap_or_else(|| "the broker left the answer out".to_owned())),
+            };
+            let Some(running) = self.current(&part) else { continue };
+            let (forwarded, held) = (running.ledger.forwarded(), running.writer.bytes());
+            running.writer.answer(part.mark, answer, &mut running.ledger, now);
+            let freed = held - running.writer.bytes();
+            let moved = running.ledger.forwarded() - forwarded;
+            (records, bytes) = (records + moved as u64, bytes + freed);
+            self.held -= freed;
+            if moved > 0 {
+                self.flows[part.flow].recovered(&self.session.spec.name);
+            }
+            self.settle(part.flow, now);
+            self.schedule(part.flow, now);
+        }
+        let link = &self.session.spec.name;
+        metrics::counter!("strait_records_total", "link" => link.clone()).increment(records);
+        metrics::counter!("strait_bytes_total", "link" => link.clone()).increment(bytes);
+        self.status.send_modify(|status| {
+            status.records += records;
+            status.bytes += bytes;
+        });
+        self.write_syncs(now);
+    }
+
+    /// Acts on a flow whose failed answers are all in, or that has to be drained for another reason.
+    pub(super) fn settle(&mut self, at: usize, now: Instant) {
+        let link = self.session.spec.name.clone();
+        let Some(running) = self.flows[at].running() else { return };
+        running.writer.advance_ledger(&mut running.ledger, now);
+        match running.writer.settle() {
+            None => {}
+            Some(Settled::Resend(error)) => {
+                let error = FlowError::NotAppended(error);
+                running.send_at = now + error.backoff(self.flows[at].tries);
+                return self.trouble(at, &error);
+            }
+            Some(Settled::Refused { error, message, first, last, size }) => {
+                running.send_at = now + limits::BACKOFF_MAX;
+                let advice = FlowError::advice(error);
+                return self.trouble(at, &FlowError::Refused { first, last, size, error, message, advice });
+            }
+            Some(Settled::Reopen(why)) => return self.reopen(at, &FlowError::Doubt(why), now),
+            Some(Settled::Hole { first, last }) => return self.reopen(at, &FlowError::Hole { first, last }, now),
+            Some(Settled::Fenced(error)) => {
+                let why = format!("{}: {error}", self.flows[at].spec.key);
+                self.lost.get_or_insert(SessionError::Fenced { link, owner: None, why });
+                return;
+            }
+        }
+        let Some(running) = self.flows[at].running() else { return };
+        if running.reopen.is_some() || running.truncated.is_some() {
+            let before = running.writer.bytes();
+            running.writer.drop_queue();
+            self.held -= before - running.writer.bytes();
+        }
+        let Some(running) = self.flows[at].running() else { return };
+        if running.writer.in_flight() > 0 || running.syncing {
+            return;
+        }
+        if let Some(why) = running.reopen.take() {
+            return self.reopen(at, &FlowError::Doubt(why), now);
+        }
+        if running.truncated.is_some() && !running.fetching {
+            self.rebase(at);
+        }
+    }
+
+    pub(super) fn reopen(&mut self, at: usize, error: &FlowError, now: Instant) {
+        if let Some(running) = self.flows[at].running() {
+            let held = running.writer.bytes();
+            self.held -= held;
+        }
+        self.session.target.invalidate();
+        self.trouble(at, error);
+        let wait = error.backoff(self.flows[at].tries.saturating_sub(1));
+        self.flows[at].wait(now + wait);
+    }
+
+    /// The source's log was cut below the head: its new history is mirrored from there. The sync that says so
+    /// comes before its data.
+    pub(super) fn rebase(&mut self, at: usize) {
+        let session = self.session.clone();
+        let flow = &mut self.flows[at];
+        let (spec, generation) = (flow.spec.clone(), flow.generation);
+        let Phase::Running(running) = std::mem::replace(&mut flow.phase, Phase::Opening) else { return };
+        let Running { mut ledger, writer, ids, truncated, .. } = *running;
+        let (epoch, end) = truncated.unwrap_or((-1, ledger.source_next()));
+        let next = end.min(ledger.source_next());
+        warn!(
+            link = %session.spec.name, topic = %spec.key.topic, partition = spec.key.partition,
+            "the source lost records: its log was cut at offset {end}, {} of them are already in the target (up to target offset {}); mirroring its new history from {next}",
+            ledger.source_next() - next, ledger.target_next() - 1
+        );
+        ledger.rebase(GapReason::Truncated, next, epoch);
+        self.opening += 1;
+        self.jobs.spawn(async move {
+            let identity = writer.identity();
+            let sync = sync_record(&session, &spec, SyncKind::Rebase, &ledger, identity, ids);
+            let record = sync.to_record(session.rt.wall_ms());
+            let result = session.syncs.append(&session.spec.name, vec![record]).await;
+            let stitch = Stitch::new(next, epoch, spec.compacted, session.spec.isolation);
+            let result = result
+                .map(|()| Opened { stitch, writer, ledger, sync, ids, hold_until: None })
+                .map_err(FlowError::from);
+            Event::Opened { flow: at, generation, result: Box::new(result) }
+        });
+    }
+
+    pub(super) fn write_syncs(&mut self, now: Instant) {
+        if self.syncing {
+            return;
+        }
+        let session = self.session.clone();
+        let mut due: Vec<(u64, usize)> = Vec::new();
+        for (at, flow) in self.flows.iter_mut().enumerate() {
+            if let Some(running) = flow.running()
+                && running.ledger.sync_due(now)
+            {
+                due.push((running.ledger.unsynced_bytes(), at));
+            }
+        }
+        if due.is_empty() {
+            return;
+        }
+        due.sort_unstable_by(|a, b| b.cmp(a));
+        due.truncate(limits::SYNCS_PER_BATCH);
+        let mut flows = Vec::with_capacity(due.len());
+        for (bytes, at) in due {
+            let flow = &mut self.flows[at];
+            let (spec, generation) = (flow.spec.clone(), flow.generation);
+            if let Some(running) = flow.running() {
+                let identity = running.writer.identity();
+                let sync = sync_record(&session, &spec, SyncKind::Periodic, &running.ledger, identity, running.ids);
+                running.ledger.sync_sent();
+                running.syncing = true;
+                flows.push((at, generation, sync, bytes));
+            }
+        }
+        self.syncing = true;
+        self.jobs.spawn(async move {
+            let wall_ms = session.rt.wall_ms();
+            let records = flows.iter().map(|(_, _, sync, _)| sync.to_record(wall_ms)).collect();
+            let result = session.syncs.append(&session.spec.name, records).await;
+            Event::Synced { flows, result }
+        });
+    }
+
+    pub(super) fn synced(&mut self, flows: Vec<(usize, u64, SyncRecord, u64)>, result: Result<(), SessionError>) {
+        self.syncing = false;
+        let now = self.session.rt.now();
+        for (at, generation, sync, bytes) in flows {
+            let flow = &mut self.flows[at];
+            if flow.generation != generation {
+                continue;
+            }
+            if result.is_ok() {
+                flow.last = Some(sync);
+            }
+            if let Some(running) = flow.running() {
+                running.syncing = false;
+                if result.is_err() {
+                    running.ledger.sync_failed(bytes, now);
+                }
+            }
+        }
+        if let Err(error) = result {
+            self.lost.get_or_insert(error);
+        }
+    }
+}
