@@ -1,9 +1,28 @@
 //! Kafka's bytes: batch headers, Fetch and Produce codecs, MirrorMaker 2's records. No I/O, no clock.
 
 mod error;
+mod fetch;
+mod judge;
+pub mod mm2;
+mod position;
+mod produce;
 mod reader;
+mod record;
+mod registry;
 mod writer;
 
 pub use error::WireError;
+pub use fetch::{
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition, TopicRef,
+};
+pub use judge::{AbortedTxn, Isolation};
+pub use mm2::{Checkpoint, Heartbeat, OffsetSync};
+pub use position::{
+    GapReason, POSITION_HEADER, POSITION_VERSION, Position, PositionError, PositionFlags, SyncKind,
+    SyncRecord,
+};
+pub use produce::{ProducePartition, ProduceRequest, ProduceResponse, ProducedPartition};
 pub use reader::Reader;
+pub use record::Record;
+pub use registry::{MAX_RUNGS, REGISTRY_VERSION, RegistryError, RegistryRecord};
 pub use writer::Writer;

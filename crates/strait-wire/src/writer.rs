@@ -3,6 +3,11 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
+use crate::WireError;
+
+/// The longest string: its length is an INT16, and the compact form keeps that limit.
+const MAX_STRING: usize = i16::MAX as usize;
+
 /// Appends Kafka's primitive types (big endian) to a growing buffer.
 #[derive(Debug, Default)]
 pub struct Writer {
@@ -12,7 +17,9 @@ pub struct Writer {
 impl Writer {
     /// An empty buffer with room for `capacity` bytes.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { bytes: BytesMut::with_capacity(capacity) }
+        Self {
+            bytes: BytesMut::with_capacity(capacity),
+        }
     }
 
     /// Bytes written since the last [`split`](Self::split).
@@ -58,6 +65,11 @@ impl Writer {
     /// Raw bytes without a length.
     pub fn raw(&mut self, v: &[u8]) {
         self.bytes.put_slice(v);
+    }
+
+    /// The CRC-32C of what was written since the last [`split`](Self::split).
+    pub fn checksum(&mut self) {
+        self.bytes.put_u32(crc32c::crc32c(&self.bytes));
     }
 
     /// A UUID, 16 bytes.
@@ -109,7 +121,37 @@ impl Writer {
         self.raw(v.unwrap_or_default().as_bytes());
     }
 
-    /// A string.
+    /// A string that must fit its length field: at most 32,767 bytes, as everywhere in the protocol.
+    ///
+    /// # Errors
+    /// [`WireError::Encode`] for a longer one; nothing is written then.
+    pub fn short_string(
+        &mut self,
+        what: &'static str,
+        v: &str,
+        compact: bool,
+    ) -> Result<(), WireError> {
+        if v.len() > MAX_STRING {
+            return Err(WireError::Encode {
+                what,
+                why: "longer than 32,767 bytes",
+            });
+        }
+        self.string(v, compact);
+        Ok(())
+    }
+
+    /// A string with an INT16 length, cut at the last character that ends within 32,767 bytes. For names that
+    /// Kafka or the configuration keeps far below that: the record stays readable whatever comes.
+    pub fn cut_string(&mut self, v: &str) {
+        let mut end = v.len().min(MAX_STRING);
+        while !v.is_char_boundary(end) {
+            end -= 1;
+        }
+        self.string(&v[..end], false);
+    }
+
+    /// A string of at most 32,767 bytes.
     pub fn string(&mut self, v: &str, compact: bool) {
         self.nullable_string(Some(v), compact);
     }
