@@ -12,31 +12,31 @@ use crate::limits;
 /// Counted by `CLOCK_BOOTTIME`, which goes on while the process or the machine is suspended: a process
 /// that was stopped for longer than the lease finds it lapsed.
 #[derive(Debug)]
-pub struct Lease {
+pub(crate) struct Lease {
     rt: Runtime,
     proven_ms: AtomicU64,
 }
 
 impl Lease {
     /// A lease whose first proof was sent at `sent` (boot time).
-    pub fn new(rt: Runtime, sent: Duration) -> Self {
+    pub(crate) fn new(rt: Runtime, sent: Duration) -> Self {
         let lease = Self { rt, proven_ms: AtomicU64::new(0) };
         lease.renew(sent);
         lease
     }
 
     /// Records a proof by the moment it was sent; an older one changes nothing.
-    pub fn renew(&self, sent: Duration) {
+    pub(crate) fn renew(&self, sent: Duration) {
         self.proven_ms.fetch_max(millis(sent), Ordering::SeqCst);
     }
 
     /// Gives the lease up: nothing more is written.
-    pub fn revoke(&self) {
+    pub(crate) fn revoke(&self) {
         self.proven_ms.store(u64::MAX, Ordering::SeqCst);
     }
 
     /// Whether a data batch may be written now.
-    pub fn valid(&self) -> bool {
+    pub(crate) fn valid(&self) -> bool {
         let proven = self.proven_ms.load(Ordering::SeqCst);
         proven != u64::MAX && millis(self.rt.boottime()).saturating_sub(proven) < millis(limits::LEASE_VALIDITY)
     }

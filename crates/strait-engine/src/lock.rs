@@ -10,7 +10,7 @@ use crate::error::SessionError;
 
 /// A held lock; the kernel lets go of it when the process ends, however it ends.
 #[derive(Debug)]
-pub struct LinkLock {
+pub(crate) struct LinkLock {
     _file: File,
 }
 
@@ -19,7 +19,7 @@ impl LinkLock {
     ///
     /// # Errors
     /// [`SessionError::Locked`] names the process that holds it.
-    pub fn acquire(dir: &Path, link: &str, target_cluster: &str) -> Result<Self, SessionError> {
+    pub(crate) fn acquire(dir: &Path, link: &str, target_cluster: &str) -> Result<Self, SessionError> {
         let safe = |s: &str| -> String {
             s.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect()
         };
@@ -31,7 +31,7 @@ impl LinkLock {
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut pid = String::new();
-            let _ = file.by_ref().take(32).read_to_string(&mut pid);
+            let _ = Read::by_ref(&mut file).take(32).read_to_string(&mut pid);
             return Err(SessionError::Locked { link: link.to_owned(), path: shown, pid: pid.trim().to_owned() });
         }
         file.set_len(0).map_err(failed)?;

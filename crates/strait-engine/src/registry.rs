@@ -6,7 +6,7 @@ use strait_wire::{Record, RegistryError, RegistryRecord};
 
 /// The last lease of a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaseRecord {
+pub(crate) struct LeaseRecord {
     /// The holder's producer id.
     pub producer_id: i64,
     /// The holder's epoch.
@@ -21,7 +21,7 @@ pub struct LeaseRecord {
 
 /// What the registry holds for one link.
 #[derive(Clone, Debug, Default)]
-pub struct Registry {
+pub(crate) struct Registry {
     /// Source and target cluster ids the link was set up with.
     pub clusters: Option<(String, String)>,
     /// The last lease of each shard.
@@ -35,7 +35,7 @@ impl Registry {
     ///
     /// # Errors
     /// A record of this link's kind that only a newer version can read.
-    pub fn apply(&mut self, link: &str, record: &Record) -> Result<(), RegistryError> {
+    pub(crate) fn apply(&mut self, link: &str, record: &Record) -> Result<(), RegistryError> {
         let decoded = match RegistryRecord::from_record(record) {
             Err(RegistryError::UnknownType(_)) => return Ok(()),
             other => other?,

@@ -11,7 +11,7 @@ use crate::limits;
 
 /// The way to one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Route {
+pub(crate) struct Route {
     /// The leader's node id.
     pub broker: i32,
     /// The leader epoch, -1 when unknown.
@@ -24,7 +24,7 @@ pub struct Route {
 
 /// What is known about a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lookup {
+pub(crate) enum Lookup {
     /// It can be reached.
     Leader(Route),
     /// It exists but has no leader.
@@ -37,7 +37,7 @@ pub enum Lookup {
 
 /// The routes of one cluster for the topics of one link.
 #[derive(Debug)]
-pub struct Routes {
+pub(crate) struct Routes {
     rt: Runtime,
     cluster: Cluster,
     known: Mutex<Known>,
@@ -54,17 +54,17 @@ struct Known {
 
 impl Routes {
     /// No routes yet.
-    pub fn new(rt: Runtime, cluster: Cluster) -> Self {
+    pub(crate) fn new(rt: Runtime, cluster: Cluster) -> Self {
         Self { rt, cluster, known: Mutex::default(), refreshing: tokio::sync::Mutex::new(()) }
     }
 
     /// The cluster they lead through.
-    pub fn cluster(&self) -> &Cluster {
+    pub(crate) fn cluster(&self) -> &Cluster {
         &self.cluster
     }
 
     /// The topics to know about.
-    pub fn watch(&self, topics: impl IntoIterator<Item = String>) {
+    pub(crate) fn watch(&self, topics: impl IntoIterator<Item = String>) {
         let mut known = self.lock();
         for topic in topics {
             if known.topics.insert(topic) {
@@ -74,7 +74,7 @@ impl Routes {
     }
 
     /// What is known now, without asking.
-    pub fn lookup(&self, topic: &str, partition: i32) -> Lookup {
+    pub(crate) fn lookup(&self, topic: &str, partition: i32) -> Lookup {
         let known = self.lock();
         match known.partitions.get(topic) {
             Some(partitions) => partitions.get(&partition).copied().unwrap_or(Lookup::Missing),
@@ -83,12 +83,12 @@ impl Routes {
     }
 
     /// The route turned out wrong: ask again soon.
-    pub fn invalidate(&self) {
+    pub(crate) fn invalidate(&self) {
         self.lock().stale = true;
     }
 
     /// Whether it is time to ask: something is stale, or the answer is old.
-    pub fn due(&self) -> bool {
+    pub(crate) fn due(&self) -> bool {
         let known = self.lock();
         let age = known.asked.map(|at| self.rt.now().saturating_duration_since(at));
         match age {
@@ -98,7 +98,7 @@ impl Routes {
     }
 
     /// Asks the cluster, unless somebody else just did.
-    pub async fn refresh(&self) -> Result<(), NetError> {
+    pub(crate) async fn refresh(&self) -> Result<(), NetError> {
         let before = self.rt.now();
         let _one = self.refreshing.lock().await;
         let topics: Vec<String> = {
@@ -145,7 +145,7 @@ impl Routes {
     }
 
     /// The route, asking the cluster where it is not known.
-    pub async fn find(&self, topic: &str, partition: i32) -> Result<Lookup, NetError> {
+    pub(crate) async fn find(&self, topic: &str, partition: i32) -> Result<Lookup, NetError> {
         self.watch([topic.to_owned()]);
         if !matches!(self.lookup(topic, partition), Lookup::Leader(_)) || self.due() {
             self.refresh().await?;

@@ -56,9 +56,9 @@ impl Session {
     ) -> Result<Self, SessionError> {
         let syncs_topic = spec.syncs_topic();
         create_own_topics(rt, spec, &target, &[STRAIT_TOPIC, &syncs_topic]).await?;
-        let (mut registry, read_to) = read_registry(rt, spec, &target, Registry::default(), 0).await?;
+        let (registry, read_to) = read_registry(rt, spec, &target, Registry::default(), 0).await?;
         check_clusters(spec, &registry, &clusters)?;
-        registry = await_lease(rt, spec, &target, registry, read_to).await?;
+        await_lease(rt, spec, &target, registry, read_to).await?;
 
         let owner = Owner {
             link: spec.name.clone(),
@@ -71,12 +71,11 @@ impl Session {
         fence_own(rt, &spec.target, &spec.name, tid, (producer_id, epoch), &[STRAIT_TOPIC, &syncs_topic]).await?;
         let marker = Until::Marker(producer_id, epoch);
         // What an older session wrote up to the fence counts; nothing of it can follow.
-        let mut newest = Registry::default();
+        let mut registry = Registry::default();
         read_log(rt, &target, STRAIT_TOPIC, 0, marker, |offset, record| {
-            newest.apply(&spec.name, record).map_err(|e| unreadable(STRAIT_TOPIC, offset, &e))
+            registry.apply(&spec.name, record).map_err(|e| unreadable(STRAIT_TOPIC, offset, &e))
         })
         .await?;
-        registry = newest;
         let fenced_at = rt.now();
         let last = registry.leases.get(&SHARD);
         let closed_cleanly = last.is_some_and(|lease| lease.closed);
@@ -267,10 +266,10 @@ async fn await_lease(
     target: &Arc<Routes>,
     registry: Registry,
     read_to: i64,
-) -> Result<Registry, SessionError> {
-    let Some(seen) = registry.leases.get(&SHARD).cloned() else { return Ok(registry) };
+) -> Result<(), SessionError> {
+    let Some(seen) = registry.leases.get(&SHARD).cloned() else { return Ok(()) };
     if seen.closed || seen.instance == spec.instance || spec.take_over {
-        return Ok(registry);
+        return Ok(());
     }
     info!(
         link = %spec.name, owner = %seen.instance,
@@ -284,7 +283,7 @@ async fn await_lease(
             owner: Some(now.instance.clone()),
             why: "it renews its lease; stop it first, or start with --take-over".to_owned(),
         }),
-        _ => Ok(registry),
+        _ => Ok(()),
     }
 }
 
@@ -312,18 +311,11 @@ async fn keep_lease(
                 result = &mut append => break result,
                 () = rt.sleep(limits::LEASE_RENEWAL) => {
                     let sent = rt.boottime();
-                    let before = current.current();
-                    if let Ok(found) = spec.target.describe_transaction(&tid).await {
-                        let ours = before <= found.epoch && found.epoch <= current.current();
-                        if found.producer_id == current.producer_id && ours {
-                            lease.renew(sent);
-                        } else {
-                            break Err(SessionError::Fenced {
-                                link: spec.name.clone(),
-                                owner: None,
-                                why: format!("transactional id {tid} is at epoch {}", found.epoch),
-                            });
-                        }
+                    // Another epoch than ours proves nothing either way while we raise it ourselves: no proof.
+                    if let Ok(found) = spec.target.describe_transaction(&tid).await
+                        && (found.producer_id, found.producer_epoch) == (current.producer_id, current.current())
+                    {
+                        lease.renew(sent);
                     }
                 }
             }

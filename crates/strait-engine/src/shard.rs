@@ -8,10 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use strait_net::{Connection, KafkaError, NetError};
+use strait_net::{Connection, NetError};
 use strait_wire::{
-    FetchPartition, FetchRequest, FetchTopic, FetchedPartition, GapReason, ProducePartition, ProduceRequest,
-    ProducedPartition, SyncKind, SyncRecord, TopicRef,
+    ProducedPartition, SyncKind, SyncRecord,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -21,18 +20,14 @@ use uuid::Uuid;
 
 use crate::error::{FlowError, SessionError};
 use crate::flow::{Flow, Phase, Running};
-use crate::internal_log::PRODUCE;
 use crate::limits;
 use crate::link::Command;
 use crate::open::{Opened, Opening, passing, sync_record};
-use crate::partition::{FETCH, FETCH_BY_NAME, FETCH_NEWEST, PartitionReader, moved};
 use crate::routes::{Lookup, Routes};
 use crate::session::Session;
 use crate::spec::{FlowKey, FlowSpec};
 use crate::status::LinkStatus;
-use crate::stitch::{Item, Stitch, StitchError};
-use crate::transfer::{FetchAnswer, Lane, Part, Way, epoch_reaches, fetch, produce_version, produced, readable_end};
-use crate::writer::{Answer, Settled};
+use crate::transfer::{FetchAnswer, Lane, Part, Way};
 
 /// How often time-driven work is looked at.
 const TICK: Duration = Duration::from_millis(100);

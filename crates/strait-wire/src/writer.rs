@@ -9,7 +9,7 @@ use crate::WireError;
 const MAX_STRING: usize = i16::MAX as usize;
 
 /// Appends Kafka's primitive types (big endian) to a growing buffer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Writer {
     bytes: BytesMut,
 }
@@ -30,6 +30,16 @@ impl Writer {
     /// Whether nothing was written since the last [`split`](Self::split).
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+
+    /// What was written since the last split.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Forgets what was written since the last split.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
     }
 
     /// What was written so far as one segment; writing goes on behind it in the same allocation.

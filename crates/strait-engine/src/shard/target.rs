@@ -164,13 +164,14 @@ impl Shard<'_> {
     /// Acts on a flow whose failed answers are all in, or that has to be drained for another reason.
     pub(super) fn settle(&mut self, at: usize, now: Instant) {
         let link = self.session.spec.name.clone();
+        let tries = self.flows[at].tries;
         let Some(running) = self.flows[at].running() else { return };
         running.writer.advance_ledger(&mut running.ledger, now);
         match running.writer.settle() {
             None => {}
             Some(Settled::Resend(error)) => {
                 let error = FlowError::NotAppended(error);
-                running.send_at = now + error.backoff(self.flows[at].tries);
+                running.send_at = now + error.backoff(tries);
                 return self.trouble(at, &error);
             }
             Some(Settled::Refused { error, message, first, last, size }) => {
