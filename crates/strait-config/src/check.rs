@@ -128,13 +128,7 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
             ));
         }
     }
-    if let Some(listen) = config.admin.listen
-        && !listen.ip().is_loopback()
-    {
-        warnings.push(format!(
-            "metrics and health are served on {listen} to whoever reaches it: there is no authentication"
-        ));
-    }
+    warnings.extend(config.admin.warning());
     warnings
 }
 

@@ -48,27 +48,26 @@ impl Problem {
         self
     }
 
-    fn write(&self, file: &Path, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", file.display())?;
+    /// `file:line: key = value: why. what to write instead.`, on one line.
+    fn line_for(&self, file: &Path) -> String {
+        let mut text = file.display().to_string();
         if let Some(line) = self.line {
-            write!(f, ":{line}")?;
+            text += &format!(":{line}");
         }
-        f.write_str(": ")?;
         if !self.key.is_empty() {
-            f.write_str(&self.key)?;
+            text += &format!(": {}", self.key);
             if let Some(value) = &self.value {
-                write!(f, " = {value}")?;
+                text += &format!(" = {value}");
             }
-            f.write_str(": ")?;
         }
-        write!(f, "{}.", self.why)?;
+        text += &format!(": {}.", self.why);
         if !self.instead.is_empty() {
-            write!(f, " {}", self.instead)?;
+            text += &format!(" {}", self.instead);
             if !self.instead.ends_with('?') {
-                f.write_str(".")?;
+                text.push('.');
             }
         }
-        Ok(())
+        text
     }
 }
 
@@ -85,6 +84,14 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
+    /// One line per problem, as `Display` has them.
+    pub fn lines(&self) -> Vec<String> {
+        self.problems
+            .iter()
+            .map(|problem| problem.line_for(&self.file))
+            .collect()
+    }
+
     pub(crate) fn new(file: &Path, mut problems: Vec<Problem>) -> Self {
         // Stable: problems without a line keep their place behind those that have one.
         problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
@@ -104,12 +111,6 @@ impl ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.problems.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            problem.write(&self.file, f)?;
-        }
-        Ok(())
+        f.write_str(&self.lines().join("\n"))
     }
 }

@@ -154,7 +154,7 @@ impl Refusal {
             Self::Security => {
                 let alias = alias.unwrap_or("A");
                 let instead = format!(
-                    "Write the configuration in TOML, where a cluster takes them as {alias} = {{ bootstrap = \"host:9093\", tls = {{ ca-file = \"ca.pem\" }}, sasl = {{ mechanism = \"SCRAM-SHA-512\", username = \"user\", password-file = \"password\" }} }}"
+                    "Write the configuration in TOML, where a cluster takes them (certificates as PEM files) as {alias} = {{ bootstrap = \"host:9093\", tls = {{ ca-file = \"ca.pem\" }}, sasl = {{ mechanism = \"SCRAM-SHA-512\", username = \"user\", password-file = \"password\" }} }}"
                 );
                 ("TLS and SASL are not read from properties files", instead)
             }

@@ -272,3 +272,25 @@ impl Default for AdminConfig {
         }
     }
 }
+
+impl AdminConfig {
+    /// What an operator should know about this address, if anything.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let listen = self.listen.filter(|address| !address.ip().is_loopback())?;
+        Some(format!(
+            "metrics and health are served on {listen} to whoever reaches it: there is no authentication"
+        ))
+    }
+}
+
+impl Config {
+    /// Takes another address for metrics and health, and keeps `warnings` true. For the command line, because a
+    /// MirrorMaker 2 file has no key for it.
+    pub fn set_admin(&mut self, admin: AdminConfig) {
+        if let Some(old) = self.admin.warning() {
+            self.warnings.retain(|warning| *warning != old);
+        }
+        self.warnings.extend(admin.warning());
+        self.admin = admin;
+    }
+}

@@ -24,7 +24,13 @@ impl Properties {
         let mut entries: Vec<Entry> = Vec::new();
         for line in PropertiesIter::new(bytes) {
             let line = line.map_err(|error| {
-                let why = format!("this is not a properties file: {error}");
+                let said = error.to_string();
+                // The line is told in its own place.
+                let said = said.split(" (line_number").next().unwrap_or_default();
+                let why = format!(
+                    "this is not a properties file: {}",
+                    said.trim_end_matches('.')
+                );
                 Problem::at(error.line_number(), "", why, "Mend this line")
             })?;
             let number = line.line_number();

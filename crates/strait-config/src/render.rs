@@ -91,7 +91,7 @@ fn write_link(out: &mut String, link: &LinkConfig) -> std::fmt::Result {
     }
     match link.internal_replication_factor {
         Some(factor) => writeln!(out, "internal-replication-factor = {factor}")?,
-        None => out.push_str("# internal-replication-factor is not set: as above\n"),
+        None => out.push_str("# internal-replication-factor is not set: chosen at creation, capped at the live brokers\n"),
     }
     let refresh = link
         .refresh_topics

@@ -1,2 +1,66 @@
 //! The `strait` command.
-fn main() {}
+
+mod args;
+mod check;
+// The ends that only a mirror at work can come to are in the table already.
+#[allow(dead_code)]
+mod exit;
+mod logging;
+#[allow(dead_code)]
+mod output;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use args::{Command, CommandLine};
+use exit::Exit;
+use logging::Logging;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let line = match CommandLine::try_parse() {
+        Ok(line) => line,
+        Err(error) => {
+            // Help and version go to stdout, everything else to stderr; a reader that went away is no failure.
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Ok.into(),
+                _ => Exit::Usage.into(),
+            };
+        }
+    };
+    let logging = Logging::install(line.log);
+    let exit = match line.command {
+        Command::Run(args) => run(&args, &logging),
+        Command::Check(args) => check::check(&args),
+        Command::Demo(_) => {
+            tracing::error!("this build has no demo");
+            Exit::Failed
+        }
+    };
+    drop(logging);
+    exit.into()
+}
+
+fn run(args: &args::RunArgs, logging: &Logging) -> Exit {
+    let config = match run::configuration(args) {
+        Ok(config) => config,
+        Err(error) => {
+            for problem in error.lines() {
+                tracing::error!("{problem}");
+            }
+            return Exit::Configuration;
+        }
+    };
+    logging.flush_repeats();
+    tracing::error!(
+        links = config.links.len(),
+        "the configuration is valid; this build does not mirror"
+    );
+    Exit::Failed
+}

@@ -1,0 +1,748 @@
+//! Every way to be wrong, and the exact words that tell it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+const CLUSTERS: &str = "[clusters]\na = \"a:9092\"\nb = \"b:9092\"\n";
+const LINK: &str = "[[links]]\nsource = \"a\"\ntarget = \"b\"\ntopics = [\"x\"]\n";
+const MM2: &str =
+    "clusters = a, b\na.bootstrap.servers = a:1\nb.bootstrap.servers = b:1\na->b.enabled = true\n";
+
+fn load(name: &str, text: &[u8]) -> Result<strait_config::Config, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    std::fs::write(&path, text).unwrap();
+    std::fs::write(folder.path().join("empty"), "\n").unwrap();
+    std::fs::write(folder.path().join("ca.pem"), "x").unwrap();
+    strait_config::load_with(&path, &|_| None).map_err(|error| {
+        error
+            .to_string()
+            .replace(&format!("{}/", folder.path().display()), "")
+    })
+}
+
+#[track_caller]
+fn wrong(name: &str, text: &str, said: &[&str]) {
+    let error = load(name, text.as_bytes()).expect_err("this should be refused");
+    assert_eq!(error, said.join("\n"));
+}
+
+/// A whole file; lines from 1.
+#[track_caller]
+fn toml(text: &str, said: &[&str]) {
+    wrong("f.toml", text, said);
+}
+
+/// Lines of a link, from line 8.
+#[track_caller]
+fn link(lines: &str, said: &[&str]) {
+    toml(&format!("{CLUSTERS}{LINK}{lines}\n"), said);
+}
+
+/// The inside of cluster `c`, on line 4.
+#[track_caller]
+fn cluster(value: &str, said: &[&str]) {
+    toml(&format!("{CLUSTERS}c = {value}\n{LINK}"), said);
+}
+
+/// Lines of a properties file, from line 5.
+#[track_caller]
+fn mm2(lines: &str, said: &[&str]) {
+    wrong("f.properties", &format!("{MM2}{lines}\n"), said);
+}
+
+#[test]
+fn files_that_are_no_configuration() {
+    toml(
+        "",
+        &[
+            "f.toml: clusters: it is missing. Write [clusters] and under it one line per cluster, paris = \"paris-1:9092\".",
+            "f.toml: links: it is missing. Write [[links]] and under it source = \"paris\", target = \"tokyo\" and topics = [\"orders.*\"].",
+        ],
+    );
+    toml(
+        "a = 1\nb = = 2\n",
+        &["f.toml:2: this is not TOML: extra `=`, expected nothing. Mend this line."],
+    );
+    toml(
+        "a = 1\na = 2\n",
+        &["f.toml:2: this is not TOML: duplicate key. Mend this line."],
+    );
+    wrong(
+        "f.properties",
+        "clusters = \\uZZZZ\n",
+        &[
+            "f.properties:1: this is not a properties file: Malformed \\uxxxx encoding: not hex. Mend this line.",
+        ],
+    );
+    wrong(
+        "f",
+        "hello\n",
+        &[
+            "f: neither its name nor its content tells what it is. Name it .toml (with [clusters] and [[links]]) or .properties (MirrorMaker 2, with clusters = A, B).",
+        ],
+    );
+    wrong(
+        "f.yaml",
+        "apiVersion: kafka.strimzi.io/v1beta2\nkind: KafkaMirrorMaker2\n",
+        &[
+            "f.yaml: it is a Strimzi KafkaMirrorMaker2 resource, which this version does not read. Write the same as TOML or as MirrorMaker 2 properties.",
+        ],
+    );
+    assert_eq!(
+        load("f.toml", b"a = \"\xff\"").unwrap_err(),
+        "f.toml: it is not UTF-8, as TOML must be. Save it as UTF-8."
+    );
+    assert_eq!(
+        load("f.toml", &vec![b' '; 2 << 20]).unwrap_err(),
+        "f.toml: it has 2097152 bytes and is no configuration. Name a configuration file."
+    );
+}
+
+#[test]
+fn kinds_are_told_by_content_where_the_name_does_not() {
+    assert!(load("f.conf", format!("# mine\n{CLUSTERS}{LINK}").as_bytes()).is_ok());
+    assert!(load("f", MM2.as_bytes()).is_ok());
+}
+
+#[test]
+fn unknown_keys_are_answered_with_the_nearest_known_one() {
+    toml(
+        &format!("instanze = \"x\"\n{CLUSTERS}{LINK}"),
+        &["f.toml:1: instanze: there is no such key. Did you mean `instance`?"],
+    );
+    link(
+        "replication_factor = 3",
+        &[
+            "f.toml:8: links[0].replication_factor: there is no such key. Did you mean `replication-factor`?",
+        ],
+    );
+    cluster(
+        "{ bootstrap = \"c:1\", colour = \"red\" }",
+        &["f.toml:4: clusters.c.colour: there is no such key. Known here: bootstrap, tls, sasl."],
+    );
+    toml(
+        &format!("[admin]\nport = 1\n{CLUSTERS}{LINK}"),
+        &["f.toml:2: admin.port: there is no such key. Known here: listen."],
+    );
+}
+
+#[test]
+fn clusters() {
+    cluster(
+        "7",
+        &[
+            "f.toml:4: clusters.c = 7: this is a number, not a string or a list of strings. Write \"kafka-1:9092,kafka-2:9092\".",
+        ],
+    );
+    cluster(
+        "\"\"",
+        &["f.toml:4: clusters.c = \"\": it names no broker. Write \"kafka-1:9092,kafka-2:9092\"."],
+    );
+    cluster(
+        "\"c:1, d\"",
+        &["f.toml:4: clusters.c = \"d\": it has no port. Write host:port, for example d:9092."],
+    );
+    cluster(
+        "{ tls = true }",
+        &[
+            "f.toml:4: clusters.c.bootstrap: it is missing. Write bootstrap = \"kafka-1:9092,kafka-2:9092\".",
+        ],
+    );
+    toml(
+        &format!("{CLUSTERS}\"c d\" = \"c:1\"\n{LINK}"),
+        &[
+            "f.toml:4: clusters.c d: an alias becomes part of topic names and may have letters, digits, '.', '_' and '-' only. Choose another alias.",
+        ],
+    );
+    toml(
+        &format!("clusters = \"a:1\"\n{LINK}"),
+        &[
+            "f.toml:1: clusters = \"a:1\": this is a string, not a table. Write [clusters] and under it paris = \"paris-1:9092\".",
+        ],
+    );
+}
+
+#[test]
+fn tls() {
+    cluster(
+        "{ bootstrap = \"c:1\", tls = \"yes\" }",
+        &[
+            "f.toml:4: clusters.c.tls = \"yes\": this is a string, not a table. Write tls = true, or tls = { ca-file = \"ca.pem\" }.",
+        ],
+    );
+    cluster(
+        "{ bootstrap = \"c:1\", tls = { ca-file = \"none.pem\" } }",
+        &[
+            "f.toml:4: clusters.c.tls.ca-file = \"none.pem\": none.pem cannot be read: No such file or directory (os error 2). Write the path of a PEM file, relative to the configuration file.",
+        ],
+    );
+    cluster(
+        "{ bootstrap = \"c:1\", tls = { cert-file = \"ca.pem\" } }",
+        &[
+            "f.toml:4: clusters.c.tls.key-file: it is missing. A client certificate needs its private key: write key-file = \"key.pem\".",
+        ],
+    );
+    cluster(
+        "{ bootstrap = \"c:1\", tls = { key-file = \"ca.pem\" } }",
+        &[
+            "f.toml:4: clusters.c.tls.cert-file: it is missing. A private key needs its certificate: write cert-file = \"cert.pem\".",
+        ],
+    );
+}
+
+#[test]
+fn sasl() {
+    let sasl =
+        |inside: &str| format!("{{ bootstrap = \"c:1\", tls = true, sasl = {{ {inside} }} }}");
+    cluster(
+        &sasl("mechanism = \"SCRAM-SHA512\", username = \"u\", password = \"hunter2\""),
+        &[
+            "f.toml:4: clusters.c.sasl.mechanism = \"SCRAM-SHA512\": this mechanism is not supported. Did you mean \"SCRAM-SHA-512\"?",
+        ],
+    );
+    cluster(
+        &sasl("mechanism = \"GSSAPI\", username = \"\", password = \"hunter2\""),
+        &[
+            "f.toml:4: clusters.c.sasl.mechanism = \"GSSAPI\": this mechanism is not supported. Write PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.",
+            "f.toml:4: clusters.c.sasl.username = \"\": it is empty. Write the user's name.",
+        ],
+    );
+    cluster(
+        &sasl(""),
+        &[
+            "f.toml:4: clusters.c.sasl.mechanism: it is missing. Write PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512.",
+            "f.toml:4: clusters.c.sasl.username: it is missing. Write username = \"strait\".",
+            "f.toml:4: clusters.c.sasl.password-file: it is missing. Write password-file = \"path\", password-env = \"NAME\", or password = \"...\".",
+        ],
+    );
+    let with = |password: &str| {
+        sasl(&format!(
+            "mechanism = \"PLAIN\", username = \"u\", {password}"
+        ))
+    };
+    cluster(
+        &with("password = \"hunter2\", password-env = \"X\""),
+        &[
+            "f.toml:4: clusters.c.sasl.password: the password is given more than once. Keep one of password-file, password-env and password.",
+        ],
+    );
+    cluster(
+        &with("password = 42"),
+        &["f.toml:4: clusters.c.sasl.password: this is a number, not a string. Write a string."],
+    );
+    cluster(
+        &with("password-env = \"NOT_SET\""),
+        &[
+            "f.toml:4: clusters.c.sasl.password-env: the environment variable NOT_SET is not set. Set it for this process, or name another.",
+        ],
+    );
+    cluster(
+        &with("password-file = \"none\""),
+        &[
+            "f.toml:4: clusters.c.sasl.password-file: none cannot be read: No such file or directory (os error 2). Write the path of a file that holds the password and nothing else, relative to the configuration file.",
+        ],
+    );
+    cluster(
+        &with("password-file = \"empty\""),
+        &[
+            "f.toml:4: clusters.c.sasl.password-file: the password is empty. Give the user's password.",
+        ],
+    );
+}
+
+#[test]
+fn links() {
+    toml(
+        &format!("{CLUSTERS}[[links]]\n"),
+        &[
+            "f.toml:4: links[0].source: it is missing. Write source = and an alias from [clusters], in quotes.",
+            "f.toml:4: links[0].target: it is missing. Write target = and an alias from [clusters], in quotes.",
+            "f.toml:4: links[0].topics: it is missing. Write topics = [\"orders.*\"], or topics = [\".*\"] for all of them.",
+        ],
+    );
+    toml(
+        &format!("links = []\n{CLUSTERS}"),
+        &[
+            "f.toml:1: links = []: there is nothing to mirror. Write [[links]] and under it source = \"paris\", target = \"tokyo\" and topics = [\"orders.*\"].",
+        ],
+    );
+    toml(
+        &format!(
+            "{CLUSTERS}c1 = \"c:1\"\n{}",
+            LINK.replace("\"b\"", "\"zebra\"")
+        ),
+        &[
+            "f.toml:5: links[0].target = \"zebra\": no cluster has this alias. Known clusters: a, b, c1.",
+        ],
+    );
+    toml(
+        &format!("{CLUSTERS}{}", LINK.replace("\"b\"", "\"a\"")),
+        &["f.toml:4: links[0]: source and target are the same cluster, \"a\". Name two clusters."],
+    );
+    link(
+        "name = \"a b\"",
+        &[
+            "f.toml:8: links[0].name = \"a b\": a name may have 1 to 200 letters, digits, '.', '_', '-' and '>'. Choose another name.",
+        ],
+    );
+    link(
+        "naming = \"Identity\"",
+        &[
+            "f.toml:8: links[0].naming = \"Identity\": this is not one of its values. Did you mean \"identity\"?",
+        ],
+    );
+    link(
+        "naming = \"prefix\"",
+        &[
+            "f.toml:8: links[0].naming = \"prefix\": this is not one of its values. Write \"default\" or \"identity\".",
+        ],
+    );
+    link(
+        "naming = \"identity\"\nseparator = \"_\"",
+        &[
+            "f.toml:9: links[0].separator = \"_\": identity naming keeps names as they are. Leave out separator, or write naming = \"default\".",
+        ],
+    );
+    link(
+        "separator = \"/\"",
+        &[
+            "f.toml:8: links[0].separator = \"/\": a separator becomes part of topic names and may have 1 to 16 letters, digits, '.', '_' and '-'. Write \".\", \"_\" or \"-\".",
+        ],
+    );
+    link(
+        "isolation = \"committed\"",
+        &[
+            "f.toml:8: links[0].isolation = \"committed\": this is not one of its values. Write \"read_committed\" or \"read_uncommitted\".",
+        ],
+    );
+    link(
+        "grow-partitions = \"yes\"",
+        &[
+            "f.toml:8: links[0].grow-partitions = \"yes\": this is a string, not true or false. Write true or false, without quotes.",
+        ],
+    );
+}
+
+#[test]
+fn numbers_times_and_sizes() {
+    link(
+        "replication-factor = 0",
+        &[
+            "f.toml:8: links[0].replication-factor = 0: no topic can have so many replicas. Write 1 to 32767, or -1 for the broker's default.",
+        ],
+    );
+    link(
+        "replication-factor = \"3\"",
+        &[
+            "f.toml:8: links[0].replication-factor = \"3\": this is a string, not a whole number. Write 3.",
+        ],
+    );
+    link(
+        "internal-replication-factor = 99999999999999999999",
+        &[
+            "f.toml:8: links[0].internal-replication-factor = 99999999999999999999: this is a number, not a number of a sensible size. Write 3.",
+        ],
+    );
+    link(
+        "refresh-topics = 30",
+        &[
+            "f.toml:8: links[0].refresh-topics = 30: this is a number, not a string. Write a time with its unit, \"30s\" or \"5m\".",
+        ],
+    );
+    link(
+        "refresh-topics = \"often\"",
+        &[
+            "f.toml:8: links[0].refresh-topics = \"often\": this is not a time. Write a time with its unit, \"30s\" or \"5m\".",
+        ],
+    );
+    link(
+        "request-timeout = \"1ms\"",
+        &["f.toml:8: links[0].request-timeout = \"1ms\": this is out of range. Write 1s to 10m."],
+    );
+    link(
+        "memory-budget = \"1MiB\"",
+        &[
+            "f.toml:8: links[0].memory-budget = \"1MiB\": a link cannot work with so little. Write 16MiB or more.",
+        ],
+    );
+    link(
+        "memory-budget = \"lots\"",
+        &[
+            "f.toml:8: links[0].memory-budget = \"lots\": this is not a size. Write a size with its unit, \"256MiB\".",
+        ],
+    );
+    toml(
+        &format!("[admin]\nlisten = \"localhost\"\n{CLUSTERS}{LINK}"),
+        &[
+            "f.toml:2: admin.listen = \"localhost\": this is no address to listen on. Write an IP address and a port, \"127.0.0.1:9464\", or \"off\".",
+        ],
+    );
+}
+
+#[test]
+fn patterns_and_starts() {
+    let topics = |value: &str, said: &[&str]| {
+        toml(
+            &format!("{CLUSTERS}{}", LINK.replace("[\"x\"]", value)),
+            said,
+        );
+    };
+    topics(
+        "\"a,b.*\"",
+        &[
+            "f.toml:7: links[0].topics = \"a,b.*\": one string is one pattern, and no topic has a comma. Write [\"a\", \"b.*\"].",
+        ],
+    );
+    topics(
+        "[\"x\", \"(\"]",
+        &[
+            "f.toml:7: links[0].topics[1] = \"(\": it is not a regular expression: unclosed group. Write a regular expression that matches the whole name.",
+        ],
+    );
+    topics(
+        "[\"(?!x).*\"]",
+        &[
+            "f.toml:7: links[0].topics[0] = \"(?!x).*\": `(?!` is Java's alone and has no counterpart here. Write a regular expression that matches the whole name.",
+        ],
+    );
+    topics(
+        "[\"\"]",
+        &[
+            "f.toml:7: links[0].topics[0] = \"\": an empty pattern matches nothing. Leave it out; an empty list selects nothing.",
+        ],
+    );
+    topics(
+        "[\"((a{999}){999}){999}\"]",
+        &[
+            "f.toml:7: links[0].topics[0] = \"((a{999}){999}){999}\": it takes more than 4194304 bytes when compiled. Write a regular expression that matches the whole name.",
+        ],
+    );
+    let start = "\"earliest\", \"latest\" or a time such as 2026-11-01T00:00:00Z";
+    link(
+        "start = \"newest\"",
+        &[&format!(
+            "f.toml:8: links[0].start = \"newest\": this is no place to start from (a time needs its offset, such as Z). Write {start}."
+        )],
+    );
+    link(
+        "start = 2026-11-01T00:00:00",
+        &[&format!(
+            "f.toml:8: links[0].start = 2026-11-01T00:00:00: this is no place to start from (a time needs its offset, such as Z). Write {start}."
+        )],
+    );
+    link(
+        "start-rules = [{ topics = \"x\" }]",
+        &[
+            "f.toml:8: links[0].start-rules[0].start: it is missing. Write [{ topics = [\"orders.*\"], start = \"latest\" }].",
+        ],
+    );
+}
+
+#[test]
+fn links_that_would_harm_each_other() {
+    toml(
+        &format!("{CLUSTERS}{LINK}{LINK}name = \"two\"\n"),
+        &[
+            "f.toml:8: links[1]: links \"a->b\" and \"two\" may both write the same target topics, which would hold every record twice. Put all topics into one link, or exclude in one what the other mirrors.",
+        ],
+    );
+    let other = LINK.replace("\"x\"", "\"y\"");
+    toml(
+        &format!("{CLUSTERS}{LINK}{other}"),
+        &[
+            "f.toml:8: links[1]: another link is called \"a->b\" too. Give one of them another name = \"...\".",
+        ],
+    );
+    let there = format!("{LINK}naming = \"identity\"\n");
+    let back = there.replace(
+        "source = \"a\"\ntarget = \"b\"",
+        "source = \"b\"\ntarget = \"a\"",
+    );
+    toml(
+        &format!("{CLUSTERS}{there}{back}"),
+        &[
+            "f.toml:9: links[1]: identity naming sends the same topics round and round: a->b, b->a. Use the default naming in one of these links, or make their topics plainly different (other names or other beginnings).",
+        ],
+    );
+    assert!(
+        load(
+            "f.toml",
+            format!("{CLUSTERS}{there}{}", back.replace("\"x\"", "\"y\"")).as_bytes()
+        )
+        .is_ok()
+    );
+    assert!(load("f.toml", format!("{CLUSTERS}{LINK}{back}").as_bytes()).is_ok());
+    toml(
+        &format!("[clusters]\na = \"k:1\"\nb = \"k:1\"\n{there}"),
+        &[
+            "f.toml:4: links[0]: source and target share the broker k:1, so topics would be mirrored into themselves. Use the default naming, or two clusters.",
+        ],
+    );
+}
+
+#[test]
+fn a_longer_round_of_identity_links_is_found() {
+    let link = |from: &str, to: &str| {
+        format!(
+            "[[links]]\nsource = \"{from}\"\ntarget = \"{to}\"\ntopics = [\".*\"]\nnaming = \"identity\"\n"
+        )
+    };
+    let text = format!(
+        "{CLUSTERS}c = \"c:1\"\n{}{}{}",
+        link("a", "b"),
+        link("b", "c"),
+        link("c", "a")
+    );
+    toml(
+        &text,
+        &[
+            "f.toml:15: links[2]: identity naming sends the same topics round and round: b->c, a->b, c->a. Use the default naming in one of these links, or make their topics plainly different (other names or other beginnings).",
+        ],
+    );
+}
+
+#[test]
+fn what_should_be_known_is_a_warning() {
+    let warnings = |name: &str, text: &str| load(name, text.as_bytes()).unwrap().warnings;
+    let text = format!(
+        "[admin]\nlisten = \"0.0.0.0:9464\"\n[clusters]\na = \"k:1\"\nb = \"k:1\"\nc = \"c:1\"\nd = {{ bootstrap = \"d:1\", sasl = {{ mechanism = \"PLAIN\", username = \"u\", password = \"p\" }} }}\n{}",
+        LINK.replace("\"x\"", "")
+    );
+    assert_eq!(
+        warnings("f.toml", &text),
+        [
+            "link a->b selects no topics: it mirrors nothing",
+            "link a->b: source and target share the broker k:1: is this meant to be one cluster?",
+            "cluster c is in no link",
+            "cluster d is in no link",
+            "cluster d: SASL PLAIN without TLS sends the password readable over the network",
+            "metrics and health are served on 0.0.0.0:9464 to whoever reaches it: there is no authentication",
+        ]
+    );
+    let merge = "[clusters]\na = \"a:1\"\nb = \"b:1\"\nc = \"c:1\"\n[[links]]\nsource = \"a\"\ntarget = \"c\"\ntopics = \"x\"\nnaming = \"identity\"\n[[links]]\nsource = \"b\"\ntarget = \"c\"\ntopics = \"x\"\nnaming = \"identity\"\n";
+    assert_eq!(
+        warnings("f.toml", merge),
+        [
+            "links a->c and b->c may write the same topics on c: records of both sources would be mixed there",
+        ]
+    );
+    let mut config = load("f.toml", text.as_bytes()).unwrap();
+    config.set_admin(strait_config::AdminConfig { listen: None });
+    assert_eq!(config.warnings.len(), 5);
+}
+
+#[test]
+fn properties_that_miss_something() {
+    wrong(
+        "f.properties",
+        "a.bootstrap.servers = a:1\nb.bootstrap.servers = b:1\na->b.enabled = true\n",
+        &["f.properties: clusters: it is missing. Write clusters = a, b."],
+    );
+    wrong(
+        "f.properties",
+        "clusters =\n",
+        &["f.properties:1: clusters = : it names no cluster. Write clusters = A, B."],
+    );
+    wrong(
+        "f.properties",
+        "clusters = a, b\n",
+        &[
+            "f.properties: no flow is enabled, so there is nothing to mirror. Write a->b.enabled = true.",
+        ],
+    );
+    wrong(
+        "f.properties",
+        "clusters = a, b\na->b.enabled = true\na.bootstrap.servers = a, a:99999\n",
+        &[
+            "f.properties:3: a.bootstrap.servers = a, a:99999: a: it has no port. Write host:port, for example a:9092.",
+            "f.properties:3: a.bootstrap.servers = a, a:99999: a:99999: `99999` is not a port from 1 to 65535. Write host:port, for example a:9092.",
+            "f.properties: b.bootstrap.servers: it is missing. Write b.bootstrap.servers = host-1:9092,host-2:9092.",
+        ],
+    );
+}
+
+#[test]
+fn properties_with_wrong_values() {
+    mm2(
+        "a->b.topics = x, (",
+        &[
+            "f.properties:5: a->b.topics = x, (: (: it is not a regular expression: unclosed group. Write regular expressions that match whole names, with commas between them and none inside.",
+        ],
+    );
+    mm2(
+        "topics = x.*  # all",
+        &[
+            "f.properties:5: topics = x.*  # all: in a properties file a comment stands on its own line; here it is part of the value. Write topics = x.* and move # all to a line of its own.",
+        ],
+    );
+    mm2(
+        "replication.factor = 0",
+        &[
+            "f.properties:5: replication.factor = 0: no topic can have so many replicas. Write 1 to 32767, or -1 for the broker's default.",
+        ],
+    );
+    mm2(
+        "refresh.topics.interval.seconds = 0",
+        &[
+            "f.properties:5: refresh.topics.interval.seconds = 0: this is no such number of seconds. Write 1 to 86400, or refresh.topics.enabled = false.",
+        ],
+    );
+    mm2(
+        "sync.topic.configs.enabled = no",
+        &[
+            "f.properties:5: sync.topic.configs.enabled = no: this is neither true nor false. Write true or false.",
+        ],
+    );
+    mm2(
+        "a.consumer.auto.offset.reset = none",
+        &[
+            "f.properties:5: a.consumer.auto.offset.reset = none: a flow without a position must begin somewhere. Write earliest or latest.",
+        ],
+    );
+    mm2(
+        "a.consumer.auto.offset.reset = by_duration:PT1H",
+        &[
+            "f.properties:5: a.consumer.auto.offset.reset = by_duration:PT1H: a start by duration would move with every restart. Write the configuration in TOML, where start takes a time such as 2026-11-01T00:00:00Z.",
+        ],
+    );
+    mm2(
+        "a.consumer.isolation.level = committed",
+        &[
+            "f.properties:5: a.consumer.isolation.level = committed: this is not one of its values. Write read_committed or read_uncommitted.",
+        ],
+    );
+    mm2(
+        "replication.policy.separator = /",
+        &[
+            "f.properties:5: replication.policy.separator = /: a separator becomes part of topic names and may have 1 to 16 letters, digits, '.', '_' and '-'. Write \".\", \"_\" or \"-\".",
+        ],
+    );
+    mm2(
+        "replication.policy.class = IdentityReplicationPolicy\nb->a.enabled = true",
+        &[
+            "f.properties:6: b->a: identity naming sends the same topics round and round: a->b, b->a. Use the default naming in one of these links, or make their topics plainly different (other names or other beginnings).",
+        ],
+    );
+}
+
+#[test]
+fn keys_that_would_connect_or_copy_otherwise_are_all_refused_at_once() {
+    mm2(
+        "security.protocol = SASL_SSL\nb.admin.ssl.truststore.location = /t\nb.sasl.jaas.config = secret\na->b.producer.override.sasl.mechanism = PLAIN\ntransforms = x\ntransforms.x.type = y\npredicates = p\ntopic.filter.class = com.example.Mine\na->b.group.filter.class = com.example.Mine\nforwarding.admin.class = com.example.Mine\nconfig.providers = file\nconfig.providers.file.class = F\nreplication.policy.class = com.example.Mine\nvalue.converter = org.example.Avro\nb.producer.interceptor.classes = I\na->b.source.cluster.alias = z\na.consumer.bootstrap.servers = z:1\nenabled = true",
+        &[
+            "f.properties:5: security.protocol = SASL_SSL: TLS and SASL are not read from properties files. Write the configuration in TOML, where a cluster takes them (certificates as PEM files) as A = { bootstrap = \"host:9093\", tls = { ca-file = \"ca.pem\" }, sasl = { mechanism = \"SCRAM-SHA-512\", username = \"user\", password-file = \"password\" } }.",
+            "f.properties:6: b.admin.ssl.truststore.location, b.sasl.jaas.config: TLS and SASL are not read from properties files. Write the configuration in TOML, where a cluster takes them (certificates as PEM files) as b = { bootstrap = \"host:9093\", tls = { ca-file = \"ca.pem\" }, sasl = { mechanism = \"SCRAM-SHA-512\", username = \"user\", password-file = \"password\" } }.",
+            "f.properties:8: a->b.producer.override.sasl.mechanism: TLS and SASL are not read from properties files. Write the configuration in TOML, where a cluster takes them (certificates as PEM files) as a = { bootstrap = \"host:9093\", tls = { ca-file = \"ca.pem\" }, sasl = { mechanism = \"SCRAM-SHA-512\", username = \"user\", password-file = \"password\" } }.",
+            "f.properties:9: transforms, transforms.x.type, predicates: Strait forwards record batches as they are and runs no transformations. Remove it, or keep MirrorMaker 2 for this flow.",
+            "f.properties:12: topic.filter.class = com.example.Mine: filters written in Java cannot be run. Say the same with topics, topics.exclude and config.properties.exclude, and remove it.",
+            "f.properties:13: a->b.group.filter.class = com.example.Mine: filters written in Java cannot be run. Say the same with topics, topics.exclude and config.properties.exclude, and remove it.",
+            "f.properties:14: forwarding.admin.class = com.example.Mine: admin classes written in Java cannot be run: topics are created on the target cluster itself. Remove it, or create the topics beforehand by your own means.",
+            "f.properties:15: config.providers, config.providers.file.class: config providers written in Java cannot be run. Write the values themselves; for passwords, TOML has password-file and password-env.",
+            "f.properties:17: replication.policy.class = com.example.Mine: this replication policy is not known here, and topics would be named otherwise than asked. Use org.apache.kafka.connect.mirror.DefaultReplicationPolicy or org.apache.kafka.connect.mirror.IdentityReplicationPolicy.",
+            "f.properties:18: value.converter = org.example.Avro: Strait forwards bytes as they are and runs no converters. Remove it, or use org.apache.kafka.connect.converters.ByteArrayConverter.",
+            "f.properties:19: b.producer.interceptor.classes = I: interceptors written in Java cannot be run. Remove it, or keep MirrorMaker 2 for this flow.",
+            "f.properties:20: a->b.source.cluster.alias = z: a flow's clusters are those in its name. Rename the cluster in clusters and in the flow's keys instead.",
+            "f.properties:21: a.consumer.bootstrap.servers = z:1: Strait connects to a cluster by one list of brokers. Put these brokers into a.bootstrap.servers.",
+            "f.properties:22: enabled = true: this would enable every flow between every two clusters. Write A->B.enabled = true for each flow that is meant.",
+        ],
+    );
+    // What is off, or is about clusters and flows that are not mirrored, stops nothing.
+    let harmless = "security.protocol = PLAINTEXT\na.admin.security.protocol = PLAINTEXT\ntransforms =\nc.ssl.key.password = x\nb->a.transforms = x\nlisteners.https.ssl.keystore.location = x\na.consumer.bootstrap.servers = a:1\n";
+    let three = MM2.replace("a, b", "a, b, c");
+    assert!(load("f.properties", format!("{three}{harmless}").as_bytes()).is_ok());
+    // Of a cluster nobody knows, it may be a misspelt one.
+    mm2(
+        "B.security.protocol = SSL",
+        &[
+            "f.properties:5: B.security.protocol = SSL: TLS and SASL are not read from properties files. Write the configuration in TOML, where a cluster takes them (certificates as PEM files) as A = { bootstrap = \"host:9093\", tls = { ca-file = \"ca.pem\" }, sasl = { mechanism = \"SCRAM-SHA-512\", username = \"user\", password-file = \"password\" } }.",
+        ],
+    );
+}
+
+#[test]
+fn start_and_isolation_follow_the_order_of_mirror_maker() {
+    use strait_config::{Isolation, StartPosition};
+    let start = |lines: &str| {
+        let config = load("f.properties", format!("{MM2}{lines}\n").as_bytes()).unwrap();
+        config.links[0].start.default
+    };
+    let keys = [
+        "a->b.source.consumer.auto.offset.reset",
+        "a.consumer.auto.offset.reset",
+        "a->b.consumer.auto.offset.reset",
+        "source.consumer.auto.offset.reset",
+        "consumer.auto.offset.reset",
+    ];
+    for (index, key) in keys.iter().enumerate() {
+        assert_eq!(
+            start(&format!("{key} = latest")),
+            StartPosition::Latest,
+            "{key}"
+        );
+        for weaker in &keys[index + 1..] {
+            let both = format!("{weaker} = earliest\n{key} = latest");
+            assert_eq!(start(&both), StartPosition::Latest, "{key} over {weaker}");
+        }
+    }
+    assert_eq!(
+        start("b.consumer.auto.offset.reset = latest"),
+        StartPosition::Earliest
+    );
+    let text = format!("{MM2}a.consumer.isolation.level = read_uncommitted\n");
+    let config = load("f.properties", text.as_bytes()).unwrap();
+    assert_eq!(config.links[0].isolation, Isolation::ReadUncommitted);
+}
+
+#[test]
+fn flows_win_over_globals_and_blank_means_none() {
+    let text = format!(
+        "{MM2}topics = x\na->b.topics = y.*\ntopics.exclude =\nreplication.factor = 2\na->b.replication.factor = 3\n"
+    );
+    let config = load("f.properties", text.as_bytes()).unwrap();
+    let link = &config.links[0];
+    assert_eq!(
+        (link.topics.includes(), link.topics.excludes()),
+        (vec!["y.*".to_owned()], vec![])
+    );
+    assert_eq!(link.replication_factor, Some(3));
+}
+
+/// Whatever stands in a file, reading it ends with an answer.
+#[test]
+fn damaged_files_are_answered() {
+    let toml = format!(
+        "instance = \"x\"\n{CLUSTERS}c = {{ bootstrap = [\"c:1\"], tls = true }}\n{LINK}start = 2026-11-01T00:00:00Z\n"
+    );
+    let properties = format!("{MM2}topics = x\\\n  y\n");
+    // A small generator of its own: the damage must be the same in every run.
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut draw = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % (below as u64)).unwrap()
+    };
+    let bits = b"\"'[]{}=.,\\#\n\r\0\xff\xc3x1-";
+    let mut answered = 0;
+    for round in 0..600 {
+        let (name, text) = if round % 2 == 0 {
+            ("f.toml", &toml)
+        } else {
+            ("f.properties", &properties)
+        };
+        let mut bytes = text.clone().into_bytes();
+        for _ in 0..=draw(3) {
+            let at = draw(bytes.len());
+            match draw(3) {
+                0 => bytes[at] = bits[draw(bits.len())],
+                1 => drop(bytes.remove(at)),
+                _ => bytes.insert(at, bits[draw(bits.len())]),
+            }
+        }
+        match load(name, &bytes) {
+            Ok(config) => assert!(!config.links.is_empty()),
+            Err(said) => assert!(!said.is_empty()),
+        }
+        answered += 1;
+    }
+    assert_eq!(answered, 600);
+}

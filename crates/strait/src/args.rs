@@ -1,0 +1,146 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use strait_config::{AdminConfig, Config};
+
+use crate::exit;
+
+/// `0.1.0 (0123456789ab, x86_64-unknown-linux-musl)`.
+pub(crate) const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (",
+    env!("STRAIT_COMMIT"),
+    ", ",
+    env!("STRAIT_TARGET"),
+    ")"
+);
+
+/// Mirrors topics between Apache Kafka clusters, byte for byte, exactly once.
+///
+/// Results are written to stdout, logs to stderr.
+#[derive(Debug, Parser)]
+#[command(name = "strait", version = VERSION, after_help = exit::TABLE, max_term_width = 100)]
+pub(crate) struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// How to log; the same for every command.
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Mirror, as a configuration file says, until SIGINT or SIGTERM
+    Run(RunArgs),
+    /// Show it: two clusters inside this process, a mirror that is killed again and again, and the comparison
+    Demo(DemoArgs),
+    /// Check a configuration file and print what it means, as TOML, with every default
+    Check(CheckArgs),
+}
+
+/// `strait run`.
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// TOML, or a MirrorMaker 2 properties file
+    pub(crate) file: PathBuf,
+    /// Serve metrics and health on this address instead, or `off`
+    #[arg(long, value_name = "ADDRESS", value_parser = admin_listen)]
+    pub(crate) admin_listen: Option<AdminConfig>,
+    /// The name of this process among those that may run the same links
+    #[arg(long, value_name = "NAME")]
+    pub(crate) instance: Option<String>,
+    /// Where lock files are kept
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+/// `strait demo`.
+#[derive(Args, Debug)]
+pub(crate) struct DemoArgs {
+    /// Leave clusters and mirror running afterwards, to play with, until Ctrl-C
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Repeat a demo: data and kills are drawn from this number
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) seed: Option<u64>,
+}
+
+/// `strait check`.
+#[derive(Args, Debug)]
+pub(crate) struct CheckArgs {
+    /// TOML, or a MirrorMaker 2 properties file
+    pub(crate) file: PathBuf,
+}
+
+/// How to log.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct LogArgs {
+    /// One line of text per event, or one JSON object
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
+    pub(crate) log_format: LogFormat,
+    /// The least level that is logged
+    #[arg(long, value_enum, default_value_t = LogLevel::Info, global = true)]
+    pub(crate) log_level: LogLevel,
+    /// Log warnings and errors only
+    #[arg(long, short, global = true, conflicts_with = "log_level")]
+    pub(crate) quiet: bool,
+}
+
+/// The forms of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Levels, as in every log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl RunArgs {
+    /// What the command line says wins over the file.
+    pub(crate) fn apply(&self, config: &mut Config) {
+        if let Some(admin) = self.admin_listen {
+            config.set_admin(admin);
+        }
+        if let Some(instance) = &self.instance {
+            config.instance = Some(instance.clone());
+        }
+        if let Some(folder) = &self.state_dir {
+            config.state_dir = Some(folder.clone());
+        }
+    }
+}
+
+fn admin_listen(text: &str) -> Result<AdminConfig, String> {
+    if text == "off" {
+        return Ok(AdminConfig { listen: None });
+    }
+    match text.parse::<SocketAddr>() {
+        Ok(address) => Ok(AdminConfig {
+            listen: Some(address),
+        }),
+        Err(_) => Err("write an IP address and a port, 127.0.0.1:9464, or off".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::CommandLine::command().debug_assert();
+    }
+}

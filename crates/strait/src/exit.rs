@@ -1,0 +1,85 @@
+//! What the process says by its exit code.
+
+use std::process::ExitCode;
+
+/// The end of a run, as scripts see it. The table in `strait --help` ([`TABLE`]) is the promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done, or stopped on request with everything written.
+    Ok,
+    /// Failed for a reason that the last log lines tell.
+    Failed,
+    /// The command line is wrong.
+    Usage,
+    /// The configuration is wrong.
+    Configuration,
+    /// The comparison found differences.
+    Different,
+    /// A cluster cannot be reached.
+    Unreachable,
+    /// A second SIGINT came before everything was written.
+    Interrupted,
+    /// A second SIGTERM came before everything was written.
+    Terminated,
+}
+
+/// The table in `--help`.
+pub(crate) const TABLE: &str = "\
+Exit codes:
+    0  done, or stopped by SIGINT or SIGTERM with everything written
+    1  failed; the last lines on stderr tell why
+    2  wrong usage of the command line
+    3  wrong configuration
+    4  differences found
+    5  a cluster cannot be reached
+  130  ended by a second SIGINT before everything was written
+  143  ended by a second SIGTERM before everything was written";
+
+impl Exit {
+    /// The number, as in [`TABLE`].
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Configuration => 3,
+            Self::Different => 4,
+            Self::Unreachable => 5,
+            Self::Interrupted => 130,
+            Self::Terminated => 143,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Exit, TABLE};
+
+    #[test]
+    fn the_table_has_every_code() {
+        let all = [
+            Exit::Ok,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::Configuration,
+            Exit::Different,
+            Exit::Unreachable,
+            Exit::Interrupted,
+            Exit::Terminated,
+        ];
+        for exit in all {
+            let start = format!("{:>5}  ", exit.code());
+            assert!(
+                TABLE.lines().any(|line| line.starts_with(&start)),
+                "{exit:?}"
+            );
+        }
+        assert_eq!(TABLE.lines().count(), all.len() + 1);
+    }
+}
