@@ -1,0 +1,1 @@
+public final class Oracle { private Oracle() {} public static void main(String[] a) {} }
