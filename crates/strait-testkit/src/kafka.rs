@@ -18,10 +18,26 @@ mod error;
 mod install;
 mod node;
 mod options;
+mod oracle;
 mod ports;
 mod probe;
+mod reading;
+mod segments;
+mod topics;
+mod workload;
 
 pub use cluster::KafkaCluster;
 pub use error::HarnessError;
 pub use install::Version;
 pub use options::{KafkaOptions, SaslUser};
+pub use oracle::Oracle;
+pub use reading::{
+    Comparison, Difference, Dump, DumpOptions, DumpedRecord, HeaderValue, Isolation,
+    PartitionComparison, PartitionDump,
+};
+pub use segments::StoredBatch;
+pub use topics::{PartitionState, TopicConfig, TopicState};
+pub use workload::{
+    Background, Codec, HeaderSpec, OpenTransaction, ProduceReport, RecordSpec, TransactionSpec,
+    Workload,
+};

@@ -32,9 +32,42 @@ impl fmt::Display for Version {
 }
 
 /// The Java that setup compiled, to be held against the Java of this build.
-const SOURCES: [(&str, &str); 2] = [
+const SOURCES: [(&str, &str); 11] = [
     ("Node.java", include_str!("../../java/Node.java")),
+    ("Warmup.java", include_str!("../../java/Warmup.java")),
     ("Oracle.java", include_str!("../../java/Oracle.java")),
+    (
+        "oracle/Clients.java",
+        include_str!("../../java/oracle/Clients.java"),
+    ),
+    (
+        "oracle/Compare.java",
+        include_str!("../../java/oracle/Compare.java"),
+    ),
+    (
+        "oracle/Groups.java",
+        include_str!("../../java/oracle/Groups.java"),
+    ),
+    (
+        "oracle/Produce.java",
+        include_str!("../../java/oracle/Produce.java"),
+    ),
+    (
+        "oracle/Reader.java",
+        include_str!("../../java/oracle/Reader.java"),
+    ),
+    (
+        "oracle/Run.java",
+        include_str!("../../java/oracle/Run.java"),
+    ),
+    (
+        "oracle/Topics.java",
+        include_str!("../../java/oracle/Topics.java"),
+    ),
+    (
+        "oracle/Workload.java",
+        include_str!("../../java/oracle/Workload.java"),
+    ),
 ];
 
 /// One resolved Kafka release.
