@@ -5,6 +5,7 @@ import java.io.BufferedReader;
 import java.io.InputStreamReader;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
 import java.util.Map;
 import java.util.concurrent.CompletionException;
 import java.util.concurrent.ExecutionException;
@@ -19,7 +20,7 @@ import oracle.Topics;
 
 /**
  * Kafka's own clients behind a pipe: one JSON request per line on stdin, one JSON answer per line on stdout, in the order
- * in which they are ready. It ends with its stdin.
+ * in which they are ready. It ends with its stdin and then removes its directory, its only argument.
  *
  * <p>Request: {@code {"id": 1, "command": "dump", ...}}. Answer: {@code {"id": 1, "ok": {...}}} or
  * {@code {"id": 1, "error": "TimeoutException: ..."}}.
@@ -48,6 +49,10 @@ public final class Oracle {
         for (String line = requests.readLine(); line != null; line = requests.readLine()) {
             JsonNode request = JSON.readTree(line);
             threads.execute(() -> answer(commands, request, answers));
+        }
+        // Whoever started it is gone, and so is the reader of its log.
+        if (System.getenv("STRAIT_KAFKA_KEEP") == null) {
+            Node.remove(Path.of(args[0]));
         }
         Runtime.getRuntime().halt(0);
     }

@@ -65,6 +65,32 @@ if [ "$fresh" -eq 0 ]; then
     mv "$dir/strait-harness.jar.new" "$dir/strait-harness.jar"
 fi
 
+# An authority and a certificate of it for the brokers' SSL listeners; the keys guard nothing but test data.
+if [ ! -f "$dir/tls/server.p12" ]; then
+    echo "setup: making certificates"
+    rm -rf "$dir/tls" "$dir/tls.new"
+    mkdir "$dir/tls.new"
+    (
+        cd "$dir/tls.new"
+        kt() {
+            keytool -J-XX:TieredStopAtLevel=1 "$@" -storetype PKCS12 -storepass strait-test 2>keytool.log ||
+                { cat keytool.log >&2; exit 1; }
+        }
+        kt -genkeypair -keystore ca.p12 -alias ca -dname "CN=Strait test CA" -ext bc:c -ext ku:c=keyCertSign \
+            -keyalg EC -groupname secp256r1 -validity 3650
+        kt -exportcert -keystore ca.p12 -alias ca -rfc -file ca.pem
+        kt -genkeypair -keystore server.p12 -alias server -dname CN=localhost \
+            -keyalg EC -groupname secp256r1 -validity 3650
+        kt -certreq -keystore server.p12 -alias server -file server.csr
+        kt -gencert -keystore ca.p12 -alias ca -rfc -validity 3650 -ext SAN=dns:localhost,ip:127.0.0.1 \
+            -ext eku=serverAuth -infile server.csr -outfile server.pem
+        kt -importcert -keystore server.p12 -noprompt -alias ca -file ca.pem
+        kt -importcert -keystore server.p12 -noprompt -alias server -file server.pem
+        rm -f keytool.log server.csr
+    )
+    mv "$dir/tls.new" "$dir/tls"
+fi
+
 # A class archive fits one JVM build and one class path; without it everything works, only slower.
 for version in "${versions[@]}"; do
     archive="$dir/$version/classes.jsa"

@@ -12,7 +12,6 @@
     reason = "real processes live in real time and on real sockets"
 )]
 
-mod certificates;
 mod cluster;
 mod error;
 mod install;
@@ -32,7 +31,7 @@ pub use install::Version;
 pub use options::{KafkaOptions, SaslUser};
 pub use oracle::Oracle;
 pub use reading::{
-    Comparison, Difference, Dump, DumpOptions, DumpedRecord, HeaderValue, Isolation,
+    Comparison, Difference, Dump, DumpOptions, DumpedRecord, HeaderValue, Isolation, Offsets,
     PartitionComparison, PartitionDump,
 };
 pub use segments::StoredBatch;

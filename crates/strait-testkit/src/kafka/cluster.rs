@@ -1,8 +1,7 @@
 //! A cluster of real Kafka nodes.
 
-use super::certificates::Certificates;
 use super::error::HarnessError;
-use super::install::Install;
+use super::install::{Install, KEYSTORE_PASSWORD};
 use super::node::{Launch, Node, Ports};
 use super::options::KafkaOptions;
 use super::ports::Port;
@@ -22,7 +21,7 @@ pub struct KafkaCluster {
     cluster_id: String,
     nodes: Vec<Mutex<Node>>,
     launch: Launch,
-    certificates: Option<&'static Certificates>,
+    ssl: bool,
     /// After the nodes: they die before their data goes.
     dir: Option<TempDir>,
 }
@@ -122,10 +121,9 @@ impl KafkaCluster {
         Some(lock(self.nodes.get(node)?).ports.plaintext.number)
     }
 
-    /// The PEM file of the certificate authority that signed the SSL listeners' certificate.
+    /// The PEM file of the certificate authority that signed the SSL listeners' certificate; none without such a listener.
     pub fn ca_file(&self) -> Option<&Path> {
-        self.certificates
-            .map(|certificates| certificates.ca_pem.as_path())
+        self.ssl.then_some(self.launch.install.ca_file.as_path())
     }
 
     /// The process id of a node, while it runs.
@@ -198,7 +196,6 @@ impl KafkaCluster {
 
     fn spawn(options: KafkaOptions) -> Result<Self, HarnessError> {
         let install = Install::find(options.version)?;
-        let certificates = options.ssl.then(Certificates::shared).transpose()?;
         let dir = TempDir::with_prefix("strait-kafka-")
             .map_err(HarnessError::io("make a folder for a Kafka cluster"))?;
         let cluster_id = new_cluster_id();
@@ -240,7 +237,7 @@ impl KafkaCluster {
             format,
         };
         for node in &mut nodes {
-            let text = properties(node, &voters.join(","), &options, certificates);
+            let text = properties(node, &voters.join(","), &options, &launch.install.keystore);
             std::fs::create_dir_all(&node.dir)
                 .and_then(|()| std::fs::write(node.properties(), text))
                 .map_err(HarnessError::io(format!(
@@ -254,7 +251,7 @@ impl KafkaCluster {
             cluster_id,
             nodes,
             launch,
-            certificates,
+            ssl: options.ssl,
             dir: Some(dir),
         })
     }
@@ -298,12 +295,7 @@ fn new_cluster_id() -> String {
 }
 
 /// The text of `server.properties`: small, quick to start and to fail over, and with nothing created by accident.
-fn properties(
-    node: &Node,
-    voters: &str,
-    options: &KafkaOptions,
-    certificates: Option<&Certificates>,
-) -> String {
+fn properties(node: &Node, voters: &str, options: &KafkaOptions, keystore: &Path) -> String {
     let replicas = options.nodes.min(3).to_string();
     let majority = (options.nodes.min(3) / 2 + 1).to_string();
     let ports = &node.ports;
@@ -364,14 +356,10 @@ fn properties(
         "broker.session.timeout.ms",
         if options.nodes == 1 { "3000" } else { "6000" },
     );
-    if let Some(certificates) = certificates {
+    if options.ssl {
         put("ssl.keystore.type", "PKCS12");
-        put(
-            "ssl.keystore.location",
-            &certificates.keystore.display().to_string(),
-        );
-        put("ssl.keystore.password", Certificates::PASSWORD);
-        put("ssl.key.password", Certificates::PASSWORD);
+        put("ssl.keystore.location", &keystore.display().to_string());
+        put("ssl.keystore.password", KEYSTORE_PASSWORD);
     }
     if !options.users.is_empty() {
         let mut plain =

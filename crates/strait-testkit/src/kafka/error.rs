@@ -60,14 +60,6 @@ pub enum HarnessError {
         /// What it is: "running" or "not running".
         state: &'static str,
     },
-    /// `keytool` failed.
-    #[error("keytool could not {what}: {output}")]
-    Keytool {
-        /// What it was asked for.
-        what: &'static str,
-        /// What it said.
-        output: String,
-    },
     /// The oracle answered with an error: Kafka's own exception, by name and message.
     #[error("{command}: {error}")]
     Refused {

@@ -75,7 +75,14 @@ const SOURCES: [(&str, &str); 11] = [
 pub(crate) struct Install {
     classpath: String,
     archive: PathBuf,
+    /// The certificate of the authority behind the SSL listeners.
+    pub(crate) ca_file: PathBuf,
+    /// The SSL listeners' key and certificate, PKCS#12.
+    pub(crate) keystore: PathBuf,
 }
+
+/// The password of the keystore, which holds a key made for tests.
+pub(crate) const KEYSTORE_PASSWORD: &str = "strait-test";
 
 impl Install {
     /// Finds a release below `STRAIT_KAFKA_DIR`, by default `.kafka` in the workspace's root.
@@ -109,9 +116,15 @@ impl Install {
             .map(|jar| jar.display().to_string())
             .collect::<Vec<_>>()
             .join(":");
+        let (ca_file, keystore) = (root.join("tls/ca.pem"), root.join("tls/server.p12"));
+        if !ca_file.is_file() || !keystore.is_file() {
+            return Err(missing("its test certificates".to_owned()));
+        }
         Ok(Self {
             classpath,
             archive: folder.join("classes.jsa"),
+            ca_file,
+            keystore,
         })
     }
 
@@ -140,6 +153,6 @@ impl Install {
 }
 
 /// The error for anything that setup provides.
-pub(crate) fn missing(what: String) -> HarnessError {
+fn missing(what: String) -> HarnessError {
     HarnessError::NotInstalled { what }
 }

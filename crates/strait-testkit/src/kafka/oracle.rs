@@ -50,7 +50,8 @@ impl Oracle {
         let mut command = install.java(0, "1g", true);
         command
             .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
-            .arg("Oracle");
+            .arg("Oracle")
+            .arg(dir.path());
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

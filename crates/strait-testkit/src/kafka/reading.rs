@@ -6,7 +6,6 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 use std::fmt;
-use std::ops::Range;
 use std::time::Duration;
 
 /// Which records a consumer is shown.
@@ -17,6 +16,15 @@ pub enum Isolation {
     ReadUncommitted,
     /// Without those of aborted transactions, up to the first open one.
     ReadCommitted,
+}
+
+/// The offsets between which a partition has records.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub struct Offsets {
+    /// The log's first offset.
+    pub start: i64,
+    /// The next offset: the high watermark, or the last stable offset.
+    pub end: i64,
 }
 
 /// What to read beside counts and digests, and how long to wait for it.
@@ -213,14 +221,14 @@ impl fmt::Display for Comparison {
 
 /// Reading. Every call reads with a consumer of its own, which checks CRCs and belongs to no group.
 impl Oracle {
-    /// The first and next offset of every partition, in order; next is the last stable offset for
+    /// The offsets of every partition, in order; the end is the last stable offset for
     /// [`Isolation::ReadCommitted`].
     pub fn offsets(
         &self,
         bootstrap: &str,
         topic: &str,
         isolation: Isolation,
-    ) -> Result<Vec<Range<i64>>, HarnessError> {
+    ) -> Result<Vec<Offsets>, HarnessError> {
         self.ask(
             "offsets",
             json!({"bootstrap": bootstrap, "topic": topic, "isolation": isolation}),
