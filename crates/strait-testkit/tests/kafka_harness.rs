@@ -508,6 +508,21 @@ fn a_node_that_cannot_start_says_why() {
     );
 }
 
+#[test]
+fn without_setup_a_test_fails_and_names_it() {
+    let empty = tempfile::tempdir().unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["the_older_release_runs_too", "--exact", "--nocapture"])
+        .env("STRAIT_KAFKA_DIR", empty.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains("run `just setup`"),
+        "{said}"
+    );
+}
+
 /// What the test below runs as a process of its own; nothing by itself.
 #[test]
 fn abandoned_child() {
