@@ -1,10 +1,12 @@
 //! What can go wrong between a test and real Kafka.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A failure of the harness itself or of the Kafka it runs; each says what to look at.
-#[derive(Debug, thiserror::Error)]
+/// A failure of the harness itself or of the Kafka it runs; each says what to look at. `Debug` prints the same message, so
+/// that a test that unwraps shows it.
+#[derive(thiserror::Error)]
 pub enum HarnessError {
     /// Something that `just setup` installs is not there, or is older than the sources.
     #[error("the tests against real Kafka need {what}: run `just setup`")]
@@ -86,6 +88,12 @@ pub enum HarnessError {
         /// What does not fit.
         source: serde_json::Error,
     },
+}
+
+impl fmt::Debug for HarnessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl HarnessError {
