@@ -50,8 +50,6 @@ pub const BARRIER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const BARRIER_PARTITIONS: usize = 1_000;
 /// How long a barrier round waits for others to join.
 pub const BARRIER_GATHER: Duration = Duration::from_millis(10);
-/// How long a clean stop may take before it is cut short.
-pub const STOP_DEADLINE: Duration = Duration::from_secs(8);
 /// Waiting time after the first failure of a flow; doubles up to [`BACKOFF_MAX`].
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// The longest wait between two tries of a flow.
@@ -71,4 +69,3 @@ const _: () = assert!(LEASE_RENEWAL.as_secs() * 3 < LEASE_VALIDITY.as_secs());
 const _: () = assert!(LEASE_WATCH.as_secs() > LEASE_RENEWAL.as_secs());
 const _: () = assert!(SYNC_BYTES <= UNSYNCED_MAX);
 const _: () = assert!((FETCH_PARTITION_BYTES as u64) <= FLOW_BYTES);
-const _: () = assert!(STOP_DEADLINE.as_secs() < 10);

@@ -108,7 +108,7 @@ impl<'a> Shard<'a> {
                 tick = now + TICK;
                 self.tick(now);
                 if self.stopping.is_none() && now >= renew {
-                    self.stopping = Some((now + limits::STOP_DEADLINE, true));
+                    self.stopping = Some((now + session.spec.drain, true));
                 }
             }
             self.dispatch(now);
@@ -137,7 +137,7 @@ impl<'a> Shard<'a> {
                     }
                     Some(Command::Stop) | None => {
                         info!(link = %session.spec.name, "stopping: waiting for what is in flight");
-                        self.stopping = Some((session.rt.now() + limits::STOP_DEADLINE, false));
+                        self.stopping = Some((session.rt.now() + session.spec.drain, false));
                     }
                 },
                 why = &mut ended => {

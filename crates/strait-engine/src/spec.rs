@@ -72,6 +72,10 @@ pub struct LinkSpec {
     pub memory_budget: u64,
     /// How long the broker may hold a fetch of flows that have caught up.
     pub long_poll: Duration,
+    /// How long a fetch or produce request may go unanswered before its connection is given up.
+    pub request_timeout: Duration,
+    /// How long a stop waits for what is in flight.
+    pub drain: Duration,
 }
 
 impl LinkSpec {

@@ -8,7 +8,6 @@ use strait_wire::{FetchRequest, FetchResponse, FetchedPartition, Isolation, Prod
 
 use crate::error::FlowError;
 use crate::internal_log::PRODUCE;
-use crate::limits;
 use crate::partition::{FETCH, FETCH_PROVES_EPOCH};
 use crate::routes::Routes;
 
@@ -72,9 +71,10 @@ pub(crate) async fn fetch(
     version: i16,
     request: FetchRequest,
     parts: Vec<Part>,
+    timeout: Duration,
 ) -> (Vec<Part>, Result<FetchAnswer, FlowError>) {
     let ask = async {
-        let timeout = limits::REQUEST_TIMEOUT + Duration::from_millis(request.max_wait_ms.max(0) as u64);
+        let timeout = timeout + Duration::from_millis(request.max_wait_ms.max(0) as u64);
         let body = vec![request.encode(version)?];
         let answer = connection.send(FETCH, version, body, timeout, None).await?;
         let response = FetchResponse::decode(version, answer)?;

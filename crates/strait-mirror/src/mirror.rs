@@ -64,6 +64,8 @@ impl Mirror {
             take_over,
             memory_budget: config.memory_budget,
             long_poll: Duration::from_millis(500),
+            request_timeout: config.timeouts.request,
+            drain: config.timeouts.drain,
         };
         let (link, handle) = Link::new(rt.clone(), spec);
         Self { rt, config, source, target, link, handle, take_over }
@@ -204,7 +206,7 @@ fn wanted<'a>(
         Some(Ok(entries)) => entries.as_slice(),
         _ => &[],
     };
-    Some(Wanted { source, target, found: found.topics.get(source)?, configs })
+    Some(Wanted { target, found: found.topics.get(source)?, configs })
 }
 
 /// Source topic to target topic, for everything that is selected and may be mirrored.

@@ -26,7 +26,6 @@ pub(crate) struct TopicKeeper {
 /// One topic to mirror.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted<'a> {
-    pub(crate) source: &'a str,
     pub(crate) target: &'a str,
     pub(crate) found: &'a TopicMetadata,
     pub(crate) configs: &'a [ConfigEntry],

@@ -57,6 +57,9 @@ pub(crate) struct RunArgs {
     /// Where lock files are kept
     #[arg(long, value_name = "FOLDER")]
     pub(crate) state_dir: Option<PathBuf>,
+    /// Run links even where another instance still renews its lease; that one is fenced and stops
+    #[arg(long)]
+    pub(crate) take_over: bool,
 }
 
 /// `strait demo`.

@@ -2,13 +2,12 @@
 
 mod args;
 mod check;
-// The ends that only a mirror at work can come to are in the table already.
-#[allow(dead_code)]
 mod exit;
 mod logging;
 #[allow(dead_code)]
 mod output;
 mod run;
+mod serve;
 
 use std::process::ExitCode;
 
@@ -57,10 +56,7 @@ fn run(args: &args::RunArgs, logging: &Logging) -> Exit {
             return Exit::Configuration;
         }
     };
+    let exit = serve::serve(&config, args);
     logging.flush_repeats();
-    tracing::error!(
-        links = config.links.len(),
-        "the configuration is valid; this build does not mirror"
-    );
-    Exit::Failed
+    exit
 }

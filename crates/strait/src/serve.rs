@@ -8,7 +8,7 @@ use strait_admin::{Admin, Health, Metrics, State};
 use strait_config::{ClusterConfig, Config, LinkConfig, SaslMechanism};
 use strait_engine::{LinkHandle, LinkStatus, SessionError};
 use strait_mirror::{Mirror, MirrorError};
-use strait_net::{ClientCertificate, Cluster, Identity, NetError, Runtime, Sasl, Security, Tls};
+use strait_net::{ClientCertificate, Cluster, Identity, Limits, NetError, Runtime, Sasl, Security, Tls};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -58,7 +58,7 @@ async fn mirror_all(config: &Config, args: &RunArgs) -> Exit {
     let instance = config.instance.clone().unwrap_or_else(host_name);
     let lock_dir = config.state_dir.clone().unwrap_or_else(|| std::env::temp_dir().join("strait"));
     let clusters: BTreeMap<&str, Cluster> =
-        config.clusters.values().map(|c| (c.alias.as_str(), cluster(&rt, c))).collect();
+        config.clusters.values().map(|c| (c.alias.as_str(), cluster(&rt, c, patience(config, c)))).collect();
     let mut links = JoinSet::new();
     for link in &config.links {
         let (Some(source), Some(target)) = (clusters.get(link.source.as_str()), clusters.get(link.target.as_str()))
@@ -228,7 +228,13 @@ async fn follow_health(link: String, mut status: watch::Receiver<LinkStatus>, he
     }
 }
 
-fn cluster(rt: &Runtime, config: &ClusterConfig) -> Cluster {
+/// The longest time to connect that a link using the cluster asks for.
+fn patience(config: &Config, cluster: &ClusterConfig) -> Duration {
+    let uses = config.links.iter().filter(|l| l.source == cluster.alias || l.target == cluster.alias);
+    uses.map(|link| link.timeouts.connect).max().unwrap_or_else(|| Limits::default().connect)
+}
+
+fn cluster(rt: &Runtime, config: &ClusterConfig, connect: Duration) -> Cluster {
     let security = Security {
         tls: config.tls.as_ref().map(|tls| Tls {
             ca_file: tls.ca_file.clone(),
@@ -253,7 +259,8 @@ fn cluster(rt: &Runtime, config: &ClusterConfig) -> Cluster {
         software_name: "strait".to_owned(),
         software_version: version.to_owned(),
     };
-    Cluster::new(rt.clone(), config.alias.clone(), config.bootstrap.clone(), security, identity)
+    let limits = Limits { connect, ..Limits::default() };
+    Cluster::with_limits(rt.clone(), config.alias.clone(), config.bootstrap.clone(), security, identity, limits)
 }
 
 /// The same after a restart, different on every machine.

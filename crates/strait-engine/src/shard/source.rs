@@ -35,8 +35,9 @@ impl Shard<'_> {
                 state.outstanding += 1;
             }
             let connection = connection.clone();
+            let timeout = self.session.spec.request_timeout;
             self.jobs.spawn(async move {
-                let (parts, result) = fetch(connection, version, request, parts).await;
+                let (parts, result) = fetch(connection, version, request, parts, timeout).await;
                 Event::Fetched { way, parts, result }
             });
         }

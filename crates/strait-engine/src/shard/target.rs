@@ -92,7 +92,7 @@ impl Shard<'_> {
             })
             .collect();
         let request =
-            ProduceRequest { acks: -1, timeout_ms: limits::PRODUCE_TIMEOUT.as_millis() as i32, partitions };
+            ProduceRequest { acks: -1, timeout_ms: self.broker_timeout_ms(), partitions };
         let encoded = version.map_err(|e| e.to_string()).and_then(|v| {
             request.encode(v).map(|body| (v, body)).map_err(|e| e.to_string())
         });
@@ -102,7 +102,7 @@ impl Shard<'_> {
         match encoded {
             Ok((version, body)) => {
                 let guard = Some(self.session.lease.clone() as Arc<dyn strait_net::WriteGuard>);
-                let timeout = limits::REQUEST_TIMEOUT + limits::PRODUCE_TIMEOUT;
+                let timeout = self.session.spec.request_timeout;
                 // Put on the wire here and now: the order of these calls is the order of the sequences.
                 let pending = connection.send(PRODUCE, version, body, timeout, guard);
                 self.jobs.spawn(async move {
@@ -116,6 +116,11 @@ impl Shard<'_> {
             }
         }
         true
+    }
+
+    /// The broker gives up waiting for replicas before we give up waiting for the broker.
+    fn broker_timeout_ms(&self) -> i32 {
+        i32::try_from(self.session.spec.request_timeout.as_millis() / 2).unwrap_or(i32::MAX)
     }
 
     pub(super) fn produced(&mut self, broker: i32, parts: Vec<(Part, Option<ProducedPartition>)>, failure: Option<String>) {
