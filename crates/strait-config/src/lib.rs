@@ -33,6 +33,7 @@ pub use pattern::Pattern;
 pub use secret::Secret;
 pub use selection::{DEFAULT_TOPICS_EXCLUDE, TopicSelection};
 pub use start::{StartPosition, StartRules};
+pub use toml_file::check_name;
 
 use std::path::Path;
 

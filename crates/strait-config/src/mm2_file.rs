@@ -249,8 +249,17 @@ impl Reading {
             _ => None,
         };
         let bootstrap = own.map_or("", |entry| entry.value.as_str());
+        let read_from = |alias: &String| flows.iter().any(|flow| flow.source == *alias);
         in_use.then(|| {
-            let meaning = meaning(&scope, rest, &entry.value, bootstrap);
+            let meaning = match (meaning(&scope, rest, &entry.value, bootstrap), &scope) {
+                // Only the source's consumer decides what is mirrored.
+                (Meaning::Used, Scope::Cluster(alias))
+                    if rest.starts_with("consumer.") && !read_from(alias) =>
+                {
+                    Meaning::NoEffect
+                }
+                (meaning, _) => meaning,
+            };
             (scope, meaning)
         })
     }

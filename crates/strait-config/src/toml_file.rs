@@ -298,15 +298,24 @@ fn has_bare_comma(pattern: &str) -> bool {
 /// Names become part of transactional ids, record keys and file names.
 fn read_name(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<String> {
     let name = field.string(reader, "a name in quotes")?;
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '>');
-    if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(fits) {
-        let why = format!("a name may have 1 to {MAX_NAME} letters, digits, '.', '_', '-' and '>'");
+    if let Err(why) = check_name(name) {
         reader
             .problems
             .push(field.problem(why, "Choose another name"));
         return None;
     }
     Some(name.to_owned())
+}
+
+/// Whether a text can name a link or an instance; the error is a sentence without a full stop.
+pub fn check_name(name: &str) -> Result<(), String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '>');
+    if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(fits) {
+        return Err(format!(
+            "a name may have 1 to {MAX_NAME} letters, digits, '.', '_', '-' and '>'"
+        ));
+    }
+    Ok(())
 }
 
 fn read_naming(reader: &mut Reader<'_>, table: &Table<'_, '_>) -> Option<Naming> {

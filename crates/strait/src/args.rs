@@ -52,7 +52,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "ADDRESS", value_parser = admin_listen)]
     pub(crate) admin_listen: Option<AdminConfig>,
     /// The name of this process among those that may run the same links
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = instance_name)]
     pub(crate) instance: Option<String>,
     /// Where lock files are kept
     #[arg(long, value_name = "FOLDER")]
@@ -124,6 +124,10 @@ impl RunArgs {
             config.state_dir = Some(folder.clone());
         }
     }
+}
+
+fn instance_name(text: &str) -> Result<String, String> {
+    strait_config::check_name(text).map(|()| text.to_owned())
 }
 
 fn admin_listen(text: &str) -> Result<AdminConfig, String> {

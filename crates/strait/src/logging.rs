@@ -28,12 +28,12 @@ pub(crate) struct Logging {
 }
 
 impl Logging {
-    /// Logs the whole process's events from now on, as the command line says. Call it once.
-    pub(crate) fn install(args: LogArgs) -> Self {
+    /// Logs the whole process's events from now on, as the command line says. Call it once. `clock` tells
+    /// milliseconds since 1970-01-01 UTC.
+    pub(crate) fn install(args: LogArgs, clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
         let stderr = std::io::stderr();
         let no_color = std::env::var_os("NO_COLOR");
         let color = wants_color(args.log_format, no_color.as_deref(), stderr.is_terminal());
-        let clock = || jiff::Timestamp::now().as_millisecond();
         let log = Log::new(args.log_format, color, Box::new(clock), Box::new(stderr));
         let subscriber = tracing_subscriber::registry().with(log.clone().with_filter(filter(args)));
         // Fails only when a subscriber is there already, which then logs.

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
             };
         }
     };
-    let logging = Logging::install(line.log);
+    let logging = Logging::install(line.log, || jiff::Timestamp::now().as_millisecond());
     let exit = match line.command {
         Command::Run(args) => run(&args, &logging),
         Command::Check(args) => check::check(&args),

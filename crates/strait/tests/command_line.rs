@@ -118,6 +118,10 @@ fn wrong_usage_is_exit_code_2_and_says_how_to_do_it() {
             &["run", "x.toml", "--admin-listen", "9464"],
             "write an IP address and a port, 127.0.0.1:9464, or off",
         ),
+        (
+            &["run", "x.toml", "--instance", "a b"],
+            "a name may have 1 to 200 letters",
+        ),
         (&[], "Usage: strait"),
     ] {
         let said = strait(arguments);

@@ -1,0 +1,182 @@
+//! What a MirrorMaker 2 file cannot have here, and whose word counts in it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod said;
+
+use said::{MM2, load, mm2, wrong};
+
+#[test]
+fn properties_that_miss_something() {
+    wrong(
+        "f.properties",
+        "a.bootstrap.servers = a:1\nb.bootstrap.servers = b:1\na->b.enabled = true\n",
+        &["f.properties: clusters: it is missing. Write clusters = a, b."],
+    );
+    wrong(
+        "f.properties",
+        "clusters =\n",
+        &["f.properties:1: clusters = : it names no cluster. Write clusters = A, B."],
+    );
+    wrong(
+        "f.properties",
+        "clusters = a, b\n",
+        &[
+            "f.properties: no flow is enabled, so there is nothing to mirror. Write a->b.enabled = true.",
+        ],
+    );
+    wrong(
+        "f.properties",
+        "clusters = a, b\na->b.enabled = true\na.bootstrap.servers = a, a:99999\n",
+        &[
+            "f.properties:3: a.bootstrap.servers = a, a:99999: a: it has no port. Write host:port, for example a:9092.",
+            "f.properties:3: a.bootstrap.servers = a, a:99999: a:99999: `99999` is not a port from 1 to 65535. Write host:port, for example a:9092.",
+            "f.properties: b.bootstrap.servers: it is missing. Write b.bootstrap.servers = host-1:9092,host-2:9092.",
+        ],
+    );
+}
+
+#[test]
+fn properties_with_wrong_values() {
+    mm2(
+        "a->b.topics = x, (",
+        &[
+            "f.properties:5: a->b.topics = x, (: (: it is not a regular expression: unclosed group. Write regular expressions that match whole names, with commas between them and none inside.",
+        ],
+    );
+    mm2(
+        "topics = x.*  # all",
+        &[
+            "f.properties:5: topics = x.*  # all: in a properties file a comment stands on its own line; here it is part of the value. Write topics = x.* and move # all to a line of its own.",
+        ],
+    );
+    mm2(
+        "replication.factor = 0",
+        &[
+            "f.properties:5: replication.factor = 0: no topic can have so many replicas. Write 1 to 32767, or -1 for the broker's default.",
+        ],
+    );
+    mm2(
+        "refresh.topics.interval.seconds = 0",
+        &[
+            "f.properties:5: refresh.topics.interval.seconds = 0: this is no such number of seconds. Write 1 to 86400, or refresh.topics.enabled = false.",
+        ],
+    );
+    mm2(
+        "sync.topic.configs.enabled = no",
+        &[
+            "f.properties:5: sync.topic.configs.enabled = no: this is neither true nor false. Write true or false.",
+        ],
+    );
+    mm2(
+        "a.consumer.auto.offset.reset = none",
+        &[
+            "f.properties:5: a.consumer.auto.offset.reset = none: a flow without a position must begin somewhere. Write earliest or latest.",
+        ],
+    );
+    mm2(
+        "a.consumer.auto.offset.reset = by_duration:PT1H",
+        &[
+            "f.properties:5: a.consumer.auto.offset.reset = by_duration:PT1H: a start by duration would move with every restart. Write the configuration in TOML, where start takes a time such as 2026-11-01T00:00:00Z.",
+        ],
+    );
+    mm2(
+        "a.consumer.isolation.level = committed",
+        &[
+            "f.properties:5: a.consumer.isolation.level = committed: this is not one of its values. Write read_committed or read_uncommitted.",
+        ],
+    );
+    mm2(
+        "replication.policy.separator = /",
+        &[
+            "f.properties:5: replication.policy.separator = /: a separator becomes part of topic names and may have 1 to 16 letters, digits, '.', '_' and '-'. Write \".\", \"_\" or \"-\".",
+        ],
+    );
+    mm2(
+        "replication.policy.class = IdentityReplicationPolicy\nb->a.enabled = true",
+        &[
+            "f.properties:6: b->a: identity naming sends the same topics round and round: a->b, b->a. Use the default naming in one of these links, or make their topics plainly different (other names or other beginnings).",
+        ],
+    );
+}
+
+#[test]
+fn keys_that_would_connect_or_copy_otherwise_are_all_refused_at_once() {
+    mm2(
+        "security.protocol = SASL_SSL\nb.admin.ssl.truststore.location = /t\nb.sasl.jaas.config = secret\na->b.producer.override.sasl.mechanism = PLAIN\ntransforms = x\ntransforms.x.type = y\npredicates = p\ntopic.filter.class = com.example.Mine\na->b.group.filter.class = com.example.Mine\nforwarding.admin.class = com.example.Mine\nconfig.providers = file\nconfig.providers.file.class = F\nreplication.policy.class = com.example.Mine\nvalue.converter = org.example.Avro\nb.producer.interceptor.classes = I\na->b.source.cluster.alias = z\na.consumer.bootstrap.servers = z:1\nenabled = true",
+        &[
+            "f.properties:5: security.protocol = SASL_SSL: TLS and SASL are not read from properties files. Write the configuration in TOML, where a cluster takes them (certificates as PEM files) as A = { bootstrap = \"host:9093\", tls = { ca-file = \"ca.pem\" }, sasl = { mechanism = \"SCRAM-SHA-512\", username = \"user\", password-file = \"password\" } }.",
+            "f.properties:6: b.admin.ssl.truststore.location, b.sasl.jaas.config: TLS and SASL are not read from properties files. Write the configuration in TOML, where a cluster takes them (certificates as PEM files) as b = { bootstrap = \"host:9093\", tls = { ca-file = \"ca.pem\" }, sasl = { mechanism = \"SCRAM-SHA-512\", username = \"user\", password-file = \"password\" } }.",
+            "f.properties:8: a->b.producer.override.sasl.mechanism: TLS and SASL are not read from properties files. Write the configuration in TOML, where a cluster takes them (certificates as PEM files) as a = { bootstrap = \"host:9093\", tls = { ca-file = \"ca.pem\" }, sasl = { mechanism = \"SCRAM-SHA-512\", username = \"user\", password-file = \"password\" } }.",
+            "f.properties:9: transforms, transforms.x.type, predicates: Strait forwards record batches as they are and runs no transformations. Remove it, or keep MirrorMaker 2 for this flow.",
+            "f.properties:12: topic.filter.class = com.example.Mine: filters written in Java cannot be run. Say the same with topics, topics.exclude and config.properties.exclude, and remove it.",
+            "f.properties:13: a->b.group.filter.class = com.example.Mine: filters written in Java cannot be run. Say the same with topics, topics.exclude and config.properties.exclude, and remove it.",
+            "f.properties:14: forwarding.admin.class = com.example.Mine: admin classes written in Java cannot be run: topics are created on the target cluster itself. Remove it, or create the topics beforehand by your own means.",
+            "f.properties:15: config.providers, config.providers.file.class: config providers written in Java cannot be run. Write the values themselves; for passwords, TOML has password-file and password-env.",
+            "f.properties:17: replication.policy.class = com.example.Mine: this replication policy is not known here, and topics would be named otherwise than asked. Use org.apache.kafka.connect.mirror.DefaultReplicationPolicy or org.apache.kafka.connect.mirror.IdentityReplicationPolicy.",
+            "f.properties:18: value.converter = org.example.Avro: Strait forwards bytes as they are and runs no converters. Remove it, or use org.apache.kafka.connect.converters.ByteArrayConverter.",
+            "f.properties:19: b.producer.interceptor.classes = I: interceptors written in Java cannot be run. Remove it, or keep MirrorMaker 2 for this flow.",
+            "f.properties:20: a->b.source.cluster.alias = z: a flow's clusters are those in its name. Rename the cluster in clusters and in the flow's keys instead.",
+            "f.properties:21: a.consumer.bootstrap.servers = z:1: Strait connects to a cluster by one list of brokers. Put these brokers into a.bootstrap.servers.",
+            "f.properties:22: enabled = true: this would enable every flow between every two clusters. Write A->B.enabled = true for each flow that is meant.",
+        ],
+    );
+    // What is off, or is about clusters and flows that are not mirrored, stops nothing.
+    let harmless = "security.protocol = PLAINTEXT\na.admin.security.protocol = PLAINTEXT\ntransforms =\nc.ssl.key.password = x\nb->a.transforms = x\nlisteners.https.ssl.keystore.location = x\na.consumer.bootstrap.servers = a:1\n";
+    let three = MM2.replace("a, b", "a, b, c");
+    assert!(load("f.properties", format!("{three}{harmless}").as_bytes()).is_ok());
+    // Of a cluster nobody knows, it may be a misspelt one.
+    mm2(
+        "B.security.protocol = SSL",
+        &[
+            "f.properties:5: B.security.protocol = SSL: TLS and SASL are not read from properties files. Write the configuration in TOML, where a cluster takes them (certificates as PEM files) as A = { bootstrap = \"host:9093\", tls = { ca-file = \"ca.pem\" }, sasl = { mechanism = \"SCRAM-SHA-512\", username = \"user\", password-file = \"password\" } }.",
+        ],
+    );
+}
+
+#[test]
+fn start_and_isolation_follow_the_order_of_mirror_maker() {
+    use strait_config::{Isolation, StartPosition};
+    let start = |lines: &str| {
+        let config = load("f.properties", format!("{MM2}{lines}\n").as_bytes()).unwrap();
+        config.links[0].start.default
+    };
+    let keys = [
+        "a->b.source.consumer.auto.offset.reset",
+        "a.consumer.auto.offset.reset",
+        "a->b.consumer.auto.offset.reset",
+        "source.consumer.auto.offset.reset",
+        "consumer.auto.offset.reset",
+    ];
+    for (index, key) in keys.iter().enumerate() {
+        assert_eq!(
+            start(&format!("{key} = latest")),
+            StartPosition::Latest,
+            "{key}"
+        );
+        for weaker in &keys[index + 1..] {
+            let both = format!("{weaker} = earliest\n{key} = latest");
+            assert_eq!(start(&both), StartPosition::Latest, "{key} over {weaker}");
+        }
+    }
+    assert_eq!(
+        start("b.consumer.auto.offset.reset = latest"),
+        StartPosition::Earliest
+    );
+    let text = format!("{MM2}a.consumer.isolation.level = read_uncommitted\n");
+    let config = load("f.properties", text.as_bytes()).unwrap();
+    assert_eq!(config.links[0].isolation, Isolation::ReadUncommitted);
+}
+
+#[test]
+fn flows_win_over_globals_and_blank_means_none() {
+    let text = format!(
+        "{MM2}topics = x\na->b.topics = y.*\ntopics.exclude =\nreplication.factor = 2\na->b.replication.factor = 3\n"
+    );
+    let config = load("f.properties", text.as_bytes()).unwrap();
+    let link = &config.links[0];
+    assert_eq!(
+        (link.topics.includes(), link.topics.excludes()),
+        (vec!["y.*".to_owned()], vec![])
+    );
+    assert_eq!(link.replication_factor, Some(3));
+}
