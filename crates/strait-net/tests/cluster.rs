@@ -303,6 +303,7 @@ async fn addresses_that_can_never_work_stop() {
     for wrong in [&["c", "d"][..], &[]] {
         let error = cluster(&net, wrong).any().await.unwrap_err();
         assert_eq!(error.action(), Action::Stop, "{error}");
+        assert!(error.to_string().contains("settings"), "{error}");
     }
 }
 
