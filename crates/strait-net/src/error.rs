@@ -26,7 +26,7 @@ pub enum Action {
 pub enum NetError {
     /// No address of the cluster could be used.
     #[error(
-        "cannot reach cluster '{cluster}': tried {tried}; check the bootstrap addresses, that the brokers run, and that no firewall is in between"
+        "cannot reach cluster '{cluster}': tried {tried}; {}", unreachable_hint(*.action)
     )]
     Unreachable {
         /// The cluster's alias.
@@ -218,6 +218,16 @@ pub(crate) fn seconds(after: &Duration) -> Seconds {
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} s", self.0.as_secs_f64())
+    }
+}
+
+/// Where every cause is a setting, advice about the network would mislead.
+fn unreachable_hint(action: Action) -> &'static str {
+    match action {
+        Action::Stop => "correct these settings of the cluster",
+        _ => {
+            "check the bootstrap addresses, that the brokers run, and that no firewall is in between"
+        }
     }
 }
 

@@ -67,6 +67,8 @@ impl KafkaError {
     /// What to do about it: go elsewhere, try again here, or give up and tell the operator.
     pub fn action(self) -> Action {
         match self {
+            // The cluster's typed calls have forgotten the coordinator or controller by themselves.
+            Self::NOT_COORDINATOR | Self::NOT_CONTROLLER => Action::Retry,
             code if code.stale_metadata() => Action::Reconnect,
             Self::UNKNOWN_SERVER_ERROR => Action::Retry,
             code if code.retriable() => Action::Retry,
@@ -122,6 +124,7 @@ mod tests {
         assert_eq!(KafkaError(6).action(), Action::Reconnect);
         assert_eq!(KafkaError(74).action(), Action::Reconnect);
         assert_eq!(KafkaError(14).action(), Action::Retry);
+        assert_eq!(KafkaError(16).action(), Action::Retry);
         assert_eq!(KafkaError(51).action(), Action::Retry);
         assert_eq!(KafkaError(29).action(), Action::Stop);
         assert_eq!(KafkaError(90).action(), Action::Stop);

@@ -148,9 +148,10 @@ fn handshake_error(peer: &Peer, error: &io::Error) -> NetError {
         };
     };
     let hint = match inner {
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "; its authority is not trusted: name it in the TLS settings (CA file)"
-        }
+        // A bad signature is what an authority of the same name but with another key looks like.
+        rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => "; its authority is not trusted: name it in the TLS settings (CA file)",
         rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => "; connect by a name that the certificate has",

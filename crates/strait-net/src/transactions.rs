@@ -61,9 +61,10 @@ impl Cluster {
     /// # Errors
     /// [`NetError::Kafka`], to be retried by the caller after a pause where
     /// [`NetError::action`] says `Retry`: COORDINATOR_LOAD_IN_PROGRESS (14, for a while after a
-    /// broker's start), COORDINATOR_NOT_AVAILABLE (15), CONCURRENT_TRANSACTIONS (51). A success that
-    /// carries producer id -1 is reported as 14. With `held`, the epoch is raised only if that producer id
-    /// and epoch are still the id's own (KIP-360, brokers from 2.5): otherwise PRODUCER_FENCED (90).
+    /// broker's start), COORDINATOR_NOT_AVAILABLE (15), NOT_COORDINATOR (16, again after it was looked up anew),
+    /// CONCURRENT_TRANSACTIONS (51). A success that carries producer id -1 is reported as 14. With `held`, the
+    /// epoch is raised only if that producer id and epoch are still the id's own (KIP-360, brokers from 2.5):
+    /// otherwise PRODUCER_FENCED (90).
     pub async fn init_producer_id(
         &self,
         transactional_id: Option<&str>,

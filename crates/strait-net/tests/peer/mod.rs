@@ -1,5 +1,5 @@
 //! The other end of a connection, as a test scripts it, and the network that leads to it.
-#![allow(dead_code, clippy::disallowed_methods)]
+#![allow(dead_code, unreachable_pub, clippy::disallowed_methods)]
 
 use std::collections::BTreeMap;
 use std::future::Future;
