@@ -81,7 +81,7 @@ fn other_versions_and_other_records_are_refused() {
     assert!(matches!(newer, Err(WireError::Version { version: 1, .. })));
     assert!(Heartbeat::decode(&key, &[]).is_err());
     assert!(
-        OffsetSync::decode(&key, &[0; 16]).is_err(),
+        OffsetSync::decode(&unhex("0001 41 0001 42"), &[0; 16]).is_err(),
         "a heartbeat's key"
     );
     assert!(OffsetSync::decode(&unhex("0001 74 00000003"), &[0; 17]).is_err());
