@@ -50,7 +50,9 @@ pub enum WireError {
         what: &'static str,
     },
     /// The checksum does not fit the bytes.
-    #[error("record batch at offset {offset}: checksum {found:#010x}, but its bytes give {computed:#010x}")]
+    #[error(
+        "record batch at offset {offset}: checksum {found:#010x}, but its bytes give {computed:#010x}"
+    )]
     Crc {
         /// The batch's base offset.
         offset: i64,

@@ -1,6 +1,6 @@
 //! A reader over received bytes: every step checked against what is really there.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use uuid::Uuid;
 
 use crate::WireError;
@@ -24,7 +24,11 @@ macro_rules! fixed {
         /// [`WireError::Truncated`].
         pub fn $name(&mut self, what: &'static str) -> Result<$ty> {
             let mut raw = [0; $n];
-            raw.copy_from_slice(&self.take(what, $n)?);
+            let Some(front) = self.bytes.get(..$n) else {
+                return Err(WireError::Truncated { what, need: $n, have: self.bytes.len() });
+            };
+            raw.copy_from_slice(front);
+            self.bytes.advance($n);
             Ok(<$ty>::from_be_bytes(raw))
         }
     )*};
@@ -60,7 +64,11 @@ impl Reader {
     /// [`WireError::Truncated`].
     pub fn take(&mut self, what: &'static str, n: usize) -> Result<Bytes> {
         if n > self.bytes.len() {
-            return Err(WireError::Truncated { what, need: n, have: self.bytes.len() });
+            return Err(WireError::Truncated {
+                what,
+                need: n,
+                have: self.bytes.len(),
+            });
         }
         Ok(self.bytes.split_to(n))
     }
@@ -82,7 +90,10 @@ impl Reader {
     /// [`WireError::Truncated`], or [`WireError::BadValue`] beyond 32 bits.
     pub fn uvarint(&mut self, what: &'static str) -> Result<u32> {
         let raw = self.uvarint64(what, 5)?;
-        u32::try_from(raw).map_err(|_| WireError::BadValue { what, value: raw as i64 })
+        u32::try_from(raw).map_err(|_| WireError::BadValue {
+            what,
+            value: raw as i64,
+        })
     }
 
     /// A zigzag varint of at most 32 bits, as in records.
@@ -107,18 +118,25 @@ impl Reader {
         let mut value: u64 = 0;
         for i in 0..max_bytes {
             let Some(&byte) = self.bytes.get(i) else {
-                return Err(WireError::Truncated { what, need: i + 1, have: self.bytes.len() });
+                return Err(WireError::Truncated {
+                    what,
+                    need: i + 1,
+                    have: self.bytes.len(),
+                });
             };
             if i == 9 && byte > 1 {
                 break;
             }
             value |= u64::from(byte & 0x7f) << (7 * i);
             if byte & 0x80 == 0 {
-                let _ = self.bytes.split_to(i + 1);
+                self.bytes.advance(i + 1);
                 return Ok(value);
             }
         }
-        Err(WireError::BadValue { what, value: value as i64 })
+        Err(WireError::BadValue {
+            what,
+            value: value as i64,
+        })
     }
 
     /// The length of an array: INT32, or uvarint(n + 1) when `compact`. `None` for a null array.
@@ -127,12 +145,25 @@ impl Reader {
     ///
     /// # Errors
     /// [`WireError::BadCount`] for a count that cannot be.
-    pub fn array_len(&mut self, what: &'static str, compact: bool, min_item: usize) -> Result<Option<usize>> {
-        let count = if compact { i64::from(self.uvarint(what)?) - 1 } else { i64::from(self.i32(what)?) };
+    pub fn array_len(
+        &mut self,
+        what: &'static str,
+        compact: bool,
+        min_item: usize,
+    ) -> Result<Option<usize>> {
+        let count = if compact {
+            i64::from(self.uvarint(what)?) - 1
+        } else {
+            i64::from(self.i32(what)?)
+        };
         match usize::try_from(count) {
             Ok(n) if n <= self.remaining() / min_item.max(1) => Ok(Some(n)),
             Err(_) if count == -1 => Ok(None),
-            _ => Err(WireError::BadCount { what, count, have: self.remaining() }),
+            _ => Err(WireError::BadCount {
+                what,
+                count,
+                have: self.remaining(),
+            }),
         }
     }
 
@@ -141,9 +172,21 @@ impl Reader {
     /// # Errors
     /// A length that cannot be, or bytes that are not UTF-8.
     pub fn nullable_string(&mut self, what: &'static str, compact: bool) -> Result<Option<String>> {
-        let len = if compact { i64::from(self.uvarint(what)?) - 1 } else { i64::from(self.i16(what)?) };
+        let len = if compact {
+            i64::from(self.uvarint(what)?) - 1
+        } else {
+            i64::from(self.i16(what)?)
+        };
         let Ok(len) = usize::try_from(len) else {
-            return if len == -1 { Ok(None) } else { Err(WireError::BadCount { what, count: len, have: self.remaining() }) };
+            return if len == -1 {
+                Ok(None)
+            } else {
+                Err(WireError::BadCount {
+                    what,
+                    count: len,
+                    have: self.remaining(),
+                })
+            };
         };
         let raw = self.take(what, len)?;
         match std::str::from_utf8(&raw) {
@@ -158,7 +201,12 @@ impl Reader {
     /// As [`nullable_string`](Self::nullable_string); null is [`WireError::BadCount`].
     pub fn string(&mut self, what: &'static str, compact: bool) -> Result<String> {
         let have = self.remaining();
-        self.nullable_string(what, compact)?.ok_or(WireError::BadCount { what, count: -1, have })
+        self.nullable_string(what, compact)?
+            .ok_or(WireError::BadCount {
+                what,
+                count: -1,
+                have,
+            })
     }
 
     /// Nullable bytes: INT32 length, or uvarint(n + 1) when `compact`. The slice shares the memory.
@@ -166,11 +214,19 @@ impl Reader {
     /// # Errors
     /// A length that cannot be.
     pub fn nullable_bytes(&mut self, what: &'static str, compact: bool) -> Result<Option<Bytes>> {
-        let len = if compact { i64::from(self.uvarint(what)?) - 1 } else { i64::from(self.i32(what)?) };
+        let len = if compact {
+            i64::from(self.uvarint(what)?) - 1
+        } else {
+            i64::from(self.i32(what)?)
+        };
         match usize::try_from(len) {
             Ok(len) => Ok(Some(self.take(what, len)?)),
             Err(_) if len == -1 => Ok(None),
-            Err(_) => Err(WireError::BadCount { what, count: len, have: self.remaining() }),
+            Err(_) => Err(WireError::BadCount {
+                what,
+                count: len,
+                have: self.remaining(),
+            }),
         }
     }
 
@@ -188,10 +244,18 @@ impl Reader {
     ///
     /// # Errors
     /// Malformed tags, or what `each` returns.
-    pub fn tagged(&mut self, what: &'static str, mut each: impl FnMut(u32, Reader) -> Result<()>) -> Result<()> {
+    pub fn tagged(
+        &mut self,
+        what: &'static str,
+        mut each: impl FnMut(u32, Reader) -> Result<()>,
+    ) -> Result<()> {
         let count = self.uvarint(what)?;
         if count as usize > self.remaining() / 2 {
-            return Err(WireError::BadCount { what, count: i64::from(count), have: self.remaining() });
+            return Err(WireError::BadCount {
+                what,
+                count: i64::from(count),
+                have: self.remaining(),
+            });
         }
         for _ in 0..count {
             let tag = self.uvarint(what)?;

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use uuid::Uuid;
 
 /// Appends Kafka's primitive types (big endian) to a growing buffer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Writer {
     bytes: BytesMut,
 }
@@ -12,7 +12,9 @@ pub struct Writer {
 impl Writer {
     /// An empty buffer with room for `capacity` bytes.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self { bytes: BytesMut::with_capacity(capacity) }
+        Self {
+            bytes: BytesMut::with_capacity(capacity),
+        }
     }
 
     /// Bytes written since the last [`split`](Self::split).
@@ -28,6 +30,16 @@ impl Writer {
     /// What was written so far as one segment; writing goes on behind it in the same allocation.
     pub fn split(&mut self) -> Bytes {
         self.bytes.split().freeze()
+    }
+
+    /// What was written since the last [`split`](Self::split).
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Drops what was written since the last [`split`](Self::split); the memory is kept for what comes next.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
     }
 
     /// INT8.
