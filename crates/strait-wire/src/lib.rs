@@ -1,5 +1,8 @@
 //! Kafka's bytes: batch headers, Fetch and Produce codecs, MirrorMaker 2's records. No I/O, no clock.
 
+mod batch;
+mod compress;
+mod crc;
 mod error;
 mod fetch;
 mod judge;
@@ -9,13 +12,15 @@ mod produce;
 mod reader;
 mod record;
 mod registry;
+mod rewrite;
 mod writer;
 
+pub use batch::{Attributes, Batch, BatchHeader, Codec, ControlType, Entries, Entry, HEADER_LEN};
 pub use error::WireError;
 pub use fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition, TopicRef,
 };
-pub use judge::{AbortedTxn, Isolation};
+pub use judge::{AbortedTxn, Isolation, Judge, Verdict};
 pub use mm2::{Checkpoint, Heartbeat, OffsetSync};
 pub use position::{
     GapReason, POSITION_HEADER, POSITION_VERSION, Position, PositionError, PositionFlags, SyncKind,
@@ -23,6 +28,7 @@ pub use position::{
 };
 pub use produce::{ProducePartition, ProduceRequest, ProduceResponse, ProducedPartition};
 pub use reader::Reader;
-pub use record::Record;
+pub use record::{BatchBuilder, Record};
 pub use registry::{MAX_RUNGS, REGISTRY_VERSION, RegistryError, RegistryRecord};
+pub use rewrite::{RepackCause, Stamp, needs_repack, repack, restamp};
 pub use writer::Writer;

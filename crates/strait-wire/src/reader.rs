@@ -1,6 +1,6 @@
 //! A reader over received bytes: every step checked against what is really there.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use uuid::Uuid;
 
 use crate::WireError;
@@ -24,7 +24,11 @@ macro_rules! fixed {
         /// [`WireError::Truncated`].
         pub fn $name(&mut self, what: &'static str) -> Result<$ty> {
             let mut raw = [0; $n];
-            raw.copy_from_slice(&self.take(what, $n)?);
+            let Some(front) = self.bytes.get(..$n) else {
+                return Err(WireError::Truncated { what, need: $n, have: self.bytes.len() });
+            };
+            raw.copy_from_slice(front);
+            self.bytes.advance($n);
             Ok(<$ty>::from_be_bytes(raw))
         }
     )*};
@@ -125,7 +129,7 @@ impl Reader {
             }
             value |= u64::from(byte & 0x7f) << (7 * i);
             if byte & 0x80 == 0 {
-                let _ = self.bytes.split_to(i + 1);
+                self.bytes.advance(i + 1);
                 return Ok(value);
             }
         }

@@ -9,7 +9,7 @@ use crate::WireError;
 const MAX_STRING: usize = i16::MAX as usize;
 
 /// Appends Kafka's primitive types (big endian) to a growing buffer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Writer {
     bytes: BytesMut,
 }
@@ -35,6 +35,16 @@ impl Writer {
     /// What was written so far as one segment; writing goes on behind it in the same allocation.
     pub fn split(&mut self) -> Bytes {
         self.bytes.split().freeze()
+    }
+
+    /// What was written since the last [`split`](Self::split).
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Drops what was written since the last [`split`](Self::split); the memory is kept for what comes next.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
     }
 
     /// INT8.
