@@ -47,6 +47,16 @@ impl Writer {
         self.bytes.split().freeze()
     }
 
+    /// What was written since the last [`split`](Self::split).
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Drops what was written since the last [`split`](Self::split); the memory is kept for what comes next.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+    }
+
     /// INT8.
     pub fn i8(&mut self, v: i8) {
         self.bytes.put_i8(v);
