@@ -14,7 +14,9 @@ use crate::stitch::StitchError;
 #[derive(Debug, Error)]
 pub enum FlowError {
     /// The topic or partition is missing on the source.
-    #[error("the source has no partition {topic}-{partition}; it may have been deleted; the flow goes on when it is back")]
+    #[error(
+        "the source has no partition {topic}-{partition}; it may have been deleted; the flow goes on when it is back"
+    )]
     SourceMissing {
         /// The topic.
         topic: String,
@@ -32,7 +34,9 @@ pub enum FlowError {
         partition: i32,
     },
     /// A partition has no leader at the moment.
-    #[error("{topic}-{partition} has no leader on cluster {cluster}: look at its brokers; the flow goes on when it has one")]
+    #[error(
+        "{topic}-{partition} has no leader on cluster {cluster}: look at its brokers; the flow goes on when it has one"
+    )]
     NoLeader {
         /// The cluster's alias.
         cluster: String,
@@ -100,7 +104,9 @@ pub enum FlowError {
         expected: i64,
     },
     /// The target's log does not fit the position.
-    #[error("the target partition {topic}-{partition} is not what this link left: {source}; stop other writers to it, then restart the link")]
+    #[error(
+        "the target partition {topic}-{partition} is not what this link left: {source}; stop other writers to it, then restart the link"
+    )]
     Scan {
         /// The topic.
         topic: String,
@@ -201,7 +207,9 @@ impl FlowError {
     pub fn backoff(&self, tries: u32) -> Duration {
         match self.action() {
             Action::Stop => limits::BACKOFF_MAX,
-            _ => limits::BACKOFF_MIN.saturating_mul(1 << tries.min(9)).min(limits::BACKOFF_MAX),
+            _ => limits::BACKOFF_MIN
+                .saturating_mul(1 << tries.min(9))
+                .min(limits::BACKOFF_MAX),
         }
     }
 
@@ -209,10 +217,16 @@ impl FlowError {
     pub fn advice(error: KafkaError) -> &'static str {
         match error.0 {
             10 | 18 => "raise max.message.bytes of the target topic; the flow goes on by itself",
-            32 => "set message.timestamp.after.max.ms and message.timestamp.before.max.ms of the target topic to admit the record's time; the flow goes on by itself",
+            32 => {
+                "set message.timestamp.after.max.ms and message.timestamp.before.max.ms of the target topic to admit the record's time; the flow goes on by itself"
+            }
             29 => "give Strait's user Write on the target topic; the flow goes on by itself",
-            87 => "the target topic may be compacted and the record has no key: change cleanup.policy; the flow goes on by itself",
-            2 => "the batch arrived damaged: its checksum, carried from the source, does not fit; check the source's log and the line",
+            87 => {
+                "the target topic may be compacted and the record has no key: change cleanup.policy; the flow goes on by itself"
+            }
+            2 => {
+                "the batch arrived damaged: its checksum, carried from the source, does not fit; check the source's log and the line"
+            }
             _ => "change what the target refuses; the flow goes on by itself",
         }
     }
@@ -232,7 +246,9 @@ pub enum SessionError {
         why: String,
     },
     /// Another process on this machine runs the link.
-    #[error("link {link} already runs on this machine (lock file {path}, held by process {pid}): stop that process first")]
+    #[error(
+        "link {link} already runs on this machine (lock file {path}, held by process {pid}): stop that process first"
+    )]
     Locked {
         /// The link.
         link: String,
@@ -242,7 +258,9 @@ pub enum SessionError {
         pid: String,
     },
     /// The lock file cannot be made.
-    #[error("cannot create the lock file {path}: {source}; set state-dir to a directory that can be written")]
+    #[error(
+        "cannot create the lock file {path}: {source}; set state-dir to a directory that can be written"
+    )]
     LockFile {
         /// The lock file.
         path: String,

@@ -34,7 +34,10 @@ pub(crate) struct Epoch {
 
 impl Epoch {
     pub(crate) fn new(producer_id: i64, epoch: i16) -> Self {
-        Self { producer_id, epoch: AtomicI32::new(i32::from(epoch)) }
+        Self {
+            producer_id,
+            epoch: AtomicI32::new(i32::from(epoch)),
+        }
     }
 
     pub(crate) fn current(&self) -> i16 {
@@ -70,7 +73,9 @@ impl FenceError {
         }
         match error.code() {
             Some(code @ KafkaError(47 | 90)) => Self::Fenced(code.to_string()),
-            Some(code @ KafkaError(49)) => Self::Lost(format!("the transactional id expired ({code})")),
+            Some(code @ KafkaError(49)) => {
+                Self::Lost(format!("the transactional id expired ({code})"))
+            }
             _ => Self::Retry(error.to_string()),
         }
     }
@@ -85,7 +90,13 @@ impl Fencer {
         registry: InternalLog,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (queue, joins) = mpsc::channel(4_096);
-        let task = Task { rt, cluster, owner, epoch, registry };
+        let task = Task {
+            rt,
+            cluster,
+            owner,
+            epoch,
+            registry,
+        };
         (Self { queue }, task.run(joins))
     }
 
@@ -100,14 +111,27 @@ impl Fencer {
     ) -> Result<(i64, i16), FlowError> {
         let (done, answer) = oneshot::channel();
         let ended = || SessionError::Lost("its fencing task ended".to_owned());
-        let join = Join { topic: topic.to_owned(), partition, above, done };
+        let join = Join {
+            topic: topic.to_owned(),
+            partition,
+            above,
+            done,
+        };
         self.queue.send(join).await.map_err(|_| ended())?;
-        answer.await.map_err(|_| ended())?.map_err(|error| match error {
-            FenceError::Fenced(why) => SessionError::Fenced { link: link.to_owned(), owner: None, why }.into(),
-            FenceError::Lost(why) => SessionError::Lost(why).into(),
-            FenceError::Partition(error) => FlowError::NotAppended(error),
-            FenceError::Retry(why) => FlowError::Doubt(format!("the fence failed: {why}")),
-        })
+        answer
+            .await
+            .map_err(|_| ended())?
+            .map_err(|error| match error {
+                FenceError::Fenced(why) => SessionError::Fenced {
+                    link: link.to_owned(),
+                    owner: None,
+                    why,
+                }
+                .into(),
+                FenceError::Lost(why) => SessionError::Lost(why).into(),
+                FenceError::Partition(error) => FlowError::NotAppended(error),
+                FenceError::Retry(why) => FlowError::Doubt(format!("the fence failed: {why}")),
+            })
     }
 }
 
@@ -134,9 +158,19 @@ impl Task {
                 }
                 continue;
             }
-            let partitions: Vec<(String, i32)> = round.iter().map(|j| (j.topic.clone(), j.partition)).collect();
+            let partitions: Vec<(String, i32)> = round
+                .iter()
+                .map(|j| (j.topic.clone(), j.partition))
+                .collect();
             let identity = (self.epoch.producer_id, self.epoch.current());
-            let results = barrier(&self.rt, &self.cluster, &self.owner.transactional_id, identity, &partitions).await;
+            let results = barrier(
+                &self.rt,
+                &self.cluster,
+                &self.owner.transactional_id,
+                identity,
+                &partitions,
+            )
+            .await;
             for (join, result) in round.into_iter().zip(results) {
                 let _ = join.done.send(result.map(|()| identity));
             }
@@ -150,23 +184,37 @@ impl Task {
             return Ok(());
         }
         let held = (self.epoch.producer_id, current);
-        let (producer_id, epoch) =
-            init(&self.rt, &self.cluster, &self.owner.transactional_id, Some(held)).await?;
+        let (producer_id, epoch) = init(
+            &self.rt,
+            &self.cluster,
+            &self.owner.transactional_id,
+            Some(held),
+        )
+        .await?;
         if producer_id != self.epoch.producer_id {
-            return Err(FenceError::Lost("the broker gave it another producer id".to_owned()));
+            return Err(FenceError::Lost(
+                "the broker gave it another producer id".to_owned(),
+            ));
         }
         let record = producer_record(&self.owner, producer_id, epoch).to_record(self.rt.wall_ms());
-        self.registry.append(&self.owner.link, vec![record]).await.map_err(|error| match error {
-            SessionError::Fenced { why, .. } => FenceError::Fenced(why),
-            other => FenceError::Lost(other.to_string()),
-        })?;
+        self.registry
+            .append(&self.owner.link, vec![record])
+            .await
+            .map_err(|error| match error {
+                SessionError::Fenced { why, .. } => FenceError::Fenced(why),
+                other => FenceError::Lost(other.to_string()),
+            })?;
         self.epoch.epoch.store(i32::from(epoch), Ordering::SeqCst);
         Ok(())
     }
 }
 
 /// The registry's record of a producer id.
-pub(crate) fn producer_record(owner: &Owner, producer_id: i64, highest_epoch: i16) -> RegistryRecord {
+pub(crate) fn producer_record(
+    owner: &Owner,
+    producer_id: i64,
+    highest_epoch: i16,
+) -> RegistryRecord {
     RegistryRecord::Producer {
         producer_id,
         link: owner.link.clone(),
@@ -189,10 +237,15 @@ async fn init(
     let deadline = rt.now() + limits::REQUEST_TIMEOUT * 2;
     let timeout_ms = limits::BARRIER_TIMEOUT.as_millis() as i32;
     loop {
-        match cluster.init_producer_id(Some(transactional_id), timeout_ms, held).await {
+        match cluster
+            .init_producer_id(Some(transactional_id), timeout_ms, held)
+            .await
+        {
             Ok(identity) => return Ok(identity),
             Err(error) => match FenceError::of(&error) {
-                FenceError::Retry(_) if rt.now() < deadline => rt.sleep(rt.jitter(limits::BACKOFF_MIN)).await,
+                FenceError::Retry(_) if rt.now() < deadline => {
+                    rt.sleep(rt.jitter(limits::BACKOFF_MIN)).await
+                }
                 other => return Err(other),
             },
         }
@@ -206,7 +259,9 @@ pub(crate) async fn new_epoch(
     link: &str,
     transactional_id: &str,
 ) -> Result<(i64, i16), SessionError> {
-    init(rt, cluster, transactional_id, None).await.map_err(|error| session_error(link, transactional_id, error))
+    init(rt, cluster, transactional_id, None)
+        .await
+        .map_err(|error| session_error(link, transactional_id, error))
 }
 
 /// One barrier over Strait's own partitions.
@@ -227,11 +282,17 @@ pub(crate) async fn fence_own(
 
 fn session_error(link: &str, transactional_id: &str, error: FenceError) -> SessionError {
     match error {
-        FenceError::Fenced(why) => SessionError::Fenced { link: link.to_owned(), owner: None, why },
-        FenceError::Lost(why) | FenceError::Retry(why) => {
-            SessionError::Lost(format!("no fence for transactional id {transactional_id}: {why}"))
+        FenceError::Fenced(why) => SessionError::Fenced {
+            link: link.to_owned(),
+            owner: None,
+            why,
+        },
+        FenceError::Lost(why) | FenceError::Retry(why) => SessionError::Lost(format!(
+            "no fence for transactional id {transactional_id}: {why}"
+        )),
+        FenceError::Partition(error) => {
+            SessionError::Lost(format!("its own topics cannot be fenced: {error}"))
         }
-        FenceError::Partition(error) => SessionError::Lost(format!("its own topics cannot be fenced: {error}")),
     }
 }
 
@@ -259,8 +320,12 @@ async fn barrier(
         if topics.is_empty() {
             return results;
         }
-        let topics: Vec<(String, Vec<i32>)> = topics.into_iter().map(|(t, p)| (t.to_owned(), p)).collect();
-        let error = match cluster.add_partitions_to_txn(transactional_id, producer_id, epoch, &topics).await {
+        let topics: Vec<(String, Vec<i32>)> =
+            topics.into_iter().map(|(t, p)| (t.to_owned(), p)).collect();
+        let error = match cluster
+            .add_partitions_to_txn(transactional_id, producer_id, epoch, &topics)
+            .await
+        {
             Err(error) => FenceError::of(&error),
             Ok(answers) => {
                 let mut again = None;
@@ -270,11 +335,16 @@ async fn barrier(
                         // OPERATION_NOT_ATTEMPTED: another partition of the round was refused.
                         0 | 55 => {}
                         47 | 90 => again = Some(FenceError::Fenced(KafkaError(code).to_string())),
-                        14..=16 | 51 => again = Some(FenceError::Retry(KafkaError(code).to_string())),
+                        14..=16 | 51 => {
+                            again = Some(FenceError::Retry(KafkaError(code).to_string()))
+                        }
                         49 => again = Some(FenceError::Lost(KafkaError(code).to_string())),
                         _ => {
                             refused = true;
-                            if let Some(at) = partitions.iter().position(|p| p.0 == topic && p.1 == partition) {
+                            if let Some(at) = partitions
+                                .iter()
+                                .position(|p| p.0 == topic && p.1 == partition)
+                            {
                                 results[at] = Err(FenceError::Partition(KafkaError(code)));
                             }
                         }
@@ -288,21 +358,28 @@ async fn barrier(
             }
         };
         match error {
-            FenceError::Retry(_) if rt.now() < deadline => rt.sleep(rt.jitter(limits::BARRIER_GATHER * 2)).await,
+            FenceError::Retry(_) if rt.now() < deadline => {
+                rt.sleep(rt.jitter(limits::BARRIER_GATHER * 2)).await
+            }
             error => return fail_all(results, &error),
         }
     }
     loop {
-        let error = match cluster.end_txn(transactional_id, producer_id, epoch, false).await {
+        let error = match cluster
+            .end_txn(transactional_id, producer_id, epoch, false)
+            .await
+        {
             Ok(()) => return results,
             // The transaction timed out and the coordinator ended it under a higher epoch.
-            Err(error) if error.code() == Some(KafkaError(48)) => {
-                FenceError::Lost("the barrier's transaction was gone before it was ended".to_owned())
-            }
+            Err(error) if error.code() == Some(KafkaError(48)) => FenceError::Lost(
+                "the barrier's transaction was gone before it was ended".to_owned(),
+            ),
             Err(error) => FenceError::of(&error),
         };
         match error {
-            FenceError::Retry(_) if rt.now() < deadline => rt.sleep(rt.jitter(limits::BARRIER_GATHER * 2)).await,
+            FenceError::Retry(_) if rt.now() < deadline => {
+                rt.sleep(rt.jitter(limits::BARRIER_GATHER * 2)).await
+            }
             error => return fail_all(results, &error),
         }
     }

@@ -83,7 +83,14 @@ impl Flow {
     }
 
     pub(crate) fn opened(&mut self, opened: Opened, now: Instant) {
-        let Opened { stitch, writer, ledger, sync, ids, hold_until } = opened;
+        let Opened {
+            stitch,
+            writer,
+            ledger,
+            sync,
+            ids,
+            hold_until,
+        } = opened;
         self.last = Some(sync);
         self.above = Some(writer.identity().1);
         self.phase = Phase::Running(Box::new(Running {

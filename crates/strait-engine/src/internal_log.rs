@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use strait_net::{Connection, KafkaError, NetError, Runtime};
 use strait_wire::{
-    BatchBuilder, Codec, Isolation, ProducePartition, ProduceRequest, ProduceResponse, Record, Stamp,
+    BatchBuilder, Codec, Isolation, ProducePartition, ProduceRequest, ProduceResponse, Record,
+    Stamp,
 };
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
@@ -52,20 +53,41 @@ impl InternalLog {
         producer: (i64, i16),
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (queue, requests) = mpsc::channel(4_096);
-        let task = Task { rt, routes, topic, producer, next_sequence: 0, connection: None };
+        let task = Task {
+            rt,
+            routes,
+            topic,
+            producer,
+            next_sequence: 0,
+            connection: None,
+        };
         (Self { queue }, task.run(requests))
     }
 
     /// Appends the records in one batch or joined with what waits before them; returns once all in-sync
     /// replicas have them.
-    pub(crate) async fn append(&self, link: &str, records: Vec<Record>) -> Result<(), SessionError> {
+    pub(crate) async fn append(
+        &self,
+        link: &str,
+        records: Vec<Record>,
+    ) -> Result<(), SessionError> {
         let (done, answer) = oneshot::channel();
         let ended = || SessionError::Lost("its writing task ended".to_owned());
-        self.queue.send(Append { records, done }).await.map_err(|_| ended())?;
-        answer.await.map_err(|_| ended())?.map_err(|refusal| match refusal {
-            Refusal::Fenced(why) => SessionError::Fenced { link: link.to_owned(), owner: None, why },
-            Refusal::Lost(why) => SessionError::Lost(why),
-        })
+        self.queue
+            .send(Append { records, done })
+            .await
+            .map_err(|_| ended())?;
+        answer
+            .await
+            .map_err(|_| ended())?
+            .map_err(|refusal| match refusal {
+                Refusal::Fenced(why) => SessionError::Fenced {
+                    link: link.to_owned(),
+                    owner: None,
+                    why,
+                },
+                Refusal::Lost(why) => SessionError::Lost(why),
+            })
     }
 }
 
@@ -88,7 +110,9 @@ impl Task {
                 records += next.records.len();
                 appends.push(next);
             }
-            let result = self.append(appends.iter().flat_map(|a| a.records.iter().cloned())).await;
+            let result = self
+                .append(appends.iter().flat_map(|a| a.records.iter().cloned()))
+                .await;
             let failed = result.is_err();
             for append in appends {
                 let _ = append.done.send(result.clone());
@@ -110,15 +134,25 @@ impl Task {
             return Ok(());
         }
         let (producer_id, producer_epoch) = self.producer;
-        let stamp = Stamp { producer_id, producer_epoch, base_sequence: self.next_sequence };
-        let batch = builder.build(stamp).map_err(|e| Refusal::Lost(e.to_string()))?;
+        let stamp = Stamp {
+            producer_id,
+            producer_epoch,
+            base_sequence: self.next_sequence,
+        };
+        let batch = builder
+            .build(stamp)
+            .map_err(|e| Refusal::Lost(e.to_string()))?;
         let mut wait = limits::BACKOFF_MIN;
         loop {
             let why = match self.produce(batch.clone()).await {
                 Ok((0, _)) => break,
-                Ok((code @ (47 | 90), _)) => return Err(Refusal::Fenced(KafkaError(code).to_string())),
+                Ok((code @ (47 | 90), _)) => {
+                    return Err(Refusal::Fenced(KafkaError(code).to_string()));
+                }
                 // With one batch in flight this is no repetition: the broker lost what we wrote.
-                Ok((45, _)) => return Err(Refusal::Lost(format!("{}: {}", self.topic, KafkaError(45)))),
+                Ok((45, _)) => {
+                    return Err(Refusal::Lost(format!("{}: {}", self.topic, KafkaError(45))));
+                }
                 Ok((code, message)) => match message {
                     Some(message) => format!("{} ({message})", KafkaError(code)),
                     None => KafkaError(code).to_string(),
@@ -147,7 +181,11 @@ impl Task {
             }
         };
         let connection = self.connection(route).await?;
-        let newest = if route.topic_id.is_nil() { PRODUCE_BY_NAME } else { PRODUCE_NEWEST };
+        let newest = if route.topic_id.is_nil() {
+            PRODUCE_BY_NAME
+        } else {
+            PRODUCE_NEWEST
+        };
         let version = connection.version(PRODUCE, newest, 3)?;
         let request = ProduceRequest {
             acks: -1,
@@ -160,7 +198,9 @@ impl Task {
             }],
         };
         let body = request.encode(version)?;
-        let answer = connection.send(PRODUCE, version, body, limits::REQUEST_TIMEOUT, None).await?;
+        let answer = connection
+            .send(PRODUCE, version, body, limits::REQUEST_TIMEOUT, None)
+            .await?;
         let mut response = ProduceResponse::decode(version, answer)?;
         match response.partitions.pop() {
             Some(part) => Ok((part.error, part.message)),
@@ -207,7 +247,10 @@ pub(crate) async fn read_log(
         partition: 0,
         isolation: Isolation::ReadUncommitted,
     };
-    let internal = |e: FlowError| SessionError::Internal { topic: topic.to_owned(), why: e.to_string() };
+    let internal = |e: FlowError| SessionError::Internal {
+        topic: topic.to_owned(),
+        why: e.to_string(),
+    };
     let mut offset = from.max(reader.log_start().await.map_err(internal)?);
     let end = reader.log_end().await.map_err(internal)?;
     let deadline = rt.now() + limits::REQUEST_TIMEOUT;
@@ -215,15 +258,24 @@ pub(crate) async fn read_log(
         if matches!(until, Until::End) && offset >= end {
             return Ok(offset);
         }
-        let fetched = reader.fetch(offset, -1, Duration::from_millis(100)).await.map_err(internal)?;
+        let fetched = reader
+            .fetch(offset, -1, Duration::from_millis(100))
+            .await
+            .map_err(internal)?;
         if fetched.part.error != 0 {
             offset = reader.log_start().await.map_err(internal)?;
             continue;
         }
         let batches = batches_from(&fetched.part, offset).map_err(internal)?;
         if batches.is_empty() && rt.now() >= deadline {
-            let why = format!("nothing could be read at offset {offset} for {} s", limits::REQUEST_TIMEOUT.as_secs());
-            return Err(SessionError::Internal { topic: topic.to_owned(), why });
+            let why = format!(
+                "nothing could be read at offset {offset} for {} s",
+                limits::REQUEST_TIMEOUT.as_secs()
+            );
+            return Err(SessionError::Internal {
+                topic: topic.to_owned(),
+                why,
+            });
         }
         for batch in batches {
             offset = batch.header.last_offset() + 1;
@@ -235,7 +287,9 @@ pub(crate) async fn read_log(
                 }
                 continue;
             }
-            let records = batch.decode(limits::INFLATE_BYTES).map_err(|e| internal(e.into()))?;
+            let records = batch
+                .decode(limits::INFLATE_BYTES)
+                .map_err(|e| internal(e.into()))?;
             for record in &records {
                 each(record.offset, record)?;
             }

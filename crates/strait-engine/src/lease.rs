@@ -20,7 +20,10 @@ pub(crate) struct Lease {
 impl Lease {
     /// A lease whose first proof was sent at `sent` (boot time).
     pub(crate) fn new(rt: Runtime, sent: Duration) -> Self {
-        let lease = Self { rt, proven_ms: AtomicU64::new(0) };
+        let lease = Self {
+            rt,
+            proven_ms: AtomicU64::new(0),
+        };
         lease.renew(sent);
         lease
     }
@@ -38,7 +41,8 @@ impl Lease {
     /// Whether a data batch may be written now.
     pub(crate) fn valid(&self) -> bool {
         let proven = self.proven_ms.load(Ordering::SeqCst);
-        proven != u64::MAX && millis(self.rt.boottime()).saturating_sub(proven) < millis(limits::LEASE_VALIDITY)
+        proven != u64::MAX
+            && millis(self.rt.boottime()).saturating_sub(proven) < millis(limits::LEASE_VALIDITY)
     }
 }
 

@@ -80,7 +80,10 @@ impl Ledger {
 
     /// Offsets left out so far, by reason.
     pub fn gaps(&self) -> Vec<(GapReason, i64)> {
-        self.gaps.iter().map(|(&reason, &offsets)| (reason, offsets)).collect()
+        self.gaps
+            .iter()
+            .map(|(&reason, &offsets)| (reason, offsets))
+            .collect()
     }
 
     /// The source offset the flow began at.
@@ -125,7 +128,13 @@ impl Ledger {
 
     /// Accounts for what a resume found beyond the last sync: `records` more forwarded, and what was left
     /// out on the way to `source_next`.
-    pub fn resume(&mut self, records: i64, gaps: impl Iterator<Item = (GapReason, i64)>, source_next: i64, epoch: i32) {
+    pub fn resume(
+        &mut self,
+        records: i64,
+        gaps: impl Iterator<Item = (GapReason, i64)>,
+        source_next: i64,
+        epoch: i32,
+    ) {
         self.forwarded += records;
         for (reason, offsets) in gaps {
             *self.gaps.entry(reason).or_default() += offsets;
@@ -148,7 +157,8 @@ impl Ledger {
     /// Whether a sync is due: enough bytes, or old enough.
     pub fn sync_due(&self, now: Instant) -> bool {
         self.unsynced_since.is_some_and(|since| {
-            self.unsynced_bytes >= limits::SYNC_BYTES || now.saturating_duration_since(since) >= limits::SYNC_AGE
+            self.unsynced_bytes >= limits::SYNC_BYTES
+                || now.saturating_duration_since(since) >= limits::SYNC_AGE
         })
     }
 
@@ -195,7 +205,13 @@ mod tests {
     use super::*;
 
     fn batch(last: i64, count: i32, next_sequence: i32) -> Forwarded {
-        Forwarded { last, count, next_sequence, source_epoch: 3, bytes: 100 }
+        Forwarded {
+            last,
+            count,
+            next_sequence,
+            source_epoch: 3,
+            bytes: 100,
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -205,8 +221,18 @@ mod tests {
         ledger.forward(&batch(109, 10, 10), 17, now);
         ledger.leave_out(GapReason::Control, 111, now);
         ledger.forward(&batch(120, 4, 14), 21, now);
-        assert_eq!((ledger.source_next(), ledger.target_next(), ledger.forwarded()), (121, 21, 14));
-        assert_eq!(ledger.gaps(), vec![(GapReason::Control, 1), (GapReason::Compacted, 6)]);
+        assert_eq!(
+            (
+                ledger.source_next(),
+                ledger.target_next(),
+                ledger.forwarded()
+            ),
+            (121, 21, 14)
+        );
+        assert_eq!(
+            ledger.gaps(),
+            vec![(GapReason::Control, 1), (GapReason::Compacted, 6)]
+        );
         assert_eq!(ledger.first(), 100, "S - first = F + gaps");
     }
 
@@ -218,7 +244,14 @@ mod tests {
         ledger.forward(&batch(0, 1, 1), 1, now);
         assert!(!ledger.sync_due(now));
         assert!(ledger.sync_due(now + limits::SYNC_AGE));
-        ledger.forward(&Forwarded { bytes: limits::SYNC_BYTES, ..batch(1, 1, 2) }, 2, now);
+        ledger.forward(
+            &Forwarded {
+                bytes: limits::SYNC_BYTES,
+                ..batch(1, 1, 2)
+            },
+            2,
+            now,
+        );
         assert!(ledger.sync_due(now), "4 MiB are due at once");
         ledger.sync_sent();
         assert!(!ledger.sync_due(now + limits::SYNC_AGE));

@@ -60,8 +60,19 @@ impl Link {
     pub fn new(rt: Runtime, spec: LinkSpec) -> (Self, LinkHandle) {
         let (sender, commands) = mpsc::channel(16);
         let (status, receiver) = watch::channel(LinkStatus::default());
-        let link = Self { rt, spec: Arc::new(spec), commands, status };
-        (link, LinkHandle { commands: sender, status: receiver })
+        let link = Self {
+            rt,
+            spec: Arc::new(spec),
+            commands,
+            status,
+        };
+        (
+            link,
+            LinkHandle {
+                commands: sender,
+                status: receiver,
+            },
+        )
     }
 
     /// Mirrors until stopped. Sessions that are lost are followed by new ones.
@@ -88,7 +99,11 @@ impl Link {
             };
             let error = match opened {
                 Ok(session) => {
-                    let shard = Shard::new(Arc::new(session), flows.values().cloned().collect(), &self.status);
+                    let shard = Shard::new(
+                        Arc::new(session),
+                        flows.values().cloned().collect(),
+                        &self.status,
+                    );
                     match shard.run(&mut self.commands, &mut flows).await {
                         Ended::Stopped => {
                             info!(link = %self.spec.name, "stopped");
@@ -109,7 +124,10 @@ impl Link {
             }
             warn!(link = %self.spec.name, "{error}");
             let pause = self.rt.sleep(self.rt.jitter(wait));
-            if until_stopped(pause, &mut self.commands, &mut flows).await.is_none() {
+            if until_stopped(pause, &mut self.commands, &mut flows)
+                .await
+                .is_none()
+            {
                 return Ok(());
             }
             wait = (wait * 2).min(limits::BACKOFF_MAX);

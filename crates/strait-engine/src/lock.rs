@@ -19,20 +19,48 @@ impl LinkLock {
     ///
     /// # Errors
     /// [`SessionError::Locked`] names the process that holds it.
-    pub(crate) fn acquire(dir: &Path, link: &str, target_cluster: &str) -> Result<Self, SessionError> {
+    pub(crate) fn acquire(
+        dir: &Path,
+        link: &str,
+        target_cluster: &str,
+    ) -> Result<Self, SessionError> {
         let safe = |s: &str| -> String {
-            s.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect()
+            s.chars()
+                .map(|c| {
+                    if c.is_ascii_alphanumeric() || "-_.".contains(c) {
+                        c
+                    } else {
+                        '_'
+                    }
+                })
+                .collect()
         };
-        let path: PathBuf = dir.join(format!("strait-{}-{}.lock", safe(link), safe(target_cluster)));
+        let path: PathBuf = dir.join(format!(
+            "strait-{}-{}.lock",
+            safe(link),
+            safe(target_cluster)
+        ));
         let shown = path.display().to_string();
-        let failed = |source| SessionError::LockFile { path: shown.clone(), source };
+        let failed = |source| SessionError::LockFile {
+            path: shown.clone(),
+            source,
+        };
         std::fs::create_dir_all(dir).map_err(failed)?;
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed)?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut pid = String::new();
             let _ = Read::by_ref(&mut file).take(32).read_to_string(&mut pid);
-            return Err(SessionError::Locked { link: link.to_owned(), path: shown, pid: pid.trim().to_owned() });
+            return Err(SessionError::Locked {
+                link: link.to_owned(),
+                path: shown,
+                pid: pid.trim().to_owned(),
+            });
         }
         file.set_len(0).map_err(failed)?;
         file.rewind().map_err(failed)?;
@@ -49,8 +77,13 @@ mod tests {
     fn the_second_holder_is_told_who_has_it() {
         let dir = tempfile::tempdir().unwrap();
         let held = LinkLock::acquire(dir.path(), "a->b", "cluster/1").unwrap();
-        let refused = LinkLock::acquire(dir.path(), "a->b", "cluster/1").unwrap_err().to_string();
-        assert!(refused.contains(&format!("held by process {}", std::process::id())), "{refused}");
+        let refused = LinkLock::acquire(dir.path(), "a->b", "cluster/1")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.contains(&format!("held by process {}", std::process::id())),
+            "{refused}"
+        );
         LinkLock::acquire(dir.path(), "a->b", "cluster/2").unwrap();
         drop(held);
         LinkLock::acquire(dir.path(), "a->b", "cluster/1").unwrap();

@@ -59,15 +59,24 @@ impl Opening {
             Some(sync) => {
                 let Some(position) = &sync.position else {
                     let FlowSpec { key, .. } = &self.spec;
-                    return Err(FlowError::Mm2Position { topic: key.topic.clone(), partition: key.partition });
+                    return Err(FlowError::Mm2Position {
+                        topic: key.topic.clone(),
+                        partition: key.partition,
+                    });
                 };
                 self.check(position)?;
                 self.resume(&ends, position).await?
             }
         };
-        let source_gone = self.last.as_ref().and_then(|s| s.position.as_ref()).is_some_and(|p| {
-            !p.source_topic_id.is_nil() && !ends.ids.0.is_nil() && p.source_topic_id != ends.ids.0
-        });
+        let source_gone = self
+            .last
+            .as_ref()
+            .and_then(|s| s.position.as_ref())
+            .is_some_and(|p| {
+                !p.source_topic_id.is_nil()
+                    && !ends.ids.0.is_nil()
+                    && p.source_topic_id != ends.ids.0
+            });
         let mut kind = kind;
         if source_gone {
             let start = ends.source.log_start().await?;
@@ -80,14 +89,22 @@ impl Opening {
         }
         let sync = sync_record(&self.session, &self.spec, kind, &ledger, identity, ends.ids);
         let record = sync.to_record(self.session.rt.wall_ms());
-        self.session.syncs.append(&self.session.spec.name, vec![record]).await?;
+        self.session
+            .syncs
+            .append(&self.session.spec.name, vec![record])
+            .await?;
         debug!(
             link = %self.session.spec.name, topic = %self.spec.key.topic, partition = self.spec.key.partition,
             source = ledger.source_next(), target = ledger.target_next(), "flow open"
         );
         let isolation = self.session.spec.isolation;
         Ok(Opened {
-            stitch: Stitch::new(ledger.source_next(), ledger.source_epoch(), self.spec.compacted, isolation),
+            stitch: Stitch::new(
+                ledger.source_next(),
+                ledger.source_epoch(),
+                self.spec.compacted,
+                isolation,
+            ),
             writer: Writer::new(identity.0, identity.1, ledger.target_next()),
             ledger,
             sync,
@@ -97,7 +114,9 @@ impl Opening {
     }
 
     async fn ends(&self) -> Result<Ends, FlowError> {
-        let FlowSpec { key, target_topic, .. } = &self.spec;
+        let FlowSpec {
+            key, target_topic, ..
+        } = &self.spec;
         let reader = |routes: &Arc<Routes>, topic: &str, isolation| PartitionReader {
             rt: self.session.rt.clone(),
             routes: routes.clone(),
@@ -105,18 +124,42 @@ impl Opening {
             partition: key.partition,
             isolation,
         };
-        let source = reader(&self.session.source, &key.topic, self.session.spec.isolation);
-        let target = reader(&self.session.target, target_topic, Isolation::ReadUncommitted);
+        let source = reader(
+            &self.session.source,
+            &key.topic,
+            self.session.spec.isolation,
+        );
+        let target = reader(
+            &self.session.target,
+            target_topic,
+            Isolation::ReadUncommitted,
+        );
         if self.session.source.find(&key.topic, key.partition).await? == Lookup::Missing {
             self.session.source.invalidate();
-            return Err(FlowError::SourceMissing { topic: key.topic.clone(), partition: key.partition });
+            return Err(FlowError::SourceMissing {
+                topic: key.topic.clone(),
+                partition: key.partition,
+            });
         }
-        if self.session.target.find(target_topic, key.partition).await? == Lookup::Missing {
+        if self
+            .session
+            .target
+            .find(target_topic, key.partition)
+            .await?
+            == Lookup::Missing
+        {
             self.session.target.invalidate();
-            return Err(FlowError::TargetMissing { topic: target_topic.clone(), partition: key.partition });
+            return Err(FlowError::TargetMissing {
+                topic: target_topic.clone(),
+                partition: key.partition,
+            });
         }
         let ids = (source.topic_id().await?, target.topic_id().await?);
-        Ok(Ends { source, target, ids })
+        Ok(Ends {
+            source,
+            target,
+            ids,
+        })
     }
 
     fn check(&self, position: &Position) -> Result<(), FlowError> {
@@ -127,9 +170,12 @@ impl Opening {
                 named.0, named.1, self.spec.target_topic, self.spec.key.partition
             )));
         }
-        if position.flags.contains(PositionFlags::IDENTICAL) || position.flags.contains(PositionFlags::SHARED) {
+        if position.flags.contains(PositionFlags::IDENTICAL)
+            || position.flags.contains(PositionFlags::SHARED)
+        {
             return Err(FlowError::Position(
-                "it was written in a mode this version does not have: upgrade this instance".to_owned(),
+                "it was written in a mode this version does not have: upgrade this instance"
+                    .to_owned(),
             ));
         }
         Ok(())
@@ -154,9 +200,15 @@ impl Opening {
     async fn refuse_data(&self, ends: &Ends, start: i64, end: i64) -> Result<(), FlowError> {
         let mut offset = start;
         while offset < end {
-            let fetched = ends.target.fetch(offset, -1, Duration::from_millis(100)).await?;
+            let fetched = ends
+                .target
+                .fetch(offset, -1, Duration::from_millis(100))
+                .await?;
             if fetched.part.error != 0 {
-                return Err(FlowError::Source { error: KafkaError(fetched.part.error), offset });
+                return Err(FlowError::Source {
+                    error: KafkaError(fetched.part.error),
+                    offset,
+                });
             }
             for batch in batches_from(&fetched.part, offset)? {
                 if !batch.header.attributes.control() {
@@ -180,8 +232,9 @@ impl Opening {
     ) -> Result<(Ledger, (i64, i16), SyncKind, Option<Instant>), FlowError> {
         let mut ledger = Ledger::restore(position);
         let current = (self.session.epoch.producer_id, self.session.epoch.current());
-        let recreated =
-            !position.target_topic_id.is_nil() && !ends.ids.1.is_nil() && position.target_topic_id != ends.ids.1;
+        let recreated = !position.target_topic_id.is_nil()
+            && !ends.ids.1.is_nil()
+            && position.target_topic_id != ends.ids.1;
         if recreated {
             return self.start_over(ends, ledger, current).await;
         }
@@ -195,7 +248,8 @@ impl Opening {
         let (identity, scanned) = self.fence_and_scan(ends, position).await?;
         self.report(&scanned);
         let hold_until = self.hold(&scanned);
-        self.along_the_source(ends, position, &scanned, &mut ledger).await?;
+        self.along_the_source(ends, position, &scanned, &mut ledger)
+            .await?;
         ledger.new_epoch(scanned.target_next);
         Ok((ledger, identity, SyncKind::Session, hold_until))
     }
@@ -214,54 +268,107 @@ impl Opening {
             link = %self.session.spec.name, topic = %self.spec.target_topic, partition = self.spec.key.partition,
             "the target topic was re-created: mirroring again from source offset {first}"
         );
-        let mut cleared = sync_record(&self.session, &self.spec, SyncKind::Rebase, &ledger, current, ends.ids);
+        let mut cleared = sync_record(
+            &self.session,
+            &self.spec,
+            SyncKind::Rebase,
+            &ledger,
+            current,
+            ends.ids,
+        );
         // MirrorMaker 2 forgets its old pairs only when the upstream falls.
         (cleared.upstream, cleared.downstream) = (-1, -1);
-        self.session.syncs.append(&self.session.spec.name, vec![cleared.to_record(self.session.rt.wall_ms())]).await?;
+        self.session
+            .syncs
+            .append(
+                &self.session.spec.name,
+                vec![cleared.to_record(self.session.rt.wall_ms())],
+            )
+            .await?;
         ledger.rebase(GapReason::Expired, first, -1);
         ledger.new_epoch(end);
         Ok((ledger, current, SyncKind::Rebase, None))
     }
 
     /// The marker makes everything before it final; the scan up to it counts what is ours.
-    async fn fence_and_scan(&self, ends: &Ends, position: &Position) -> Result<((i64, i16), Scanned), FlowError> {
-        let FlowSpec { key, target_topic, min_insync, .. } = &self.spec;
+    async fn fence_and_scan(
+        &self,
+        ends: &Ends,
+        position: &Position,
+    ) -> Result<((i64, i16), Scanned), FlowError> {
+        let FlowSpec {
+            key,
+            target_topic,
+            min_insync,
+            ..
+        } = &self.spec;
         let insync = ends.target.route().await?.insync;
         if insync < *min_insync {
             let (topic, partition) = (target_topic.clone(), key.partition);
-            return Err(FlowError::UnderMinIsr { topic, partition, insync, needed: *min_insync });
+            return Err(FlowError::UnderMinIsr {
+                topic,
+                partition,
+                insync,
+                needed: *min_insync,
+            });
         }
         let log_start = ends.target.log_start().await?;
         let link = &self.session.spec.name;
-        let identity = self.session.fencer.join(link, target_topic, key.partition, self.above).await?;
+        let identity = self
+            .session
+            .fencer
+            .join(link, target_topic, key.partition, self.above)
+            .await?;
         let mut scan = Scan::new(position.clone(), identity, log_start, self.spec.compacted);
         let mut offset = scan.from();
         let deadline = self.session.rt.now() + limits::BARRIER_TIMEOUT;
         let failed = |source| match source {
-            ScanError::Lost { end, expected } => {
-                FlowError::TargetLost { topic: target_topic.clone(), partition: key.partition, end, expected }
-            }
-            source => FlowError::Scan { topic: target_topic.clone(), partition: key.partition, source },
+            ScanError::Lost { end, expected } => FlowError::TargetLost {
+                topic: target_topic.clone(),
+                partition: key.partition,
+                end,
+                expected,
+            },
+            source => FlowError::Scan {
+                topic: target_topic.clone(),
+                partition: key.partition,
+                source,
+            },
         };
         loop {
-            let fetched = ends.target.fetch(offset, -1, Duration::from_millis(200)).await?;
+            let fetched = ends
+                .target
+                .fetch(offset, -1, Duration::from_millis(200))
+                .await?;
             if fetched.part.error != 0 {
                 let end = ends.target.log_end().await?;
                 if end < position.target_next {
-                    return Err(failed(ScanError::Lost { end, expected: position.target_next }));
+                    return Err(failed(ScanError::Lost {
+                        end,
+                        expected: position.target_next,
+                    }));
                 }
-                return Err(FlowError::Source { error: KafkaError(fetched.part.error), offset });
+                return Err(FlowError::Source {
+                    error: KafkaError(fetched.part.error),
+                    offset,
+                });
             }
             for batch in batches_from(&fetched.part, offset)? {
                 offset = batch.header.last_offset() + 1;
                 if scan.feed(&batch.header).map_err(failed)? {
-                    let scanned = scan.finish().ok_or_else(|| FlowError::Doubt("the scan had no end".to_owned()))?;
+                    let scanned = scan
+                        .finish()
+                        .ok_or_else(|| FlowError::Doubt("the scan had no end".to_owned()))?;
                     return Ok((identity, scanned));
                 }
             }
             if self.session.rt.now() >= deadline {
                 let waited = limits::BARRIER_TIMEOUT;
-                return Err(FlowError::Fence { topic: target_topic.clone(), partition: key.partition, waited });
+                return Err(FlowError::Fence {
+                    topic: target_topic.clone(),
+                    partition: key.partition,
+                    waited,
+                });
             }
         }
     }
@@ -292,7 +399,11 @@ impl Opening {
         let remembered = self.session.producer_expiration.saturating_sub(margin);
         let age = self.session.rt.wall_ms() - scanned.newest_timestamp?;
         let historic = age > i64::try_from(remembered.as_millis()).unwrap_or(i64::MAX);
-        let fenced = if self.above.is_some() { self.session.rt.now() } else { self.session.fenced_at };
+        let fenced = if self.above.is_some() {
+            self.session.rt.now()
+        } else {
+            self.session.fenced_at
+        };
         historic.then(|| fenced + limits::LEASE_VALIDITY)
     }
 
@@ -303,9 +414,16 @@ impl Opening {
         scanned: &Scanned,
         ledger: &mut Ledger,
     ) -> Result<(), FlowError> {
-        let same = position.source_topic_id.is_nil() || ends.ids.0.is_nil() || position.source_topic_id == ends.ids.0;
+        let same = position.source_topic_id.is_nil()
+            || ends.ids.0.is_nil()
+            || position.source_topic_id == ends.ids.0;
         if scanned.records == 0 || !same {
-            ledger.resume(scanned.records, std::iter::empty(), ledger.source_next(), ledger.source_epoch());
+            ledger.resume(
+                scanned.records,
+                std::iter::empty(),
+                ledger.source_next(),
+                ledger.source_epoch(),
+            );
             return Ok(());
         }
         let walk = self.walk(ends, position, scanned.records).await?;
@@ -316,7 +434,12 @@ impl Opening {
         self.match_by_content(ends, position, scanned, ledger).await
     }
 
-    async fn walk(&self, ends: &Ends, position: &Position, records: i64) -> Result<Walk, FlowError> {
+    async fn walk(
+        &self,
+        ends: &Ends,
+        position: &Position,
+        records: i64,
+    ) -> Result<Walk, FlowError> {
         let mut walk = Walk::new(position, records);
         let source = PartitionReader {
             rt: self.session.rt.clone(),
@@ -325,11 +448,17 @@ impl Opening {
             partition: ends.source.partition,
             isolation: position.isolation,
         };
-        let mut stitch =
-            Stitch::new(position.source_next, position.source_epoch, self.spec.compacted, position.isolation);
+        let mut stitch = Stitch::new(
+            position.source_next,
+            position.source_epoch,
+            self.spec.compacted,
+            position.isolation,
+        );
         let mut deadline = self.session.rt.now() + limits::REQUEST_TIMEOUT;
         while !walk.done() && !walk.doubtful() {
-            let fetched = source.fetch(stitch.head(), stitch.epoch(), Duration::from_millis(200)).await?;
+            let fetched = source
+                .fetch(stitch.head(), stitch.epoch(), Duration::from_millis(200))
+                .await?;
             if fetched.part.error != 0 || fetched.part.diverging.is_some() {
                 return Ok(walk);
             }
@@ -367,21 +496,38 @@ impl Opening {
         let mut hashes = Vec::new();
         let mut offset = position.target_next.max(ends.target.log_start().await?);
         while offset < scanned.target_next {
-            let fetched = ends.target.fetch(offset, -1, Duration::from_millis(200)).await?;
+            let fetched = ends
+                .target
+                .fetch(offset, -1, Duration::from_millis(200))
+                .await?;
             if fetched.part.error != 0 {
-                return Err(FlowError::Source { error: KafkaError(fetched.part.error), offset });
+                return Err(FlowError::Source {
+                    error: KafkaError(fetched.part.error),
+                    offset,
+                });
             }
             for batch in batches_from(&fetched.part, offset)? {
                 offset = batch.header.last_offset() + 1;
                 if of_session(position, &batch) {
-                    hashes.extend(batch.decode(limits::INFLATE_BYTES)?.iter().map(strait_wire::Record::hash));
+                    hashes.extend(
+                        batch
+                            .decode(limits::INFLATE_BYTES)?
+                            .iter()
+                            .map(strait_wire::Record::hash),
+                    );
                 }
             }
         }
         let held = hashes.len() as i64;
         let from = position.source_next.max(ends.source.log_start().await?);
-        let matched = self.embed(ends, position, Match::new(hashes, from), from).await?;
-        let (link, topic, partition) = (&self.session.spec.name, &self.spec.key.topic, self.spec.key.partition);
+        let matched = self
+            .embed(ends, position, Match::new(hashes, from), from)
+            .await?;
+        let (link, topic, partition) = (
+            &self.session.spec.name,
+            &self.spec.key.topic,
+            self.spec.key.partition,
+        );
         if held < scanned.records {
             warn!(
                 %link, %topic, partition,
@@ -392,7 +538,12 @@ impl Opening {
         debug!(%link, %topic, partition, next = matched.next(), "position found by content");
         let (records, next) = (scanned.records, matched.next());
         let left_out = (next - position.source_next - records).max(0);
-        ledger.resume(records, [(GapReason::Compacted, left_out)].into_iter(), next, matched.epoch());
+        ledger.resume(
+            records,
+            [(GapReason::Compacted, left_out)].into_iter(),
+            next,
+            matched.epoch(),
+        );
         Ok(())
     }
 
@@ -407,7 +558,10 @@ impl Opening {
         while !matching.done() {
             let fetched = ends.source.fetch(stitch.head(), -1, Duration::ZERO).await?;
             if fetched.part.error != 0 {
-                return Err(FlowError::Source { error: KafkaError(fetched.part.error), offset: stitch.head() });
+                return Err(FlowError::Source {
+                    error: KafkaError(fetched.part.error),
+                    offset: stitch.head(),
+                });
             }
             let items = stitch.admit(&fetched.part, true)?;
             let end = match position.isolation {
@@ -440,7 +594,11 @@ pub(crate) fn sync_record(
     (producer_id, producer_epoch): (i64, i16),
     ids: (Uuid, Uuid),
 ) -> SyncRecord {
-    let flags = if spec.compacted { PositionFlags::COMPACTED } else { PositionFlags::default() };
+    let flags = if spec.compacted {
+        PositionFlags::COMPACTED
+    } else {
+        PositionFlags::default()
+    };
     SyncRecord {
         topic: spec.key.topic.clone(),
         partition: spec.key.partition,

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use strait_net::{KafkaError, NetError, Runtime};
 use strait_wire::{
-    Batch, Entries, Entry, FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition, Isolation,
+    Batch, Entries, Entry, FetchPartition, FetchRequest, FetchResponse, FetchTopic,
+    FetchedPartition, Isolation,
 };
 use uuid::Uuid;
 
@@ -24,7 +25,10 @@ pub(crate) const FETCH_PROVES_EPOCH: i16 = 12;
 
 /// How an answer's error has to be taken, whoever asked.
 pub(crate) fn moved(code: i16) -> bool {
-    matches!(code, 3 | 5 | 6 | 8 | 9 | 13 | 72 | 74 | 75 | 78 | 100 | 103 | 106)
+    matches!(
+        code,
+        3 | 5 | 6 | 8 | 9 | 13 | 72 | 74 | 75 | 78 | 100 | 103 | 106
+    )
 }
 
 /// One partition of one cluster.
@@ -56,24 +60,42 @@ impl PartitionReader {
         }
         let (cluster, topic) = (self.routes.cluster().alias().to_owned(), self.topic.clone());
         Err(match self.routes.lookup(&self.topic, self.partition) {
-            Lookup::Missing => FlowError::TargetMissing { topic, partition: self.partition },
-            _ => FlowError::NoLeader { cluster, topic, partition: self.partition },
+            Lookup::Missing => FlowError::TargetMissing {
+                topic,
+                partition: self.partition,
+            },
+            _ => FlowError::NoLeader {
+                cluster,
+                topic,
+                partition: self.partition,
+            },
         })
     }
 
     /// Fetches at `offset`. Answers with error 0 or 1 (OFFSET_OUT_OF_RANGE) come back as they are; a leader
     /// that moved is followed for a while.
-    pub(crate) async fn fetch(&self, offset: i64, last_epoch: i32, wait: Duration) -> Result<Fetched, FlowError> {
+    pub(crate) async fn fetch(
+        &self,
+        offset: i64,
+        last_epoch: i32,
+        wait: Duration,
+    ) -> Result<Fetched, FlowError> {
         let deadline = self.rt.now() + limits::REQUEST_TIMEOUT;
         loop {
             let route = self.route().await?;
             let result = self.fetch_from(route, offset, last_epoch, wait).await;
             let error = match result {
                 Ok(fetched) if matches!(fetched.part.error, 0 | 1) => return Ok(fetched),
-                Ok(fetched) if moved(fetched.part.error) => {
-                    FlowError::Source { error: KafkaError(fetched.part.error), offset }
+                Ok(fetched) if moved(fetched.part.error) => FlowError::Source {
+                    error: KafkaError(fetched.part.error),
+                    offset,
+                },
+                Ok(fetched) => {
+                    return Err(FlowError::Source {
+                        error: KafkaError(fetched.part.error),
+                        offset,
+                    });
                 }
-                Ok(fetched) => return Err(FlowError::Source { error: KafkaError(fetched.part.error), offset }),
                 Err(error) => error,
             };
             self.routes.invalidate();
@@ -92,7 +114,11 @@ impl PartitionReader {
         wait: Duration,
     ) -> Result<Fetched, FlowError> {
         let connection = self.routes.cluster().control(route.broker).await?;
-        let newest = if route.topic_id.is_nil() { FETCH_BY_NAME } else { FETCH_NEWEST };
+        let newest = if route.topic_id.is_nil() {
+            FETCH_BY_NAME
+        } else {
+            FETCH_NEWEST
+        };
         let version = connection.version(FETCH, newest, 4)?;
         let request = FetchRequest {
             max_wait_ms: i32::try_from(wait.as_millis()).unwrap_or(i32::MAX),
@@ -113,13 +139,24 @@ impl PartitionReader {
             }],
         };
         let body = vec![request.encode(version)?];
-        let answer = connection.send(FETCH, version, body, limits::REQUEST_TIMEOUT + wait, None).await?;
+        let answer = connection
+            .send(FETCH, version, body, limits::REQUEST_TIMEOUT + wait, None)
+            .await?;
         let mut response = FetchResponse::decode(version, answer)?;
         if response.error != 0 {
-            return Err(FlowError::Source { error: KafkaError(response.error), offset });
+            return Err(FlowError::Source {
+                error: KafkaError(response.error),
+                offset,
+            });
         }
-        let part = response.partitions.pop().ok_or(FlowError::Source { error: KafkaError(-1), offset })?;
-        Ok(Fetched { part, proven: version >= FETCH_PROVES_EPOCH })
+        let part = response.partitions.pop().ok_or(FlowError::Source {
+            error: KafkaError(-1),
+            offset,
+        })?;
+        Ok(Fetched {
+            part,
+            proven: version >= FETCH_PROVES_EPOCH,
+        })
     }
 
     /// The log start offset.
@@ -145,7 +182,17 @@ impl PartitionReader {
             let committed = self.isolation == Isolation::ReadCommitted;
             let leader = (route.broker, route.epoch);
             let cluster = self.routes.cluster();
-            match cluster.list_offsets(&self.topic, self.partition, leader, timestamp, committed, log_end).await {
+            match cluster
+                .list_offsets(
+                    &self.topic,
+                    self.partition,
+                    leader,
+                    timestamp,
+                    committed,
+                    log_end,
+                )
+                .await
+            {
                 Ok((offset, _)) => return Ok(offset),
                 Err(NetError::Kafka { code, .. }) if moved(code.0) && self.rt.now() < deadline => {
                     self.routes.invalidate();

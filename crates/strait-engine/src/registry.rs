@@ -41,14 +41,42 @@ impl Registry {
             other => other?,
         };
         match decoded {
-            RegistryRecord::Link { link: l, source_cluster, target_cluster, .. } if l == link => {
+            RegistryRecord::Link {
+                link: l,
+                source_cluster,
+                target_cluster,
+                ..
+            } if l == link => {
                 self.clusters = Some((source_cluster, target_cluster));
             }
-            RegistryRecord::Producer { producer_id, link: l, shard, highest_epoch, .. } if l == link => {
+            RegistryRecord::Producer {
+                producer_id,
+                link: l,
+                shard,
+                highest_epoch,
+                ..
+            } if l == link => {
                 self.producers.insert(producer_id, (shard, highest_epoch));
             }
-            RegistryRecord::Lease { link: l, shard, producer_id, epoch, instance, wall_ms, closed } if l == link => {
-                self.leases.insert(shard, LeaseRecord { producer_id, epoch, instance, wall_ms, closed });
+            RegistryRecord::Lease {
+                link: l,
+                shard,
+                producer_id,
+                epoch,
+                instance,
+                wall_ms,
+                closed,
+            } if l == link => {
+                self.leases.insert(
+                    shard,
+                    LeaseRecord {
+                        producer_id,
+                        epoch,
+                        instance,
+                        wall_ms,
+                        closed,
+                    },
+                );
             }
             _ => {}
         }

@@ -26,7 +26,9 @@ pub enum ScanError {
         epoch: i16,
     },
     /// The batch before the position is not the one the sync speaks of.
-    #[error("the batch that ends at offset {offset} ends with sequence {found}, but the last sync says {expected}")]
+    #[error(
+        "the batch that ends at offset {offset} ends with sequence {found}, but the last sync says {expected}"
+    )]
     Anchor {
         /// The last offset of the batch.
         offset: i64,
@@ -54,7 +56,9 @@ pub enum ScanError {
         expected: i64,
     },
     /// A newer session of this link wrote here although it was never given to anybody.
-    #[error("offset {offset} was written under epoch {epoch}, which is newer than this session's sync knows")]
+    #[error(
+        "offset {offset} was written under epoch {epoch}, which is newer than this session's sync knows"
+    )]
     Newer {
         /// Where.
         offset: i64,
@@ -131,13 +135,17 @@ impl Scan {
             }
             if (header.producer_id, header.producer_epoch) == self.marker {
                 if header.base_offset < self.sync.target_next {
-                    return Err(ScanError::Lost { end: header.base_offset, expected: self.sync.target_next });
+                    return Err(ScanError::Lost {
+                        end: header.base_offset,
+                        expected: self.sync.target_next,
+                    });
                 }
                 self.done = Some(header.last_offset() + 1);
             }
             return Ok(self.done.is_some());
         }
-        let ours = header.producer_id == self.sync.producer_id && header.producer_epoch == self.sync.producer_epoch;
+        let ours = header.producer_id == self.sync.producer_id
+            && header.producer_epoch == self.sync.producer_epoch;
         if header.last_offset() < self.sync.target_next {
             if ours && advance(header.last_sequence(), 1) != self.sync.next_sequence {
                 return Err(ScanError::Anchor {
@@ -162,7 +170,11 @@ impl Scan {
                 }
                 if !self.cleaned {
                     let (offset, found) = (header.base_offset, header.base_sequence);
-                    return Err(ScanError::Sequence { offset, found, expected: self.next_sequence });
+                    return Err(ScanError::Sequence {
+                        offset,
+                        found,
+                        expected: self.next_sequence,
+                    });
                 }
             }
         }
@@ -178,7 +190,10 @@ impl Scan {
                 self.late.push(header.base_offset);
                 return Ok(false);
             }
-            return Err(ScanError::Newer { offset: header.base_offset, epoch: header.producer_epoch });
+            return Err(ScanError::Newer {
+                offset: header.base_offset,
+                epoch: header.producer_epoch,
+            });
         }
         Err(ScanError::Foreign {
             offset: header.base_offset,
@@ -260,7 +275,9 @@ impl Walk {
 
     /// Offsets left out on the way, by reason.
     pub fn gaps(&self) -> impl Iterator<Item = (GapReason, i64)> + '_ {
-        self.gaps.iter().map(|(&reason, &offsets)| (reason, offsets))
+        self.gaps
+            .iter()
+            .map(|(&reason, &offsets)| (reason, offsets))
     }
 
     /// Takes the next item of the source; returns true when done.
@@ -269,7 +286,11 @@ impl Walk {
             return true;
         }
         match item {
-            Item::Gap { reason: reason @ (GapReason::Compacted | GapReason::Unexplained), from, to } => {
+            Item::Gap {
+                reason: reason @ (GapReason::Compacted | GapReason::Unexplained),
+                from,
+                to,
+            } => {
                 // What was forwarded may have stood here.
                 self.doubtful = true;
                 *self.gaps.entry(*reason).or_default() += to - from;
@@ -311,7 +332,14 @@ impl Match {
     /// A match of the source from offset `from` against the target's records, as hashes in order.
     pub fn new(target: Vec<u128>, from: i64) -> Self {
         let done = target.is_empty();
-        Self { target, at: 0, next: from, epoch: -1, matched: 0, done }
+        Self {
+            target,
+            at: 0,
+            next: from,
+            epoch: -1,
+            matched: 0,
+            done,
+        }
     }
 
     /// Whether a source record was found that the target does not hold.
@@ -362,7 +390,8 @@ impl Match {
 pub fn of_session(sync: &Position, batch: &Batch) -> bool {
     !batch.header.attributes.control()
         && batch.header.base_offset >= sync.target_next
-        && (batch.header.producer_id, batch.header.producer_epoch) == (sync.producer_id, sync.producer_epoch)
+        && (batch.header.producer_id, batch.header.producer_epoch)
+            == (sync.producer_id, sync.producer_epoch)
 }
 
 /// Whether a flow may go on without a marker: its writer had every answer and ended by itself, under a

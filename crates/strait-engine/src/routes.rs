@@ -55,7 +55,12 @@ struct Known {
 impl Routes {
     /// No routes yet.
     pub(crate) fn new(rt: Runtime, cluster: Cluster) -> Self {
-        Self { rt, cluster, known: Mutex::default(), refreshing: tokio::sync::Mutex::new(()) }
+        Self {
+            rt,
+            cluster,
+            known: Mutex::default(),
+            refreshing: tokio::sync::Mutex::new(()),
+        }
     }
 
     /// The cluster they lead through.
@@ -77,7 +82,10 @@ impl Routes {
     pub(crate) fn lookup(&self, topic: &str, partition: i32) -> Lookup {
         let known = self.lock();
         match known.partitions.get(topic) {
-            Some(partitions) => partitions.get(&partition).copied().unwrap_or(Lookup::Missing),
+            Some(partitions) => partitions
+                .get(&partition)
+                .copied()
+                .unwrap_or(Lookup::Missing),
             None => Lookup::Unknown,
         }
     }
@@ -90,10 +98,14 @@ impl Routes {
     /// Whether it is time to ask: something is stale, or the answer is old.
     pub(crate) fn due(&self) -> bool {
         let known = self.lock();
-        let age = known.asked.map(|at| self.rt.now().saturating_duration_since(at));
+        let age = known
+            .asked
+            .map(|at| self.rt.now().saturating_duration_since(at));
         match age {
             None => !known.topics.is_empty(),
-            Some(age) => age >= limits::ROUTES_MAX_AGE || (known.stale && age >= limits::ROUTES_MIN_AGE),
+            Some(age) => {
+                age >= limits::ROUTES_MAX_AGE || (known.stale && age >= limits::ROUTES_MIN_AGE)
+            }
         }
     }
 

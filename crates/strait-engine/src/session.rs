@@ -68,12 +68,22 @@ impl Session {
         };
         let tid = &owner.transactional_id;
         let (producer_id, epoch) = new_epoch(rt, &spec.target, &spec.name, tid).await?;
-        fence_own(rt, &spec.target, &spec.name, tid, (producer_id, epoch), &[STRAIT_TOPIC, &syncs_topic]).await?;
+        fence_own(
+            rt,
+            &spec.target,
+            &spec.name,
+            tid,
+            (producer_id, epoch),
+            &[STRAIT_TOPIC, &syncs_topic],
+        )
+        .await?;
         let marker = Until::Marker(producer_id, epoch);
         // What an older session wrote up to the fence counts; nothing of it can follow.
         let mut registry = Registry::default();
         read_log(rt, &target, STRAIT_TOPIC, 0, marker, |offset, record| {
-            registry.apply(&spec.name, record).map_err(|e| unreadable(STRAIT_TOPIC, offset, &e))
+            registry
+                .apply(&spec.name, record)
+                .map_err(|e| unreadable(STRAIT_TOPIC, offset, &e))
         })
         .await?;
         let fenced_at = rt.now();
@@ -86,10 +96,19 @@ impl Session {
         }
 
         let mut tasks = JoinSet::new();
-        let (strait, task) =
-            InternalLog::new(rt.clone(), target.clone(), STRAIT_TOPIC.to_owned(), (producer_id, epoch));
+        let (strait, task) = InternalLog::new(
+            rt.clone(),
+            target.clone(),
+            STRAIT_TOPIC.to_owned(),
+            (producer_id, epoch),
+        );
         tasks.spawn(task);
-        let (syncs, task) = InternalLog::new(rt.clone(), target.clone(), syncs_topic.clone(), (producer_id, epoch));
+        let (syncs, task) = InternalLog::new(
+            rt.clone(),
+            target.clone(),
+            syncs_topic.clone(),
+            (producer_id, epoch),
+        );
         tasks.spawn(task);
 
         let sent = rt.boottime();
@@ -106,19 +125,44 @@ impl Session {
         records.push(producer_record(&owner, producer_id, epoch));
         records.push(lease_record(rt, spec, producer_id, epoch, false));
         let now_ms = rt.wall_ms();
-        strait.append(&spec.name, records.iter().map(|r| r.to_record(now_ms)).collect()).await?;
+        strait
+            .append(
+                &spec.name,
+                records.iter().map(|r| r.to_record(now_ms)).collect(),
+            )
+            .await?;
         let lease = Arc::new(Lease::new(rt.clone(), sent));
         let current = Arc::new(Epoch::new(producer_id, epoch));
         let (end, ended) = watch::channel(None);
-        tasks.spawn(keep_lease(rt.clone(), spec.clone(), lease.clone(), strait.clone(), current.clone(), epoch, end));
-        let (fencer, task) =
-            Fencer::new(rt.clone(), spec.target.clone(), owner.clone(), current.clone(), strait.clone());
+        tasks.spawn(keep_lease(
+            rt.clone(),
+            spec.clone(),
+            lease.clone(),
+            strait.clone(),
+            current.clone(),
+            epoch,
+            end,
+        ));
+        let (fencer, task) = Fencer::new(
+            rt.clone(),
+            spec.target.clone(),
+            owner.clone(),
+            current.clone(),
+            strait.clone(),
+        );
         tasks.spawn(task);
 
         let mut positions = BTreeMap::new();
         read_log(rt, &target, &syncs_topic, 0, marker, |offset, record| {
-            let sync = SyncRecord::from_record(record).map_err(|e| unreadable(&syncs_topic, offset, &e))?;
-            positions.insert(FlowKey { topic: sync.topic.clone(), partition: sync.partition }, sync);
+            let sync = SyncRecord::from_record(record)
+                .map_err(|e| unreadable(&syncs_topic, offset, &e))?;
+            positions.insert(
+                FlowKey {
+                    topic: sync.topic.clone(),
+                    partition: sync.partition,
+                },
+                sync,
+            );
             Ok(())
         })
         .await?;
@@ -157,12 +201,26 @@ impl Session {
     /// Closes the lease after the last syncs, so that the next session needs no fence.
     pub(crate) async fn close(&self) -> Result<(), SessionError> {
         self.lease.revoke();
-        let record = lease_record(&self.rt, &self.spec, self.epoch.producer_id, self.first_epoch, true);
-        self.strait.append(&self.owner.link, vec![record.to_record(self.rt.wall_ms())]).await
+        let record = lease_record(
+            &self.rt,
+            &self.spec,
+            self.epoch.producer_id,
+            self.first_epoch,
+            true,
+        );
+        self.strait
+            .append(&self.owner.link, vec![record.to_record(self.rt.wall_ms())])
+            .await
     }
 }
 
-fn lease_record(rt: &Runtime, spec: &LinkSpec, producer_id: i64, epoch: i16, closed: bool) -> RegistryRecord {
+fn lease_record(
+    rt: &Runtime,
+    spec: &LinkSpec,
+    producer_id: i64,
+    epoch: i16,
+    closed: bool,
+) -> RegistryRecord {
     RegistryRecord::Lease {
         link: spec.name.clone(),
         shard: SHARD,
@@ -175,7 +233,11 @@ fn lease_record(rt: &Runtime, spec: &LinkSpec, producer_id: i64, epoch: i16, clo
 }
 
 fn unreadable(topic: &str, offset: i64, error: &dyn std::fmt::Display) -> SessionError {
-    SessionError::Registry { topic: topic.to_owned(), offset, why: error.to_string() }
+    SessionError::Registry {
+        topic: topic.to_owned(),
+        offset,
+        why: error.to_string(),
+    }
 }
 
 /// Strait's own topics, with the settings of the position protocol, section 2. MirrorMaker 2 reads the syncs.
@@ -194,7 +256,9 @@ async fn create_own_topics(
         let mut missing = false;
         for name in topics {
             let found = metadata.topics.get(*name);
-            if found.is_some_and(|t| t.error == 0 && t.partitions.get(&0).is_some_and(|p| p.leader >= 0)) {
+            if found.is_some_and(|t| {
+                t.error == 0 && t.partitions.get(&0).is_some_and(|p| p.leader >= 0)
+            }) {
                 continue;
             }
             missing = true;
@@ -212,10 +276,15 @@ async fn create_own_topics(
                 name: (*name).to_owned(),
                 partitions: 1,
                 replication,
-                configs: configs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+                configs: configs
+                    .iter()
+                    .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                    .collect(),
             };
             match spec.target.create_topic(&topic).await {
-                Ok(_) => info!(link = %spec.name, topic = %name, replication, "created Strait's own topic on the target"),
+                Ok(_) => {
+                    info!(link = %spec.name, topic = %name, replication, "created Strait's own topic on the target")
+                }
                 Err(error) if error.code() == Some(KafkaError(36)) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -226,7 +295,10 @@ async fn create_own_topics(
         }
         if rt.now() >= deadline {
             let why = "it has no leader; look at the target's brokers".to_owned();
-            return Err(SessionError::Internal { topic: topics.join(" or "), why });
+            return Err(SessionError::Internal {
+                topic: topics.join(" or "),
+                why,
+            });
         }
         rt.sleep(limits::BACKOFF_MIN).await;
     }
@@ -239,14 +311,27 @@ async fn read_registry(
     mut registry: Registry,
     from: i64,
 ) -> Result<(Registry, i64), SessionError> {
-    let next = read_log(rt, target, STRAIT_TOPIC, from, Until::End, |offset, record| {
-        registry.apply(&spec.name, record).map_err(|e| unreadable(STRAIT_TOPIC, offset, &e))
-    })
+    let next = read_log(
+        rt,
+        target,
+        STRAIT_TOPIC,
+        from,
+        Until::End,
+        |offset, record| {
+            registry
+                .apply(&spec.name, record)
+                .map_err(|e| unreadable(STRAIT_TOPIC, offset, &e))
+        },
+    )
     .await?;
     Ok((registry, next))
 }
 
-fn check_clusters(spec: &LinkSpec, registry: &Registry, clusters: &(String, String)) -> Result<(), SessionError> {
+fn check_clusters(
+    spec: &LinkSpec,
+    registry: &Registry,
+    clusters: &(String, String),
+) -> Result<(), SessionError> {
     match &registry.clusters {
         Some(known) if known != clusters => Err(SessionError::OtherClusters {
             link: spec.name.clone(),
@@ -267,7 +352,9 @@ async fn await_lease(
     registry: Registry,
     read_to: i64,
 ) -> Result<(), SessionError> {
-    let Some(seen) = registry.leases.get(&SHARD).cloned() else { return Ok(()) };
+    let Some(seen) = registry.leases.get(&SHARD).cloned() else {
+        return Ok(());
+    };
     if seen.closed || seen.instance == spec.instance || spec.take_over {
         return Ok(());
     }
@@ -302,7 +389,8 @@ async fn keep_lease(
     loop {
         rt.sleep(limits::LEASE_RENEWAL).await;
         let sent = rt.boottime();
-        let record = lease_record(&rt, &spec, current.producer_id, epoch, false).to_record(rt.wall_ms());
+        let record =
+            lease_record(&rt, &spec, current.producer_id, epoch, false).to_record(rt.wall_ms());
         let append = strait.append(&spec.name, vec![record]);
         tokio::pin!(append);
         let result = loop {
@@ -333,10 +421,24 @@ async fn keep_lease(
 
 async fn producer_expiration(spec: &LinkSpec) -> Duration {
     let read = async {
-        let broker = *spec.target.metadata(Some(&[])).await?.brokers.keys().next().unwrap_or(&0);
+        let broker = *spec
+            .target
+            .metadata(Some(&[]))
+            .await?
+            .brokers
+            .keys()
+            .next()
+            .unwrap_or(&0);
         let configs = spec.target.broker_configs(broker).await?;
-        let found = configs.into_iter().find(|c| c.name == "producer.id.expiration.ms").and_then(|c| c.value);
-        Ok::<_, NetError>(found.and_then(|v| v.parse().ok()).map(Duration::from_millis))
+        let found = configs
+            .into_iter()
+            .find(|c| c.name == "producer.id.expiration.ms")
+            .and_then(|c| c.value);
+        Ok::<_, NetError>(
+            found
+                .and_then(|v| v.parse().ok())
+                .map(Duration::from_millis),
+        )
     };
     match read.await {
         Ok(Some(expiration)) => expiration,

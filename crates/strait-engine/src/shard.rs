@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use strait_net::{Connection, NetError};
-use strait_wire::{
-    ProducedPartition, SyncKind, SyncRecord,
-};
+use strait_wire::{ProducedPartition, SyncKind, SyncRecord};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -41,15 +39,45 @@ pub(crate) enum Ended {
 }
 
 enum Event {
-    Opened { flow: usize, generation: u64, result: Box<Result<Opened, FlowError>> },
-    LaneOpen { way: (i32, Lane), result: Result<Connection, NetError> },
-    Fetched { way: (i32, Lane), parts: Vec<Part>, result: Result<FetchAnswer, FlowError> },
-    ChannelOpen { broker: i32, result: Result<Connection, NetError> },
-    Produced { broker: i32, parts: Vec<(Part, Option<ProducedPartition>)>, failure: Option<String> },
-    Synced { flows: Vec<(usize, u64, SyncRecord, u64)>, result: Result<(), SessionError> },
+    Opened {
+        flow: usize,
+        generation: u64,
+        result: Box<Result<Opened, FlowError>>,
+    },
+    LaneOpen {
+        way: (i32, Lane),
+        result: Result<Connection, NetError>,
+    },
+    Fetched {
+        way: (i32, Lane),
+        parts: Vec<Part>,
+        result: Result<FetchAnswer, FlowError>,
+    },
+    ChannelOpen {
+        broker: i32,
+        result: Result<Connection, NetError>,
+    },
+    Produced {
+        broker: i32,
+        parts: Vec<(Part, Option<ProducedPartition>)>,
+        failure: Option<String>,
+    },
+    Synced {
+        flows: Vec<(usize, u64, SyncRecord, u64)>,
+        result: Result<(), SessionError>,
+    },
     /// Where the source's log begins and ends, for a flow whose head lies outside.
-    Bounds { flow: usize, generation: u64, result: Result<(i64, i64), FlowError> },
-    EpochChecked { flow: usize, generation: u64, found: i32, result: Result<(i32, i64, bool), FlowError> },
+    Bounds {
+        flow: usize,
+        generation: u64,
+        result: Result<(i64, i64), FlowError>,
+    },
+    EpochChecked {
+        flow: usize,
+        generation: u64,
+        found: i32,
+        result: Result<(i32, i64, bool), FlowError>,
+    },
     Routed(Result<(), NetError>),
 }
 
@@ -71,7 +99,11 @@ pub(crate) struct Shard<'a> {
 }
 
 impl<'a> Shard<'a> {
-    pub(crate) fn new(session: Arc<Session>, flows: Vec<FlowSpec>, status: &'a watch::Sender<LinkStatus>) -> Self {
+    pub(crate) fn new(
+        session: Arc<Session>,
+        flows: Vec<FlowSpec>,
+        status: &'a watch::Sender<LinkStatus>,
+    ) -> Self {
         let mut shard = Self {
             session,
             status,
@@ -153,8 +185,12 @@ impl<'a> Shard<'a> {
         for flow in &mut self.flows {
             flow.removing = true;
         }
-        self.session.source.watch(specs.iter().map(|s| s.key.topic.clone()));
-        self.session.target.watch(specs.iter().map(|s| s.target_topic.clone()));
+        self.session
+            .source
+            .watch(specs.iter().map(|s| s.key.topic.clone()));
+        self.session
+            .target
+            .watch(specs.iter().map(|s| s.target_topic.clone()));
         for spec in specs {
             match self.index.get(&spec.key) {
                 Some(&at) if self.flows[at].spec.target_topic == spec.target_topic => {
@@ -171,11 +207,19 @@ impl<'a> Shard<'a> {
     }
 
     fn tick(&mut self, now: Instant) {
-        for (source, routes) in [(true, self.session.source.clone()), (false, self.session.target.clone())] {
-            let asking = if source { &mut self.routing.0 } else { &mut self.routing.1 };
+        for (source, routes) in [
+            (true, self.session.source.clone()),
+            (false, self.session.target.clone()),
+        ] {
+            let asking = if source {
+                &mut self.routing.0
+            } else {
+                &mut self.routing.1
+            };
             if routes.due() && !*asking {
                 *asking = true;
-                self.jobs.spawn(async move { Event::Routed(routes.refresh().await) });
+                self.jobs
+                    .spawn(async move { Event::Routed(routes.refresh().await) });
             }
         }
         self.routing = (false, false);
@@ -205,16 +249,22 @@ impl<'a> Shard<'a> {
                 Phase::Waiting(_) => {}
             }
             if let Some(trouble) = &flow.trouble {
-                status.troubles.push((flow.spec.key.clone(), trouble.clone()));
+                status
+                    .troubles
+                    .push((flow.spec.key.clone(), trouble.clone()));
             }
         }
         let link = self.session.spec.name.clone();
-        metrics::gauge!("strait_flows", "link" => link.clone(), "state" => "running").set(status.running as f64);
-        metrics::gauge!("strait_flows", "link" => link.clone(), "state" => "opening").set(status.opening as f64);
+        metrics::gauge!("strait_flows", "link" => link.clone(), "state" => "running")
+            .set(status.running as f64);
+        metrics::gauge!("strait_flows", "link" => link.clone(), "state" => "opening")
+            .set(status.opening as f64);
         let troubled = status.troubles.len() as f64;
-        metrics::gauge!("strait_flows", "link" => link.clone(), "state" => "troubled").set(troubled);
+        metrics::gauge!("strait_flows", "link" => link.clone(), "state" => "troubled")
+            .set(troubled);
         metrics::gauge!("strait_lag_records", "link" => link.clone()).set(status.lag as f64);
-        metrics::gauge!("strait_memory_bytes", "link" => link).set((self.held + self.reserved) as f64);
+        metrics::gauge!("strait_memory_bytes", "link" => link)
+            .set((self.held + self.reserved) as f64);
         self.status.send_replace(status);
     }
 
@@ -230,7 +280,11 @@ impl<'a> Shard<'a> {
         let generation = flow.generation;
         self.opening += 1;
         self.jobs.spawn(async move {
-            Event::Opened { flow: at, generation, result: Box::new(opening.run().await) }
+            Event::Opened {
+                flow: at,
+                generation,
+                result: Box::new(opening.run().await),
+            }
         });
     }
 
@@ -269,7 +323,11 @@ impl<'a> Shard<'a> {
         let running = match &mut flow.phase {
             Phase::Opening => return,
             Phase::Waiting(until) => {
-                if !stopping && !flow.removing && now >= *until && self.opening < limits::OPENING_FLOWS {
+                if !stopping
+                    && !flow.removing
+                    && now >= *until
+                    && self.opening < limits::OPENING_FLOWS
+                {
                     self.open(at);
                 }
                 return;
@@ -278,20 +336,31 @@ impl<'a> Shard<'a> {
         };
         let routes = (&self.session.source, &self.session.target);
         let (key, target_topic) = (&flow.spec.key, &flow.spec.target_topic);
-        let leader = |routes: &Arc<Routes>, topic: &str, known: Uuid| match routes.lookup(topic, key.partition) {
-            Lookup::Leader(route) if !known.is_nil() && !route.topic_id.is_nil() && route.topic_id != known => Err(()),
+        let leader = |routes: &Arc<Routes>, topic: &str, known: Uuid| match routes
+            .lookup(topic, key.partition)
+        {
+            Lookup::Leader(route)
+                if !known.is_nil() && !route.topic_id.is_nil() && route.topic_id != known =>
+            {
+                Err(())
+            }
             Lookup::Leader(route) => Ok(Some(route.broker)),
             _ => Ok(None),
         };
-        let (source, target) =
-            match (leader(routes.0, &key.topic, running.ids.0), leader(routes.1, target_topic, running.ids.1)) {
-                (Ok(source), Ok(target)) => (source, target),
-                _ => {
-                    running.reopen.get_or_insert_with(|| "the topic was re-created".to_owned());
-                    return;
-                }
-            };
-        let leaving = stopping || flow.removing || running.reopen.is_some() || running.truncated.is_some();
+        let (source, target) = match (
+            leader(routes.0, &key.topic, running.ids.0),
+            leader(routes.1, target_topic, running.ids.1),
+        ) {
+            (Ok(source), Ok(target)) => (source, target),
+            _ => {
+                running
+                    .reopen
+                    .get_or_insert_with(|| "the topic was re-created".to_owned());
+                return;
+            }
+        };
+        let leaving =
+            stopping || flow.removing || running.reopen.is_some() || running.truncated.is_some();
         let room = running.writer.bytes() < limits::FLOW_BYTES
             && running.ledger.unsynced_bytes() < limits::UNSYNCED_MAX
             && !running.writer.settling();
@@ -303,8 +372,16 @@ impl<'a> Shard<'a> {
             && now >= running.fetch_at
         {
             running.in_lane = true;
-            let lane = if running.caught_up { Lane::Tail } else { Lane::Bulk };
-            self.lanes.entry((broker, lane)).or_default().waiting.push_back(at);
+            let lane = if running.caught_up {
+                Lane::Tail
+            } else {
+                Lane::Bulk
+            };
+            self.lanes
+                .entry((broker, lane))
+                .or_default()
+                .waiting
+                .push_back(at);
         }
         if let Some(broker) = target
             && !stopping
@@ -313,7 +390,11 @@ impl<'a> Shard<'a> {
             && now >= running.send_at
         {
             running.in_channel = true;
-            self.channels.entry(broker).or_default().waiting.push_back(at);
+            self.channels
+                .entry(broker)
+                .or_default()
+                .waiting
+                .push_back(at);
         }
     }
 
@@ -321,13 +402,21 @@ impl<'a> Shard<'a> {
         if self.stopping.is_some() {
             return;
         }
-        let lanes: Vec<(i32, Lane)> =
-            self.lanes.iter().filter(|(_, w)| !w.waiting.is_empty()).map(|(k, _)| *k).collect();
+        let lanes: Vec<(i32, Lane)> = self
+            .lanes
+            .iter()
+            .filter(|(_, w)| !w.waiting.is_empty())
+            .map(|(k, _)| *k)
+            .collect();
         for way in lanes {
             self.dispatch_fetches(way, now);
         }
-        let channels: Vec<i32> =
-            self.channels.iter().filter(|(_, w)| !w.waiting.is_empty()).map(|(k, _)| *k).collect();
+        let channels: Vec<i32> = self
+            .channels
+            .iter()
+            .filter(|(_, w)| !w.waiting.is_empty())
+            .map(|(k, _)| *k)
+            .collect();
         for broker in channels {
             self.dispatch_batches(broker, now);
         }
@@ -337,13 +426,18 @@ impl<'a> Shard<'a> {
         let event = match event {
             Ok(event) => event,
             Err(error) => {
-                self.lost.get_or_insert(SessionError::Lost(format!("a task failed: {error}")));
+                self.lost
+                    .get_or_insert(SessionError::Lost(format!("a task failed: {error}")));
                 return;
             }
         };
         let now = self.session.rt.now();
         match event {
-            Event::Opened { flow, generation, result } => {
+            Event::Opened {
+                flow,
+                generation,
+                result,
+            } => {
                 self.opening -= 1;
                 if self.flows[flow].generation == generation {
                     self.opened(flow, *result);
@@ -376,15 +470,28 @@ impl<'a> Shard<'a> {
                     }
                 }
             }
-            Event::Produced { broker, parts, failure } => self.produced(broker, parts, failure),
+            Event::Produced {
+                broker,
+                parts,
+                failure,
+            } => self.produced(broker, parts, failure),
             Event::Synced { flows, result } => self.synced(flows, result),
-            Event::Bounds { flow, generation, result } => {
+            Event::Bounds {
+                flow,
+                generation,
+                result,
+            } => {
                 if self.flows[flow].generation == generation {
                     self.bounds(flow, result);
                     self.schedule(flow, now);
                 }
             }
-            Event::EpochChecked { flow, generation, found, result } => {
+            Event::EpochChecked {
+                flow,
+                generation,
+                found,
+                result,
+            } => {
                 if self.flows[flow].generation == generation {
                     self.epoch_checked(flow, found, result);
                     self.schedule(flow, now);
@@ -418,7 +525,10 @@ impl<'a> Shard<'a> {
 
     fn drained(&mut self) -> bool {
         !self.syncing
-            && self.flows.iter_mut().all(|flow| flow.running().is_none_or(|running| running.writer.in_flight() == 0))
+            && self.flows.iter_mut().all(|flow| {
+                flow.running()
+                    .is_none_or(|running| running.writer.in_flight() == 0)
+            })
     }
 
     /// The last syncs, then the closed lease: the next session goes on without a fence. A flow in doubt gets
@@ -429,13 +539,22 @@ impl<'a> Shard<'a> {
         let mut records = Vec::new();
         for flow in &mut self.flows {
             let spec = flow.spec.clone();
-            let Some(running) = flow.running() else { continue };
+            let Some(running) = flow.running() else {
+                continue;
+            };
             running.writer.advance_ledger(&mut running.ledger, now);
             if running.writer.in_flight() > 0 || running.writer.settling() {
                 continue;
             }
             let identity = running.writer.identity();
-            let sync = sync_record(&session, &spec, SyncKind::CleanStop, &running.ledger, identity, running.ids);
+            let sync = sync_record(
+                &session,
+                &spec,
+                SyncKind::CleanStop,
+                &running.ledger,
+                identity,
+                running.ids,
+            );
             records.push(sync.to_record(session.rt.wall_ms()));
         }
         if late {
@@ -444,7 +563,10 @@ impl<'a> Shard<'a> {
         self.jobs.shutdown().await;
         let written = async {
             for chunk in records.chunks(limits::SYNCS_PER_BATCH) {
-                session.syncs.append(&session.spec.name, chunk.to_vec()).await?;
+                session
+                    .syncs
+                    .append(&session.spec.name, chunk.to_vec())
+                    .await?;
             }
             session.close().await
         };
@@ -457,6 +579,10 @@ impl<'a> Shard<'a> {
                 warn!(link = %session.spec.name, "the last positions could not be written in time, the next start reads the target instead");
             }
         }
-        if renewal { Ended::Renewed } else { Ended::Stopped }
+        if renewal {
+            Ended::Renewed
+        } else {
+            Ended::Stopped
+        }
     }
 }

@@ -4,8 +4,8 @@
 //! shows the batch behind it (position protocol, section 7).
 
 use strait_wire::{
-    Batch, Entries, Entry, FetchedPartition, GapReason, Isolation, Judge, Record, Verdict, WireError, needs_repack,
-    repack,
+    Batch, Entries, Entry, FetchedPartition, GapReason, Isolation, Judge, Record, Verdict,
+    WireError, needs_repack, repack,
 };
 use thiserror::Error;
 
@@ -39,7 +39,7 @@ pub struct Outgoing {
     /// The source's leader epoch of the original batch.
     pub source_epoch: i32,
     /// The batch as the source has it, where `batch` was re-encoded from it.
-    pub original: Option<Batch>,
+    pub original: Option<Box<Batch>>,
 }
 
 impl Outgoing {
@@ -53,7 +53,11 @@ impl Outgoing {
     /// # Errors
     /// The batch cannot be decoded.
     pub fn records(&self) -> Result<Vec<Record>, WireError> {
-        let mut records = self.original.as_ref().unwrap_or(&self.batch).decode(limits::INFLATE_BYTES)?;
+        let mut records = self
+            .original
+            .as_deref()
+            .unwrap_or(&self.batch)
+            .decode(limits::INFLATE_BYTES)?;
         records.retain(|record| record.offset >= self.first);
         Ok(records)
     }
@@ -86,7 +90,9 @@ pub enum StitchError {
         at: i64,
     },
     /// The source stores this stretch in a format older than record batches (magic 2).
-    #[error("offset {offset} is stored in message format v{magic}, which this version cannot forward")]
+    #[error(
+        "offset {offset} is stored in message format v{magic}, which this version cannot forward"
+    )]
     OldFormat {
         /// The format's magic number.
         magic: i8,
@@ -115,7 +121,12 @@ pub struct Stitch {
 impl Stitch {
     /// A flow that continues at `head`, after a batch of leader epoch `epoch` (-1: unknown).
     pub fn new(head: i64, epoch: i32, compacted: bool, isolation: Isolation) -> Self {
-        Self { head, epoch, compacted, isolation }
+        Self {
+            head,
+            epoch,
+            compacted,
+            isolation,
+        }
     }
 
     /// The next offset to fetch.
@@ -139,19 +150,28 @@ impl Stitch {
     ///
     /// # Errors
     /// Nothing is admitted and the head stays where it was.
-    pub fn admit(&mut self, fetched: &FetchedPartition, proven: bool) -> Result<Vec<Item>, StitchError> {
+    pub fn admit(
+        &mut self,
+        fetched: &FetchedPartition,
+        proven: bool,
+    ) -> Result<Vec<Item>, StitchError> {
         let mut next = self.clone();
         let mut items = Vec::new();
         let mut judge = Judge::new(&fetched.aborted, self.isolation);
         for entry in Entries::new(fetched.records.clone()) {
-            let entry = entry.map_err(|source| StitchError::Wire { at: next.head, source })?;
+            let entry = entry.map_err(|source| StitchError::Wire {
+                at: next.head,
+                source,
+            })?;
             let batch = match entry {
                 Entry::Batch(batch) => batch,
                 Entry::Legacy { magic, offset, .. } if offset < next.head => {
                     let _ = magic;
                     continue;
                 }
-                Entry::Legacy { magic, offset, .. } => return Err(StitchError::OldFormat { magic, offset }),
+                Entry::Legacy { magic, offset, .. } => {
+                    return Err(StitchError::OldFormat { magic, offset });
+                }
             };
             // Judged even when it lies below the head: an abort marker there ends a transaction.
             let verdict = judge.judge(&batch.header, &batch);
@@ -168,35 +188,62 @@ impl Stitch {
     fn seam(&mut self, batch: &Batch, proven: bool) -> Result<(), StitchError> {
         let found = batch.header.leader_epoch;
         if self.epoch >= 0 && found < self.epoch {
-            return Err(StitchError::Stale { admitted: self.epoch, found });
+            return Err(StitchError::Stale {
+                admitted: self.epoch,
+                found,
+            });
         }
         if self.epoch >= 0 && found > self.epoch && !proven {
-            return Err(StitchError::Unproven { admitted: self.epoch, found, at: self.head });
+            return Err(StitchError::Unproven {
+                admitted: self.epoch,
+                found,
+                at: self.head,
+            });
         }
         self.epoch = found;
         Ok(())
     }
 
-    fn take(&mut self, batch: Batch, verdict: Verdict, items: &mut Vec<Item>) -> Result<(), StitchError> {
+    fn take(
+        &mut self,
+        batch: Batch,
+        verdict: Verdict,
+        items: &mut Vec<Item>,
+    ) -> Result<(), StitchError> {
         let header = &batch.header;
         if header.base_offset > self.head {
-            let reason = if self.compacted { GapReason::Compacted } else { GapReason::Unexplained };
-            items.push(Item::Gap { reason, from: self.head, to: header.base_offset });
+            let reason = if self.compacted {
+                GapReason::Compacted
+            } else {
+                GapReason::Unexplained
+            };
+            items.push(Item::Gap {
+                reason,
+                from: self.head,
+                to: header.base_offset,
+            });
             self.head = header.base_offset;
         }
         let (first, last, source_epoch) = (self.head, header.last_offset(), header.leader_epoch);
         self.head = last + 1;
         let reason = match verdict {
             Verdict::Forward => {
-                let (batch, original) = if header.base_offset < first || needs_repack(header).is_some() {
-                    let repacked = repack(&batch, first, limits::INFLATE_BYTES)
-                        .map_err(|source| StitchError::Wire { at: first, source })?;
-                    (repacked, Some(batch))
-                } else {
-                    (batch, None)
-                };
+                let (batch, original) =
+                    if header.base_offset < first || needs_repack(header).is_some() {
+                        let repacked = repack(&batch, first, limits::INFLATE_BYTES)
+                            .map_err(|source| StitchError::Wire { at: first, source })?;
+                        (repacked, Some(Box::new(batch)))
+                    } else {
+                        (batch, None)
+                    };
                 if batch.header.count > 0 {
-                    items.push(Item::Batch(Outgoing { batch, first, last, source_epoch, original }));
+                    items.push(Item::Batch(Outgoing {
+                        batch,
+                        first,
+                        last,
+                        source_epoch,
+                        original,
+                    }));
                     return Ok(());
                 }
                 GapReason::Compacted
@@ -205,7 +252,11 @@ impl Stitch {
             Verdict::Aborted => GapReason::Aborted,
             Verdict::Empty => GapReason::Compacted,
         };
-        items.push(Item::Gap { reason, from: first, to: last + 1 });
+        items.push(Item::Gap {
+            reason,
+            from: first,
+            to: last + 1,
+        });
         Ok(())
     }
 }

@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use strait_net::{Connection, NetError};
-use strait_wire::{FetchRequest, FetchResponse, FetchedPartition, Isolation, ProduceResponse, ProducedPartition, TopicRef};
+use strait_wire::{
+    FetchRequest, FetchResponse, FetchedPartition, Isolation, ProduceResponse, ProducedPartition,
+    TopicRef,
+};
 
 use crate::error::FlowError;
 use crate::internal_log::PRODUCE;
@@ -79,7 +82,10 @@ pub(crate) async fn fetch(
         let answer = connection.send(FETCH, version, body, timeout, None).await?;
         let response = FetchResponse::decode(version, answer)?;
         if response.error != 0 {
-            return Err(FlowError::Source { error: strait_net::KafkaError(response.error), offset: -1 });
+            return Err(FlowError::Source {
+                error: strait_net::KafkaError(response.error),
+                offset: -1,
+            });
         }
         Ok(response.partitions)
     };
@@ -88,10 +94,18 @@ pub(crate) async fn fetch(
         Ok(mut answers) => {
             let mut matched = Vec::with_capacity(parts.len());
             for part in &parts {
-                let found = answers.iter().position(|a| a.partition == part.partition && a.topic == part.topic);
+                let found = answers
+                    .iter()
+                    .position(|a| a.partition == part.partition && a.topic == part.topic);
                 matched.push((part.clone(), found.map(|at| answers.swap_remove(at))));
             }
-            (parts, Ok(FetchAnswer { parts: matched, proven: version >= FETCH_PROVES_EPOCH }))
+            (
+                parts,
+                Ok(FetchAnswer {
+                    parts: matched,
+                    proven: version >= FETCH_PROVES_EPOCH,
+                }),
+            )
         }
     }
 }
@@ -124,7 +138,11 @@ pub(crate) async fn produced(
 
 /// The produce API of a connection: its version by topic id where the topic has one.
 pub(crate) fn produce_version(connection: &Connection, by_id: bool) -> Result<i16, NetError> {
-    let newest = if by_id { crate::internal_log::PRODUCE_NEWEST } else { crate::internal_log::PRODUCE_BY_NAME };
+    let newest = if by_id {
+        crate::internal_log::PRODUCE_NEWEST
+    } else {
+        crate::internal_log::PRODUCE_BY_NAME
+    };
     connection.version(PRODUCE, newest, 3)
 }
 
@@ -138,10 +156,17 @@ pub(crate) async fn epoch_reaches(
     at: i64,
 ) -> Result<(i32, i64, bool), FlowError> {
     let crate::routes::Lookup::Leader(route) = routes.find(topic, partition).await? else {
-        return Err(FlowError::NoLeader { cluster: routes.cluster().alias().to_owned(), topic: topic.to_owned(), partition });
+        return Err(FlowError::NoLeader {
+            cluster: routes.cluster().alias().to_owned(),
+            topic: topic.to_owned(),
+            partition,
+        });
     };
     let leader = (route.broker, route.epoch);
-    let (found, end) = routes.cluster().offset_for_leader_epoch(topic, partition, leader, epoch).await?;
+    let (found, end) = routes
+        .cluster()
+        .offset_for_leader_epoch(topic, partition, leader, epoch)
+        .await?;
     Ok((found, end, found == epoch && end >= at))
 }
 

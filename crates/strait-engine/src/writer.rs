@@ -39,7 +39,9 @@ impl Answer {
         match code {
             0 => Self::Appended(base_offset),
             19 => Self::NotAppended(KafkaError(code)),
-            2 | 10 | 18 | 29 | 32 | 42 | 43 | 44 | 53 | 76 | 87 => Self::Refused(KafkaError(code), message),
+            2 | 10 | 18 | 29 | 32 | 42 | 43 | 44 | 53 | 76 | 87 => {
+                Self::Refused(KafkaError(code), message)
+            }
             45 => Self::OutOfOrder,
             47 | 90 => Self::Fenced(KafkaError(code)),
             _ => Self::Doubt(KafkaError(code).to_string()),
@@ -91,8 +93,16 @@ pub struct Dispatch {
 
 #[derive(Debug)]
 enum Slot {
-    Batch { outgoing: Outgoing, sequence: i32, ticket: u64, answer: Option<Answer> },
-    Gap { reason: GapReason, to: i64 },
+    Batch {
+        outgoing: Outgoing,
+        sequence: i32,
+        ticket: u64,
+        answer: Option<Answer>,
+    },
+    Gap {
+        reason: GapReason,
+        to: i64,
+    },
 }
 
 /// The target side of one flow within one epoch.
@@ -149,7 +159,7 @@ impl Writer {
         self.settling
     }
 
-    /// Whether [`next`](Self::next) would give a batch or move a gap along.
+    /// Whether [`next_batch`](Self::next_batch) would give a batch or move a gap along.
     pub fn ready(&self) -> bool {
         !self.settling && !self.queue.is_empty() && self.in_flight < self.window()
     }
@@ -179,11 +189,15 @@ impl Writer {
     // A broker that does not know the producer accepts any first sequence: a refused batch with
     // successors in flight would then be lost for good. So one at a time until the first answer.
     fn window(&self) -> usize {
-        if self.known { limits::IN_FLIGHT_PER_PARTITION } else { 1 }
+        if self.known {
+            limits::IN_FLIGHT_PER_PARTITION
+        } else {
+            1
+        }
     }
 
     /// The next batch to send, now with its sequence; `None` when there is none or the window is full.
-    pub fn next(&mut self) -> Option<Dispatch> {
+    pub fn next_batch(&mut self) -> Option<Dispatch> {
         while self.ready() {
             match self.queue.pop_front()? {
                 Item::Gap { reason, to, .. } => self.slots.push_back(Slot::Gap { reason, to }),
@@ -195,21 +209,37 @@ impl Writer {
 
     fn dispatch(&mut self, outgoing: Outgoing) -> Dispatch {
         let sequence = self.next_sequence;
-        let stamp =
-            Stamp { producer_id: self.producer_id, producer_epoch: self.epoch, base_sequence: sequence };
+        let stamp = Stamp {
+            producer_id: self.producer_id,
+            producer_epoch: self.epoch,
+            base_sequence: sequence,
+        };
         let batch = restamp(&outgoing.batch, stamp);
         let (ticket, size) = (self.next_ticket, outgoing.size());
         self.next_sequence = advance(sequence, outgoing.count());
         self.next_ticket += 1;
         self.in_flight += 1;
-        self.slots.push_back(Slot::Batch { outgoing, sequence, ticket, answer: None });
-        Dispatch { ticket, batch, size }
+        self.slots.push_back(Slot::Batch {
+            outgoing,
+            sequence,
+            ticket,
+            answer: None,
+        });
+        Dispatch {
+            ticket,
+            batch,
+            size,
+        }
     }
 
     /// Takes the answer for a batch. Answers may come in any order; the ledger moves in source order only.
     pub fn answer(&mut self, ticket: u64, answer: Answer, ledger: &mut Ledger, now: Instant) {
         for slot in &mut self.slots {
-            if let Slot::Batch { ticket: t, answer: a @ None, .. } = slot
+            if let Slot::Batch {
+                ticket: t,
+                answer: a @ None,
+                ..
+            } = slot
                 && *t == ticket
             {
                 self.settling |= !matches!(answer, Answer::Appended(_));
@@ -226,13 +256,22 @@ impl Writer {
         while let Some(slot) = self.slots.front_mut() {
             match slot {
                 Slot::Gap { reason, to } => ledger.leave_out(*reason, *to, now),
-                Slot::Batch { outgoing, sequence, answer: Some(answer), .. } => {
-                    let Answer::Appended(base) = *answer else { return };
+                Slot::Batch {
+                    outgoing,
+                    sequence,
+                    answer: Some(answer),
+                    ..
+                } => {
+                    let Answer::Appended(base) = *answer else {
+                        return;
+                    };
                     // A repeated base offset is what deduplication by content-blind sequence looks like, a
                     // higher one is somebody else's batch in between: the log has to be read.
                     if base != self.expected {
                         let expected = self.expected;
-                        *answer = Answer::Doubt(format!("acknowledged at offset {base} instead of {expected}"));
+                        *answer = Answer::Doubt(format!(
+                            "acknowledged at offset {base} instead of {expected}"
+                        ));
                         self.settling = true;
                         return;
                     }
@@ -261,19 +300,39 @@ impl Writer {
             return None;
         }
         let answers: Vec<&Answer> = self.slots.iter().filter_map(Slot::answered).collect();
-        if let Some(error) = answers.iter().find_map(|a| if let Answer::Fenced(e) = a { Some(*e) } else { None }) {
+        if let Some(error) = answers.iter().find_map(|a| {
+            if let Answer::Fenced(e) = a {
+                Some(*e)
+            } else {
+                None
+            }
+        }) {
             return Some(Settled::Fenced(error));
         }
         let nothing_after = answers.iter().skip(1).all(|a| {
-            matches!(a, Answer::OutOfOrder | Answer::NotAppended(_) | Answer::Refused(..))
+            matches!(
+                a,
+                Answer::OutOfOrder | Answer::NotAppended(_) | Answer::Refused(..)
+            )
         });
-        let appended_after = answers.iter().skip(1).any(|a| matches!(a, Answer::Appended(_)));
+        let appended_after = answers
+            .iter()
+            .skip(1)
+            .any(|a| matches!(a, Answer::Appended(_)));
         let settled = match answers.first() {
             Some(Answer::NotAppended(error)) if nothing_after => Settled::Resend(*error),
             Some(Answer::Refused(error, message)) if nothing_after => {
                 let (error, message) = (*error, message.clone());
-                let (first, last, size) = self.failed().map_or((-1, -1, 0), |o| (o.first, o.last, o.size()));
-                Settled::Refused { error, message, first, last, size }
+                let (first, last, size) = self
+                    .failed()
+                    .map_or((-1, -1, 0), |o| (o.first, o.last, o.size()));
+                Settled::Refused {
+                    error,
+                    message,
+                    first,
+                    last,
+                    size,
+                }
             }
             Some(Answer::NotAppended(_) | Answer::Refused(..)) if appended_after => {
                 let (first, last) = self.failed().map_or((-1, -1), |o| (o.first, o.last));
@@ -300,11 +359,17 @@ impl Writer {
     fn requeue(&mut self) {
         while let Some(slot) = self.slots.pop_back() {
             self.queue.push_front(match slot {
-                Slot::Batch { outgoing, sequence, .. } => {
+                Slot::Batch {
+                    outgoing, sequence, ..
+                } => {
                     self.next_sequence = sequence;
                     Item::Batch(outgoing)
                 }
-                Slot::Gap { reason, to } => Item::Gap { reason, from: -1, to },
+                Slot::Gap { reason, to } => Item::Gap {
+                    reason,
+                    from: -1,
+                    to,
+                },
             });
         }
         self.known = false;

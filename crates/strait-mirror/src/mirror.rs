@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use strait_config::{Isolation, LinkConfig, StartPosition};
-use strait_engine::{FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, LinkStatus, SessionError, Start};
+use strait_engine::{
+    FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, LinkStatus, SessionError, Start,
+};
 use strait_net::{Cluster, ConfigEntry, Metadata, NetError, Runtime};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -68,7 +70,15 @@ impl Mirror {
             drain: config.timeouts.drain,
         };
         let (link, handle) = Link::new(rt.clone(), spec);
-        Self { rt, config, source, target, link, handle, take_over }
+        Self {
+            rt,
+            config,
+            source,
+            target,
+            link,
+            handle,
+            take_over,
+        }
     }
 
     /// The link's state while it runs.
@@ -86,7 +96,15 @@ impl Mirror {
     /// # Errors
     /// What cannot be mended by trying again; see [`MirrorError`].
     pub async fn run(self) -> Result<(), MirrorError> {
-        let Self { rt, config, source, target, link, handle, take_over } = self;
+        let Self {
+            rt,
+            config,
+            source,
+            target,
+            link,
+            handle,
+            take_over,
+        } = self;
         info!(
             link = %config.name, source = %source.alias(), target = %target.alias(), take_over,
             topics = %config.topics.includes().join(","), "starting"
@@ -150,8 +168,10 @@ async fn flows(
     let mut created = false;
     let mut kept = BTreeSet::new();
     for (name, target_name) in &chosen {
-        let Some(wanted) = wanted(&found, &configs, name, target_name) else { continue };
-        created |= !there.topics.get(target_name).is_some_and(|t| t.error == 0);
+        let Some(wanted) = wanted(&found, &configs, name, target_name) else {
+            continue;
+        };
+        created |= there.topics.get(target_name).is_none_or(|t| t.error != 0);
         if keeper.keep(config, target, &there, &wanted).await? {
             kept.insert(name.clone());
         }
@@ -159,29 +179,47 @@ async fn flows(
     if created {
         there = target.metadata(Some(&targets)).await?;
     }
-    let on_target: Vec<String> =
-        kept.iter().filter_map(|name| chosen.get(name)).filter(|t| there.topics.contains_key(*t)).cloned().collect();
+    let on_target: Vec<String> = kept
+        .iter()
+        .filter_map(|name| chosen.get(name))
+        .filter(|t| there.topics.contains_key(*t))
+        .cloned()
+        .collect();
     let target_configs = target.describe_topic_configs(&on_target).await?;
     let mut flows = Vec::new();
     for name in kept {
-        let Some(target_name) = chosen.get(&name) else { continue };
-        let Some(wanted) = wanted(&found, &configs, &name, target_name) else { continue };
+        let Some(target_name) = chosen.get(&name) else {
+            continue;
+        };
+        let Some(wanted) = wanted(&found, &configs, &name, target_name) else {
+            continue;
+        };
         let existing = match target_configs.get(target_name) {
             Some(Ok(entries)) => entries.as_slice(),
             _ => &[],
         };
         if config.sync_topic_configs && !existing.is_empty() && !wanted.configs.is_empty() {
-            keeper.sync_settings(config, target, &wanted, existing).await?;
+            keeper
+                .sync_settings(config, target, &wanted, existing)
+                .await?;
         }
-        let min_insync = setting(existing, "min.insync.replicas").and_then(|v| v.parse().ok()).unwrap_or(1);
+        let min_insync = setting(existing, "min.insync.replicas")
+            .and_then(|v| v.parse().ok())
+            .unwrap_or(1);
         for &partition in wanted.found.partitions.keys() {
-            if there.topics.get(target_name).is_some_and(|t| t.error == 0 && !t.partitions.contains_key(&partition))
+            if there
+                .topics
+                .get(target_name)
+                .is_some_and(|t| t.error == 0 && !t.partitions.contains_key(&partition))
                 && !config.grow_partitions
             {
                 continue;
             }
             flows.push(FlowSpec {
-                key: FlowKey { topic: name.clone(), partition },
+                key: FlowKey {
+                    topic: name.clone(),
+                    partition,
+                },
                 target_topic: target_name.clone(),
                 start: match config.start.for_topic(&name) {
                     StartPosition::Earliest => Start::Earliest,
@@ -206,7 +244,11 @@ fn wanted<'a>(
         Some(Ok(entries)) => entries.as_slice(),
         _ => &[],
     };
-    Some(Wanted { target, found: found.topics.get(source)?, configs })
+    Some(Wanted {
+        target,
+        found: found.topics.get(source)?,
+        configs,
+    })
 }
 
 /// Source topic to target topic, for everything that is selected and may be mirrored.

@@ -19,7 +19,9 @@ pub enum Route {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum NamingError {
     /// The remote name is longer than Kafka allows.
-    #[error("the name '{name}' on the target has {length} characters, Kafka allows {MAX_TOPIC_NAME}: use another naming for this link, or exclude the topic")]
+    #[error(
+        "the name '{name}' on the target has {length} characters, Kafka allows {MAX_TOPIC_NAME}: use another naming for this link, or exclude the topic"
+    )]
     TooLong {
         /// The name.
         name: String,
@@ -36,7 +38,12 @@ pub enum NamingError {
 ///
 /// # Errors
 /// [`NamingError::TooLong`].
-pub fn route(naming: &Naming, source: &str, target: &str, topic: &str) -> Result<Route, NamingError> {
+pub fn route(
+    naming: &Naming,
+    source: &str,
+    target: &str,
+    topic: &str,
+) -> Result<Route, NamingError> {
     if is_mirror_state(topic) {
         return Ok(Route::Leave);
     }
@@ -53,7 +60,9 @@ pub fn route(naming: &Naming, source: &str, target: &str, topic: &str) -> Result
                 }
                 false
             };
-            if topic.starts_with(&format!("{target}{separator}")) || (came_through(target) && came_through(source)) {
+            if topic.starts_with(&format!("{target}{separator}"))
+                || (came_through(target) && came_through(source))
+            {
                 return Ok(Route::Leave);
             }
             format!("{source}{separator}{topic}")
@@ -70,9 +79,14 @@ pub fn route(naming: &Naming, source: &str, target: &str, topic: &str) -> Result
 /// another.
 fn is_mirror_state(topic: &str) -> bool {
     let syncs = topic.starts_with("mm2-offset-syncs.") && topic.ends_with(".internal");
-    let connect = ["mm2-configs.", "mm2-offsets.", "mm2-status."].iter().any(|p| topic.starts_with(p))
+    let connect = ["mm2-configs.", "mm2-offsets.", "mm2-status."]
+        .iter()
+        .any(|p| topic.starts_with(p))
         && topic.ends_with(".internal");
-    syncs || connect || topic == strait_engine::STRAIT_TOPIC || topic.ends_with(".checkpoints.internal")
+    syncs
+        || connect
+        || topic == strait_engine::STRAIT_TOPIC
+        || topic.ends_with(".checkpoints.internal")
 }
 
 #[cfg(test)]
@@ -80,16 +94,30 @@ mod tests {
     use super::*;
 
     fn named(separator: &str, topic: &str) -> Route {
-        route(&Naming::Default { separator: separator.to_owned() }, "A", "B", topic).unwrap()
+        route(
+            &Naming::Default {
+                separator: separator.to_owned(),
+            },
+            "A",
+            "B",
+            topic,
+        )
+        .unwrap()
     }
 
     #[test]
     fn the_source_alias_goes_in_front() {
         assert_eq!(named(".", "orders"), Route::Mirror("A.orders".into()));
         assert_eq!(named("_", "orders"), Route::Mirror("A_orders".into()));
-        assert_eq!(named(".", "Bank.orders"), Route::Mirror("A.Bank.orders".into()));
+        assert_eq!(
+            named(".", "Bank.orders"),
+            Route::Mirror("A.Bank.orders".into())
+        );
         assert_eq!(named(".", "C.orders"), Route::Mirror("A.C.orders".into()));
-        assert_eq!(route(&Naming::Identity, "A", "B", "orders").unwrap(), Route::Mirror("orders".into()));
+        assert_eq!(
+            route(&Naming::Identity, "A", "B", "orders").unwrap(),
+            Route::Mirror("orders".into())
+        );
     }
 
     #[test]
@@ -107,16 +135,25 @@ mod tests {
             "mm2-offsets.B.internal",
         ] {
             assert_eq!(named(".", topic), Route::Leave, "{topic}");
-            assert_eq!(route(&Naming::Identity, "A", "B", topic).unwrap(), Route::Leave, "{topic}");
+            assert_eq!(
+                route(&Naming::Identity, "A", "B", topic).unwrap(),
+                Route::Leave,
+                "{topic}"
+            );
         }
-        assert_eq!(named(".", "billing.internal"), Route::Mirror("A.billing.internal".into()));
+        assert_eq!(
+            named(".", "billing.internal"),
+            Route::Mirror("A.billing.internal".into())
+        );
     }
 
     #[test]
     fn a_name_beyond_kafkas_limit_is_an_error() {
         let naming = Naming::default();
         assert!(route(&naming, "A", "B", &"x".repeat(247)).is_ok());
-        let error = route(&naming, "A", "B", &"x".repeat(248)).unwrap_err().to_string();
+        let error = route(&naming, "A", "B", &"x".repeat(248))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("250 characters"), "{error}");
     }
 }

@@ -39,10 +39,14 @@ impl Wanted<'_> {
     /// The settings to copy: the topic's own ones, less what the configuration excludes.
     fn settings(&self, link: &LinkConfig) -> BTreeMap<String, String> {
         let copied = |e: &&ConfigEntry| {
-            e.source == OWN && !e.sensitive && !link.config_excludes.iter().any(|p| p.matches(&e.name))
+            e.source == OWN
+                && !e.sensitive
+                && !link.config_excludes.iter().any(|p| p.matches(&e.name))
         };
         let entries = self.configs.iter().filter(copied);
-        entries.filter_map(|e| Some((e.name.clone(), e.value.clone()?))).collect()
+        entries
+            .filter_map(|e| Some((e.name.clone(), e.value.clone()?)))
+            .collect()
     }
 
     pub(crate) fn compacted(&self) -> bool {
@@ -52,7 +56,10 @@ impl Wanted<'_> {
 
 /// The value of a setting, wherever it comes from.
 pub(crate) fn setting<'a>(configs: &'a [ConfigEntry], name: &str) -> Option<&'a str> {
-    configs.iter().find(|e| e.name == name).and_then(|e| e.value.as_deref())
+    configs
+        .iter()
+        .find(|e| e.name == name)
+        .and_then(|e| e.value.as_deref())
 }
 
 impl TopicKeeper {
@@ -79,10 +86,20 @@ impl TopicKeeper {
         wanted: &Wanted<'_>,
     ) -> Result<bool, NetError> {
         match metadata.topics.get(wanted.target).filter(|t| t.error != 3) {
-            None => self.create(link, target, metadata.brokers.len(), wanted).await,
+            None => {
+                self.create(link, target, metadata.brokers.len(), wanted)
+                    .await
+            }
             Some(existing) if existing.error != 0 => {
                 let error = KafkaError(existing.error);
-                self.report(&link.name, wanted.target, &format!("the target answers {error} for this topic; {}", rights(error)));
+                self.report(
+                    &link.name,
+                    wanted.target,
+                    &format!(
+                        "the target answers {error} for this topic; {}",
+                        rights(error)
+                    ),
+                );
                 Ok(false)
             }
             Some(existing) => {
@@ -112,7 +129,11 @@ impl TopicKeeper {
             }
             source.min(live)
         });
-        let settings = if link.sync_topic_configs { wanted.settings(link) } else { creation_only(wanted, link) };
+        let settings = if link.sync_topic_configs {
+            wanted.settings(link)
+        } else {
+            creation_only(wanted, link)
+        };
         let mut topic = NewTopic {
             name: wanted.target.to_owned(),
             partitions: wanted.partitions(),
@@ -121,7 +142,10 @@ impl TopicKeeper {
         };
         let mut result = target.create_topic(&topic).await;
         let refusal = |r: &Result<_, NetError>| r.as_ref().err().and_then(NetError::code);
-        let one_by_one = matches!(refusal(&result), Some(INVALID_CONFIG | POLICY_VIOLATION | INVALID_REQUEST));
+        let one_by_one = matches!(
+            refusal(&result),
+            Some(INVALID_CONFIG | POLICY_VIOLATION | INVALID_REQUEST)
+        );
         if one_by_one && !topic.configs.is_empty() {
             topic.configs.clear();
             result = target.create_topic(&topic).await;
@@ -133,7 +157,8 @@ impl TopicKeeper {
                     "created on the target"
                 );
                 if one_by_one {
-                    self.set(link, target, wanted.target, &settings, &[]).await?;
+                    self.set(link, target, wanted.target, &settings, &[])
+                        .await?;
                 }
                 Ok(true)
             }
@@ -146,7 +171,11 @@ impl TopicKeeper {
                     Some(code) => rights(code).to_owned(),
                     None => String::new(),
                 };
-                self.report(&link.name, wanted.target, &format!("cannot create the topic on the target: {error}; {advice}"));
+                self.report(
+                    &link.name,
+                    wanted.target,
+                    &format!("cannot create the topic on the target: {error}; {advice}"),
+                );
                 Ok(false)
             }
             (Err(error), _) => Err(error),
@@ -176,7 +205,10 @@ impl TopicKeeper {
             );
             return Ok(());
         }
-        match target.create_partitions(wanted.target, wanted.partitions()).await {
+        match target
+            .create_partitions(wanted.target, wanted.partitions())
+            .await
+        {
             Ok(()) => {
                 info!(link = %link.name, topic = %wanted.target, from = have, to = need, "added partitions on the target");
                 self.settled(wanted.target);
@@ -210,18 +242,30 @@ impl TopicKeeper {
     ) -> Result<(), NetError> {
         let source = wanted.settings(link);
         let own = |e: &&ConfigEntry| {
-            e.source == OWN && !e.read_only && !link.config_excludes.iter().any(|p| p.matches(&e.name))
+            e.source == OWN
+                && !e.read_only
+                && !link.config_excludes.iter().any(|p| p.matches(&e.name))
         };
-        let current: BTreeMap<&str, Option<&str>> =
-            existing.iter().filter(own).map(|e| (e.name.as_str(), e.value.as_deref())).collect();
+        let current: BTreeMap<&str, Option<&str>> = existing
+            .iter()
+            .filter(own)
+            .map(|e| (e.name.as_str(), e.value.as_deref()))
+            .collect();
         let sets: BTreeMap<String, String> = source
             .iter()
             .filter(|(name, value)| current.get(name.as_str()) != Some(&Some(value.as_str())))
-            .filter(|(name, _)| !self.refused.contains(&(wanted.target.to_owned(), (*name).clone())))
+            .filter(|(name, _)| {
+                !self
+                    .refused
+                    .contains(&(wanted.target.to_owned(), (*name).clone()))
+            })
             .map(|(n, v)| (n.clone(), v.clone()))
             .collect();
-        let deletes: Vec<String> =
-            current.keys().filter(|name| !source.contains_key(**name)).map(|name| (*name).to_owned()).collect();
+        let deletes: Vec<String> = current
+            .keys()
+            .filter(|name| !source.contains_key(**name))
+            .map(|name| (*name).to_owned())
+            .collect();
         if sets.is_empty() && deletes.is_empty() {
             return Ok(());
         }
@@ -262,7 +306,10 @@ impl TopicKeeper {
             }
         }
         for name in deletes {
-            if let Err(error) = target.alter_topic_configs(topic, &[], std::slice::from_ref(name)).await {
+            if let Err(error) = target
+                .alter_topic_configs(topic, &[], std::slice::from_ref(name))
+                .await
+            {
                 if error.code().is_none() {
                     return Err(error);
                 }
@@ -284,7 +331,9 @@ fn creation_only(wanted: &Wanted<'_>, link: &LinkConfig) -> BTreeMap<String, Str
 
 fn rights(error: KafkaError) -> &'static str {
     match error.0 {
-        29 | 31 => "give Strait's user Create, Alter, AlterConfigs, Describe, DescribeConfigs and Write on the target's topics",
+        29 | 31 => {
+            "give Strait's user Create, Alter, AlterConfigs, Describe, DescribeConfigs and Write on the target's topics"
+        }
         44 => "the target's policy refuses it: create the topic yourself as the policy wants it",
         _ => "create the topic yourself, and the mirror goes on",
     }

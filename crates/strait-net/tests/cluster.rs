@@ -417,7 +417,10 @@ async fn a_producer_id_below_zero_is_an_error_to_retry() {
     script.lock().unwrap().producer_ids = vec![(14, -1), (0, -1), (51, -1)];
     for (code, with_tid) in [(14, true), (14, false), (51, true)] {
         let tid = with_tid.then_some("strait.link.0");
-        let error = cluster.init_producer_id(tid, 10_000, None).await.unwrap_err();
+        let error = cluster
+            .init_producer_id(tid, 10_000, None)
+            .await
+            .unwrap_err();
         assert_eq!(error.code(), Some(KafkaError(code)), "{error}");
         assert_eq!(error.action(), Action::Retry);
     }
@@ -425,7 +428,10 @@ async fn a_producer_id_below_zero_is_an_error_to_retry() {
         .init_producer_id(Some("strait.link.0"), 10_000, None)
         .await;
     assert_eq!(given.unwrap(), (42, 7));
-    assert_eq!(cluster.init_producer_id(None, 0, None).await.unwrap(), (42, 7));
+    assert_eq!(
+        cluster.init_producer_id(None, 0, None).await.unwrap(),
+        (42, 7)
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -32,16 +32,6 @@ impl Writer {
         self.bytes.is_empty()
     }
 
-    /// What was written since the last split.
-    pub fn as_slice(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// Forgets what was written since the last split.
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-    }
-
     /// What was written so far as one segment; writing goes on behind it in the same allocation.
     pub fn split(&mut self) -> Bytes {
         self.bytes.split().freeze()

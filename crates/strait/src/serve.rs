@@ -8,7 +8,9 @@ use strait_admin::{Admin, Health, Metrics, State};
 use strait_config::{ClusterConfig, Config, LinkConfig, SaslMechanism};
 use strait_engine::{LinkHandle, LinkStatus, SessionError};
 use strait_mirror::{Mirror, MirrorError};
-use strait_net::{ClientCertificate, Cluster, Identity, Limits, NetError, Runtime, Sasl, Security, Tls};
+use strait_net::{
+    ClientCertificate, Cluster, Identity, Limits, NetError, Runtime, Sasl, Security, Tls,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -24,8 +26,13 @@ const START_PAUSE: Duration = Duration::from_secs(2);
 
 /// Runs every link of the configuration.
 pub(crate) fn serve(config: &Config, args: &RunArgs) -> Exit {
-    let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(1, 8);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let threads = std::thread::available_parallelism()
+        .map_or(2, usize::from)
+        .clamp(1, 8);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build();
     match runtime {
         Ok(runtime) => {
             let exit = runtime.block_on(mirror_all(config, args));
@@ -43,8 +50,10 @@ async fn mirror_all(config: &Config, args: &RunArgs) -> Exit {
     let rt = Runtime::system();
     let health = Health::new();
     let (stop, stopped) = watch::channel(false);
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
         error!("cannot listen for signals");
         return Exit::Failed;
     };
@@ -56,13 +65,21 @@ async fn mirror_all(config: &Config, args: &RunArgs) -> Exit {
     }
 
     let instance = config.instance.clone().unwrap_or_else(host_name);
-    let lock_dir = config.state_dir.clone().unwrap_or_else(|| std::env::temp_dir().join("strait"));
-    let clusters: BTreeMap<&str, Cluster> =
-        config.clusters.values().map(|c| (c.alias.as_str(), cluster(&rt, c, patience(config, c)))).collect();
+    let lock_dir = config
+        .state_dir
+        .clone()
+        .unwrap_or_else(|| std::env::temp_dir().join("strait"));
+    let clusters: BTreeMap<&str, Cluster> = config
+        .clusters
+        .values()
+        .map(|c| (c.alias.as_str(), cluster(&rt, c, patience(config, c))))
+        .collect();
     let mut links = JoinSet::new();
     for link in &config.links {
-        let (Some(source), Some(target)) = (clusters.get(link.source.as_str()), clusters.get(link.target.as_str()))
-        else {
+        let (Some(source), Some(target)) = (
+            clusters.get(link.source.as_str()),
+            clusters.get(link.target.as_str()),
+        ) else {
             continue;
         };
         let one = OneLink {
@@ -126,10 +143,15 @@ async fn serve_admin(
         error!("{cause}");
         Exit::Failed
     };
-    let metrics = Metrics::install(env!("CARGO_PKG_VERSION"), env!("STRAIT_COMMIT")).map_err(|e| failed(&e))?;
+    let metrics = Metrics::install(env!("CARGO_PKG_VERSION"), env!("STRAIT_COMMIT"))
+        .map_err(|e| failed(&e))?;
     describe_metrics();
-    let Some(listen) = config.admin.listen else { return Ok(()) };
-    let admin = Admin::bind(listen, metrics, health.clone()).await.map_err(|e| failed(&e))?;
+    let Some(listen) = config.admin.listen else {
+        return Ok(());
+    };
+    let admin = Admin::bind(listen, metrics, health.clone())
+        .await
+        .map_err(|e| failed(&e))?;
     info!("metrics and health on http://{}", admin.address());
     let stop = async move {
         let _ = stopped.wait_for(|stop| *stop).await;
@@ -188,7 +210,11 @@ impl OneLink {
             }
             error!(link = %name, "{cause}");
             self.health.set(&name, State::Failed(cause.to_string()));
-            return if unreachable { Exit::Unreachable } else { Exit::Failed };
+            return if unreachable {
+                Exit::Unreachable
+            } else {
+                Exit::Failed
+            };
         }
     }
 }
@@ -214,7 +240,11 @@ async fn follow_health(link: String, mut status: watch::Receiver<LinkStatus>, he
         let state = if !now.open {
             State::Starting
         } else if let Some((flow, why)) = now.troubles.first().filter(|_| now.running == 0) {
-            State::Failed(format!("{} of {} flows do not move; {flow}: {why}", now.troubles.len(), now.flows))
+            State::Failed(format!(
+                "{} of {} flows do not move; {flow}: {why}",
+                now.troubles.len(),
+                now.flows
+            ))
         } else if now.flows > 0 && now.running + now.troubles.len() < now.flows {
             State::Starting
         } else {
@@ -230,37 +260,63 @@ async fn follow_health(link: String, mut status: watch::Receiver<LinkStatus>, he
 
 /// The longest time to connect that a link using the cluster asks for.
 fn patience(config: &Config, cluster: &ClusterConfig) -> Duration {
-    let uses = config.links.iter().filter(|l| l.source == cluster.alias || l.target == cluster.alias);
-    uses.map(|link| link.timeouts.connect).max().unwrap_or_else(|| Limits::default().connect)
+    let uses = config
+        .links
+        .iter()
+        .filter(|l| l.source == cluster.alias || l.target == cluster.alias);
+    uses.map(|link| link.timeouts.connect)
+        .max()
+        .unwrap_or_else(|| Limits::default().connect)
 }
 
 fn cluster(rt: &Runtime, config: &ClusterConfig, connect: Duration) -> Cluster {
-    let security = Security {
-        tls: config.tls.as_ref().map(|tls| Tls {
-            ca_file: tls.ca_file.clone(),
-            client: tls.cert_file.clone().zip(tls.key_file.clone()).map(|(cert_file, key_file)| ClientCertificate {
-                cert_file,
-                key_file,
+    let security =
+        Security {
+            tls: config.tls.as_ref().map(|tls| Tls {
+                ca_file: tls.ca_file.clone(),
+                client: tls.cert_file.clone().zip(tls.key_file.clone()).map(
+                    |(cert_file, key_file)| ClientCertificate {
+                        cert_file,
+                        key_file,
+                    },
+                ),
+                verify_server_name: true,
             }),
-            verify_server_name: true,
-        }),
-        sasl: config.sasl.as_ref().map(|sasl| {
-            let (user, password) = (sasl.username.clone(), sasl.password.expose().to_owned());
-            match sasl.mechanism {
-                SaslMechanism::Plain => Sasl::Plain { user, password },
-                SaslMechanism::ScramSha256 => Sasl::Scram { sha512: false, user, password },
-                SaslMechanism::ScramSha512 => Sasl::Scram { sha512: true, user, password },
-            }
-        }),
-    };
+            sasl: config.sasl.as_ref().map(|sasl| {
+                let (user, password) = (sasl.username.clone(), sasl.password.expose().to_owned());
+                match sasl.mechanism {
+                    SaslMechanism::Plain => Sasl::Plain { user, password },
+                    SaslMechanism::ScramSha256 => Sasl::Scram {
+                        sha512: false,
+                        user,
+                        password,
+                    },
+                    SaslMechanism::ScramSha512 => Sasl::Scram {
+                        sha512: true,
+                        user,
+                        password,
+                    },
+                }
+            }),
+        };
     let version = env!("CARGO_PKG_VERSION");
     let identity = Identity {
         client_id: format!("strait/{version}"),
         software_name: "strait".to_owned(),
         software_version: version.to_owned(),
     };
-    let limits = Limits { connect, ..Limits::default() };
-    Cluster::with_limits(rt.clone(), config.alias.clone(), config.bootstrap.clone(), security, identity, limits)
+    let limits = Limits {
+        connect,
+        ..Limits::default()
+    };
+    Cluster::with_limits(
+        rt.clone(),
+        config.alias.clone(),
+        config.bootstrap.clone(),
+        security,
+        identity,
+        limits,
+    )
 }
 
 /// The same after a restart, different on every machine.
@@ -274,10 +330,34 @@ fn host_name() -> String {
 
 fn describe_metrics() {
     use metrics::{Unit, describe_counter, describe_gauge};
-    describe_counter!("strait_records_total", Unit::Count, "Records forwarded and acknowledged by the target.");
-    describe_counter!("strait_bytes_total", Unit::Bytes, "Bytes of record batches forwarded and acknowledged.");
-    describe_counter!("strait_flow_errors_total", Unit::Count, "Troubles of single flows, each counted once per try.");
-    describe_gauge!("strait_flows", Unit::Count, "Flows (source partitions) by state.");
-    describe_gauge!("strait_lag_records", Unit::Count, "Source offsets not yet forwarded, all running flows together.");
-    describe_gauge!("strait_memory_bytes", Unit::Bytes, "Record bytes held or reserved in memory.");
+    describe_counter!(
+        "strait_records_total",
+        Unit::Count,
+        "Records forwarded and acknowledged by the target."
+    );
+    describe_counter!(
+        "strait_bytes_total",
+        Unit::Bytes,
+        "Bytes of record batches forwarded and acknowledged."
+    );
+    describe_counter!(
+        "strait_flow_errors_total",
+        Unit::Count,
+        "Troubles of single flows, each counted once per try."
+    );
+    describe_gauge!(
+        "strait_flows",
+        Unit::Count,
+        "Flows (source partitions) by state."
+    );
+    describe_gauge!(
+        "strait_lag_records",
+        Unit::Count,
+        "Source offsets not yet forwarded, all running flows together."
+    );
+    describe_gauge!(
+        "strait_memory_bytes",
+        Unit::Bytes,
+        "Record bytes held or reserved in memory."
+    );
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use strait_net::{Connection, KafkaError};
-use strait_wire::{FetchPartition, FetchRequest, FetchTopic, FetchedPartition, GapReason, TopicRef};
+use strait_wire::{
+    FetchPartition, FetchRequest, FetchTopic, FetchedPartition, GapReason, TopicRef,
+};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -19,17 +21,30 @@ use crate::transfer::{FetchAnswer, Lane, Part, epoch_reaches, fetch, readable_en
 impl Shard<'_> {
     pub(super) fn dispatch_fetches(&mut self, way: (i32, Lane), now: Instant) {
         let (broker, lane) = way;
-        let Some(state) = self.lanes.get_mut(&way) else { return };
+        let Some(state) = self.lanes.get_mut(&way) else {
+            return;
+        };
         let Some(connection) = state.open() else {
             if !state.connecting {
                 state.connecting = true;
                 let cluster = self.session.spec.source.clone();
-                self.jobs.spawn(async move { Event::LaneOpen { way, result: cluster.connect(broker).await } });
+                self.jobs.spawn(async move {
+                    Event::LaneOpen {
+                        way,
+                        result: cluster.connect(broker).await,
+                    }
+                });
             }
             return;
         };
-        while self.lanes.get(&way).is_some_and(|s| !s.waiting.is_empty() && s.outstanding < lane.outstanding()) {
-            let Some((request, parts, version)) = self.plan_fetch(way, &connection) else { return };
+        while self
+            .lanes
+            .get(&way)
+            .is_some_and(|s| !s.waiting.is_empty() && s.outstanding < lane.outstanding())
+        {
+            let Some((request, parts, version)) = self.plan_fetch(way, &connection) else {
+                return;
+            };
             self.reserved += parts.len() as u64 * limits::FETCH_PARTITION_BYTES as u64;
             if let Some(state) = self.lanes.get_mut(&way) {
                 state.outstanding += 1;
@@ -44,7 +59,11 @@ impl Shard<'_> {
         let _ = now;
     }
 
-    pub(super) fn plan_fetch(&mut self, way: (i32, Lane), connection: &Connection) -> Option<(FetchRequest, Vec<Part>, i16)> {
+    pub(super) fn plan_fetch(
+        &mut self,
+        way: (i32, Lane),
+        connection: &Connection,
+    ) -> Option<(FetchRequest, Vec<Part>, i16)> {
         let (broker, lane) = way;
         let budget = self.session.spec.memory_budget;
         let mut topics: Vec<FetchTopic> = Vec::new();
@@ -53,7 +72,9 @@ impl Shard<'_> {
         let mut by_id = true;
         let state = self.lanes.get_mut(&way)?;
         while let Some(&at) = state.waiting.front() {
-            let planned = self.held + self.reserved + (parts.len() as u64 + 1) * limits::FETCH_PARTITION_BYTES as u64;
+            let planned = self.held
+                + self.reserved
+                + (parts.len() as u64 + 1) * limits::FETCH_PARTITION_BYTES as u64;
             let first = self.held + self.reserved == 0 && chosen.is_empty();
             if chosen.len() >= limits::FETCH_PARTITIONS || (planned > budget && !first) {
                 break;
@@ -61,21 +82,35 @@ impl Shard<'_> {
             state.waiting.pop_front();
             let flow = &mut self.flows[at];
             let (key, generation) = (flow.spec.key.clone(), flow.generation);
-            let Some(running) = flow.running() else { continue };
+            let Some(running) = flow.running() else {
+                continue;
+            };
             running.in_lane = false;
-            let Lookup::Leader(route) = self.session.source.lookup(&key.topic, key.partition) else { continue };
+            let Lookup::Leader(route) = self.session.source.lookup(&key.topic, key.partition)
+            else {
+                continue;
+            };
             if route.broker != broker || running.fetching {
                 continue;
             }
             running.fetching = true;
             by_id &= !route.topic_id.is_nil();
-            chosen.push((at, key, generation, route, running.stitch.head(), running.stitch.epoch()));
+            chosen.push((
+                at,
+                key,
+                generation,
+                route,
+                running.stitch.head(),
+                running.stitch.epoch(),
+            ));
             parts.push(());
         }
         if chosen.is_empty() {
             return None;
         }
-        let version = connection.version(FETCH, if by_id { FETCH_NEWEST } else { FETCH_BY_NAME }, 4).ok()?;
+        let version = connection
+            .version(FETCH, if by_id { FETCH_NEWEST } else { FETCH_BY_NAME }, 4)
+            .ok()?;
         let named = version <= FETCH_BY_NAME;
         let mut parts = Vec::with_capacity(chosen.len());
         for (flow, key, generation, route, offset, epoch) in chosen {
@@ -94,10 +129,24 @@ impl Shard<'_> {
                     partitions: vec![partition],
                 }),
             }
-            let topic = if named { TopicRef::Name(key.topic) } else { TopicRef::Id(route.topic_id) };
-            parts.push(Part { flow, generation, topic, partition: key.partition, mark: offset as u64 });
+            let topic = if named {
+                TopicRef::Name(key.topic)
+            } else {
+                TopicRef::Id(route.topic_id)
+            };
+            parts.push(Part {
+                flow,
+                generation,
+                topic,
+                partition: key.partition,
+                mark: offset as u64,
+            });
         }
-        let wait = if lane == Lane::Tail { self.session.spec.long_poll } else { Duration::ZERO };
+        let wait = if lane == Lane::Tail {
+            self.session.spec.long_poll
+        } else {
+            Duration::ZERO
+        };
         let request = FetchRequest {
             max_wait_ms: i32::try_from(wait.as_millis()).unwrap_or(500),
             min_bytes: 1,
@@ -109,7 +158,12 @@ impl Shard<'_> {
         Some((request, parts, version))
     }
 
-    pub(super) fn fetched(&mut self, way: (i32, Lane), parts: Vec<Part>, result: Result<FetchAnswer, FlowError>) {
+    pub(super) fn fetched(
+        &mut self,
+        way: (i32, Lane),
+        parts: Vec<Part>,
+        result: Result<FetchAnswer, FlowError>,
+    ) {
         let now = self.session.rt.now();
         self.reserved -= parts.len() as u64 * limits::FETCH_PARTITION_BYTES as u64;
         if let Some(state) = self.lanes.get_mut(&way) {
@@ -128,7 +182,9 @@ impl Shard<'_> {
             }
             Ok(answer) => {
                 for (part, fetched) in answer.parts {
-                    let Some(running) = self.current(&part) else { continue };
+                    let Some(running) = self.current(&part) else {
+                        continue;
+                    };
                     running.fetching = false;
                     match fetched {
                         Some(fetched) => self.admit(&part, fetched, answer.proven, now),
@@ -142,13 +198,25 @@ impl Shard<'_> {
 
     pub(super) fn current(&mut self, part: &Part) -> Option<&mut Running> {
         let flow = self.flows.get_mut(part.flow)?;
-        if flow.generation == part.generation { flow.running() } else { None }
+        if flow.generation == part.generation {
+            flow.running()
+        } else {
+            None
+        }
     }
 
-    pub(super) fn admit(&mut self, part: &Part, fetched: FetchedPartition, proven: bool, now: Instant) {
+    pub(super) fn admit(
+        &mut self,
+        part: &Part,
+        fetched: FetchedPartition,
+        proven: bool,
+        now: Instant,
+    ) {
         let at = part.flow;
         let isolation = self.session.spec.isolation;
-        let Some(running) = self.flows[at].running() else { return };
+        let Some(running) = self.flows[at].running() else {
+            return;
+        };
         if running.stitch.head() != part.mark as i64 {
             return;
         }
@@ -162,7 +230,13 @@ impl Shard<'_> {
             }
             code => {
                 running.fetch_at = now + limits::BACKOFF_MAX / 6;
-                return self.trouble(at, &FlowError::Source { error: KafkaError(code), offset: part.mark as i64 });
+                return self.trouble(
+                    at,
+                    &FlowError::Source {
+                        error: KafkaError(code),
+                        offset: part.mark as i64,
+                    },
+                );
             }
         }
         if let Some((epoch, end)) = fetched.diverging {
@@ -183,24 +257,35 @@ impl Shard<'_> {
                 }
                 self.held += running.writer.bytes() - before;
             }
-            Err(StitchError::Unproven { admitted, found, at: seam }) => {
+            Err(StitchError::Unproven {
+                admitted,
+                found,
+                at: seam,
+            }) => {
                 let (routes, key) = (self.session.source.clone(), self.flows[at].spec.key.clone());
                 let generation = self.flows[at].generation;
                 if let Some(running) = self.flows[at].running() {
                     running.fetching = true;
                 }
                 self.jobs.spawn(async move {
-                    let result = epoch_reaches(&routes, &key.topic, key.partition, admitted, seam).await;
-                    Event::EpochChecked { flow: at, generation, found, result }
+                    let result =
+                        epoch_reaches(&routes, &key.topic, key.partition, admitted, seam).await;
+                    Event::EpochChecked {
+                        flow: at,
+                        generation,
+                        found,
+                        result,
+                    }
                 });
             }
             Err(error) => {
-                running.fetch_at = now + if matches!(error, StitchError::Stale { .. }) {
-                    self.session.source.invalidate();
-                    limits::ROUTES_MIN_AGE
-                } else {
-                    limits::BACKOFF_MAX
-                };
+                running.fetch_at = now
+                    + if matches!(error, StitchError::Stale { .. }) {
+                        self.session.source.invalidate();
+                        limits::ROUTES_MIN_AGE
+                    } else {
+                        limits::BACKOFF_MAX
+                    };
                 self.trouble(at, &error.into());
             }
         }
@@ -222,7 +307,11 @@ impl Shard<'_> {
                 isolation: session.spec.isolation,
             };
             let bounds = async { Ok((reader.log_start().await?, reader.log_end().await?)) };
-            Event::Bounds { flow: at, generation, result: bounds.await }
+            Event::Bounds {
+                flow: at,
+                generation,
+                result: bounds.await,
+            }
         });
     }
 
@@ -232,7 +321,9 @@ impl Shard<'_> {
         let flow = &mut self.flows[at];
         let (topic, partition) = (flow.spec.key.topic.clone(), flow.spec.key.partition);
         let (compacted, isolation) = (flow.spec.compacted, self.session.spec.isolation);
-        let Some(running) = flow.running() else { return };
+        let Some(running) = flow.running() else {
+            return;
+        };
         running.fetching = false;
         let head = running.stitch.head();
         match result {
@@ -242,7 +333,11 @@ impl Shard<'_> {
                     "retention on the source overtook the mirror: offsets {head} to {} are gone there and were not mirrored; going on at {start}",
                     start - 1
                 );
-                running.writer.push(Item::Gap { reason: GapReason::Expired, from: head, to: start });
+                running.writer.push(Item::Gap {
+                    reason: GapReason::Expired,
+                    from: head,
+                    to: start,
+                });
                 running.stitch = Stitch::new(start, -1, compacted, isolation);
             }
             Ok((_, end)) if head > end => running.truncated = Some((-1, end)),
@@ -254,13 +349,22 @@ impl Shard<'_> {
         }
     }
 
-    pub(super) fn epoch_checked(&mut self, at: usize, found: i32, result: Result<(i32, i64, bool), FlowError>) {
+    pub(super) fn epoch_checked(
+        &mut self,
+        at: usize,
+        found: i32,
+        result: Result<(i32, i64, bool), FlowError>,
+    ) {
         let now = self.session.rt.now();
-        let Some(running) = self.flows[at].running() else { return };
+        let Some(running) = self.flows[at].running() else {
+            return;
+        };
         running.fetching = false;
         match result {
             Ok((_, _, true)) => running.stitch.confirm(found),
-            Ok((epoch, end, false)) => running.truncated = Some((epoch, end.min(running.stitch.head()))),
+            Ok((epoch, end, false)) => {
+                running.truncated = Some((epoch, end.min(running.stitch.head())))
+            }
             Err(error) => {
                 running.fetch_at = now + limits::ROUTES_MIN_AGE;
                 self.trouble(at, &error);

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use strait_net::Connection;
-use strait_wire::{GapReason, ProducePartition, ProduceRequest, ProducedPartition, SyncKind, SyncRecord, TopicRef};
+use strait_wire::{
+    GapReason, ProducePartition, ProduceRequest, ProducedPartition, SyncKind, SyncRecord, TopicRef,
+};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -23,20 +25,25 @@ impl Shard<'_> {
         if !self.session.lease.valid() {
             return;
         }
-        let Some(state) = self.channels.get_mut(&broker) else { return };
+        let Some(state) = self.channels.get_mut(&broker) else {
+            return;
+        };
         let Some(connection) = state.open() else {
             if !state.connecting {
                 state.connecting = true;
                 let cluster = self.session.spec.target.clone();
-                self.jobs.spawn(async move { Event::ChannelOpen { broker, result: cluster.connect(broker).await } });
+                self.jobs.spawn(async move {
+                    Event::ChannelOpen {
+                        broker,
+                        result: cluster.connect(broker).await,
+                    }
+                });
             }
             return;
         };
-        while self
-            .channels
-            .get(&broker)
-            .is_some_and(|s| !s.waiting.is_empty() && s.outstanding < limits::REQUESTS_PER_CONNECTION)
-        {
+        while self.channels.get(&broker).is_some_and(|s| {
+            !s.waiting.is_empty() && s.outstanding < limits::REQUESTS_PER_CONNECTION
+        }) {
             if !self.send_request(broker, &connection, now) {
                 return;
             }
@@ -44,7 +51,12 @@ impl Shard<'_> {
     }
 
     /// One request with at most one batch per target partition; false when there was nothing to send.
-    pub(super) fn send_request(&mut self, broker: i32, connection: &Connection, now: Instant) -> bool {
+    pub(super) fn send_request(
+        &mut self,
+        broker: i32,
+        connection: &Connection,
+        now: Instant,
+    ) -> bool {
         let mut partitions = Vec::new();
         let mut parts = Vec::new();
         let mut size = 0;
@@ -54,23 +66,43 @@ impl Shard<'_> {
             if size >= limits::PRODUCE_BYTES {
                 break;
             }
-            let Some(at) = self.channels.get_mut(&broker).and_then(|s| s.waiting.pop_front()) else { break };
+            let Some(at) = self
+                .channels
+                .get_mut(&broker)
+                .and_then(|s| s.waiting.pop_front())
+            else {
+                break;
+            };
             let flow = &mut self.flows[at];
-            let (topic, partition, generation) =
-                (flow.spec.target_topic.clone(), flow.spec.key.partition, flow.generation);
-            let Some(running) = flow.running() else { continue };
+            let (topic, partition, generation) = (
+                flow.spec.target_topic.clone(),
+                flow.spec.key.partition,
+                flow.generation,
+            );
+            let Some(running) = flow.running() else {
+                continue;
+            };
             running.in_channel = false;
-            let Lookup::Leader(route) = self.session.target.lookup(&topic, partition) else { continue };
+            let Lookup::Leader(route) = self.session.target.lookup(&topic, partition) else {
+                continue;
+            };
             if route.broker != broker || now < running.send_at {
                 continue;
             }
-            let Some(dispatch) = running.writer.next() else {
+            let Some(dispatch) = running.writer.next_batch() else {
                 running.writer.advance_ledger(&mut running.ledger, now);
                 continue;
             };
             size += dispatch.size;
             by_id &= !route.topic_id.is_nil();
-            parts.push((at, generation, topic.clone(), route.topic_id, partition, dispatch.ticket));
+            parts.push((
+                at,
+                generation,
+                topic.clone(),
+                route.topic_id,
+                partition,
+                dispatch.ticket,
+            ));
             partitions.push(ProducePartition {
                 topic,
                 topic_id: route.topic_id,
@@ -83,18 +115,36 @@ impl Shard<'_> {
             return false;
         }
         let version = produce_version(connection, by_id);
-        let named = version.as_ref().is_ok_and(|v| *v <= crate::internal_log::PRODUCE_BY_NAME);
+        let named = version
+            .as_ref()
+            .is_ok_and(|v| *v <= crate::internal_log::PRODUCE_BY_NAME);
         let parts: Vec<Part> = parts
             .into_iter()
             .map(|(flow, generation, name, id, partition, mark)| {
-                let topic = if named { TopicRef::Name(name) } else { TopicRef::Id(id) };
-                Part { flow, generation, topic, partition, mark }
+                let topic = if named {
+                    TopicRef::Name(name)
+                } else {
+                    TopicRef::Id(id)
+                };
+                Part {
+                    flow,
+                    generation,
+                    topic,
+                    partition,
+                    mark,
+                }
             })
             .collect();
-        let request =
-            ProduceRequest { acks: -1, timeout_ms: self.broker_timeout_ms(), partitions };
+        let request = ProduceRequest {
+            acks: -1,
+            timeout_ms: self.broker_timeout_ms(),
+            partitions,
+        };
         let encoded = version.map_err(|e| e.to_string()).and_then(|v| {
-            request.encode(v).map(|body| (v, body)).map_err(|e| e.to_string())
+            request
+                .encode(v)
+                .map(|body| (v, body))
+                .map_err(|e| e.to_string())
         });
         if let Some(state) = self.channels.get_mut(&broker) {
             state.outstanding += 1;
@@ -107,7 +157,11 @@ impl Shard<'_> {
                 let pending = connection.send(PRODUCE, version, body, timeout, guard);
                 self.jobs.spawn(async move {
                     let (parts, failure) = produced(pending, version, parts).await;
-                    Event::Produced { broker, parts, failure }
+                    Event::Produced {
+                        broker,
+                        parts,
+                        failure,
+                    }
                 });
             }
             Err(failure) => {
@@ -123,7 +177,12 @@ impl Shard<'_> {
         i32::try_from(self.session.spec.request_timeout.as_millis() / 2).unwrap_or(i32::MAX)
     }
 
-    pub(super) fn produced(&mut self, broker: i32, parts: Vec<(Part, Option<ProducedPartition>)>, failure: Option<String>) {
+    pub(super) fn produced(
+        &mut self,
+        broker: i32,
+        parts: Vec<(Part, Option<ProducedPartition>)>,
+        failure: Option<String>,
+    ) {
         let now = self.session.rt.now();
         if let Some(state) = self.channels.get_mut(&broker) {
             state.outstanding -= 1;
@@ -141,11 +200,19 @@ impl Shard<'_> {
         for (part, answered) in parts {
             let answer = match answered {
                 Some(a) => Answer::classify(a.error, a.base_offset, a.message),
-                None => Answer::Doubt(failure.clone().unwrap_or_else(|| "the broker left the answer out".to_owned())),
+                None => Answer::Doubt(
+                    failure
+                        .clone()
+                        .unwrap_or_else(|| "the broker left the answer out".to_owned()),
+                ),
             };
-            let Some(running) = self.current(&part) else { continue };
+            let Some(running) = self.current(&part) else {
+                continue;
+            };
             let (forwarded, held) = (running.ledger.forwarded(), running.writer.bytes());
-            running.writer.answer(part.mark, answer, &mut running.ledger, now);
+            running
+                .writer
+                .answer(part.mark, answer, &mut running.ledger, now);
             let freed = held - running.writer.bytes();
             let moved = running.ledger.forwarded() - forwarded;
             (records, bytes) = (records + moved as u64, bytes + freed);
@@ -170,7 +237,9 @@ impl Shard<'_> {
     pub(super) fn settle(&mut self, at: usize, now: Instant) {
         let link = self.session.spec.name.clone();
         let tries = self.flows[at].tries;
-        let Some(running) = self.flows[at].running() else { return };
+        let Some(running) = self.flows[at].running() else {
+            return;
+        };
         running.writer.advance_ledger(&mut running.ledger, now);
         match running.writer.settle() {
             None => {}
@@ -179,26 +248,52 @@ impl Shard<'_> {
                 running.send_at = now + error.backoff(tries);
                 return self.trouble(at, &error);
             }
-            Some(Settled::Refused { error, message, first, last, size }) => {
+            Some(Settled::Refused {
+                error,
+                message,
+                first,
+                last,
+                size,
+            }) => {
                 running.send_at = now + limits::BACKOFF_MAX;
                 let advice = FlowError::advice(error);
-                return self.trouble(at, &FlowError::Refused { first, last, size, error, message, advice });
+                return self.trouble(
+                    at,
+                    &FlowError::Refused {
+                        first,
+                        last,
+                        size,
+                        error,
+                        message,
+                        advice,
+                    },
+                );
             }
             Some(Settled::Reopen(why)) => return self.reopen(at, &FlowError::Doubt(why), now),
-            Some(Settled::Hole { first, last }) => return self.reopen(at, &FlowError::Hole { first, last }, now),
+            Some(Settled::Hole { first, last }) => {
+                return self.reopen(at, &FlowError::Hole { first, last }, now);
+            }
             Some(Settled::Fenced(error)) => {
                 let why = format!("{}: {error}", self.flows[at].spec.key);
-                self.lost.get_or_insert(SessionError::Fenced { link, owner: None, why });
+                self.lost.get_or_insert(SessionError::Fenced {
+                    link,
+                    owner: None,
+                    why,
+                });
                 return;
             }
         }
-        let Some(running) = self.flows[at].running() else { return };
+        let Some(running) = self.flows[at].running() else {
+            return;
+        };
         if running.reopen.is_some() || running.truncated.is_some() {
             let before = running.writer.bytes();
             running.writer.drop_queue();
             self.held -= before - running.writer.bytes();
         }
-        let Some(running) = self.flows[at].running() else { return };
+        let Some(running) = self.flows[at].running() else {
+            return;
+        };
         if running.writer.in_flight() > 0 || running.syncing {
             return;
         }
@@ -227,8 +322,16 @@ impl Shard<'_> {
         let session = self.session.clone();
         let flow = &mut self.flows[at];
         let (spec, generation) = (flow.spec.clone(), flow.generation);
-        let Phase::Running(running) = std::mem::replace(&mut flow.phase, Phase::Opening) else { return };
-        let Running { mut ledger, writer, ids, truncated, .. } = *running;
+        let Phase::Running(running) = std::mem::replace(&mut flow.phase, Phase::Opening) else {
+            return;
+        };
+        let Running {
+            mut ledger,
+            writer,
+            ids,
+            truncated,
+            ..
+        } = *running;
         let (epoch, end) = truncated.unwrap_or((-1, ledger.source_next()));
         let next = end.min(ledger.source_next());
         warn!(
@@ -245,9 +348,20 @@ impl Shard<'_> {
             let result = session.syncs.append(&session.spec.name, vec![record]).await;
             let stitch = Stitch::new(next, epoch, spec.compacted, session.spec.isolation);
             let result = result
-                .map(|()| Opened { stitch, writer, ledger, sync, ids, hold_until: None })
+                .map(|()| Opened {
+                    stitch,
+                    writer,
+                    ledger,
+                    sync,
+                    ids,
+                    hold_until: None,
+                })
                 .map_err(FlowError::from);
-            Event::Opened { flow: at, generation, result: Box::new(result) }
+            Event::Opened {
+                flow: at,
+                generation,
+                result: Box::new(result),
+            }
         });
     }
 
@@ -275,7 +389,14 @@ impl Shard<'_> {
             let (spec, generation) = (flow.spec.clone(), flow.generation);
             if let Some(running) = flow.running() {
                 let identity = running.writer.identity();
-                let sync = sync_record(&session, &spec, SyncKind::Periodic, &running.ledger, identity, running.ids);
+                let sync = sync_record(
+                    &session,
+                    &spec,
+                    SyncKind::Periodic,
+                    &running.ledger,
+                    identity,
+                    running.ids,
+                );
                 running.ledger.sync_sent();
                 running.syncing = true;
                 flows.push((at, generation, sync, bytes));
@@ -284,13 +405,20 @@ impl Shard<'_> {
         self.syncing = true;
         self.jobs.spawn(async move {
             let wall_ms = session.rt.wall_ms();
-            let records = flows.iter().map(|(_, _, sync, _)| sync.to_record(wall_ms)).collect();
+            let records = flows
+                .iter()
+                .map(|(_, _, sync, _)| sync.to_record(wall_ms))
+                .collect();
             let result = session.syncs.append(&session.spec.name, records).await;
             Event::Synced { flows, result }
         });
     }
 
-    pub(super) fn synced(&mut self, flows: Vec<(usize, u64, SyncRecord, u64)>, result: Result<(), SessionError>) {
+    pub(super) fn synced(
+        &mut self,
+        flows: Vec<(usize, u64, SyncRecord, u64)>,
+        result: Result<(), SessionError>,
+    ) {
         self.syncing = false;
         let now = self.session.rt.now();
         for (at, generation, sync, bytes) in flows {
