@@ -62,9 +62,9 @@ impl Shared {
         let now_ms = self.now_ms();
         let mut cluster = self.lock();
         let due = cluster.run_due(now_ms);
-        let before = cluster.fingerprint();
+        let before = cluster.touched;
         let out = change(&mut cluster, now_ms);
-        let changed = due || cluster.fingerprint() != before;
+        let changed = due || cluster.touched != before;
         drop(cluster);
         if changed {
             self.tell();
@@ -92,7 +92,7 @@ impl Shared {
         &self.faults
     }
 
-    pub(crate) fn note_request(&self, _cluster: &mut Cluster, node: i32, api: i16, version: i16) {
+    pub(crate) fn note_request(&self, node: i32, api: i16, version: i16) {
         let mut seen = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() == REQUESTS_KEPT {
             seen.pop_front();

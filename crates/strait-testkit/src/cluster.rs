@@ -151,6 +151,8 @@ pub(crate) struct Cluster {
     /// Cluster-wide settings altered at run time.
     pub(crate) broker_overrides: BTreeMap<String, String>,
     pub(crate) loading_until_ms: i64,
+    /// Rises whenever a partition may have changed: waiting requests then look again.
+    pub(crate) touched: u64,
     ids: fastrand::Rng,
     producer_check_at: i64,
     retention_check_at: i64,
@@ -195,6 +197,7 @@ impl Cluster {
             groups: Groups::default(),
             broker_overrides: BTreeMap::new(),
             loading_until_ms: now_ms + config.coordinator_load_ms,
+            touched: 0,
             ids: fastrand::Rng::with_seed(config.seed ^ mixed),
             producer_check_at: now_ms + config.producer_expiry_check_ms,
             retention_check_at: now_ms + config.retention_check_ms,
@@ -235,30 +238,6 @@ impl Cluster {
             changed = true;
         }
         changed
-    }
-
-    /// A cheap summary that differs whenever a waiting request may have to be looked at again.
-    pub(crate) fn fingerprint(&self) -> (usize, u64) {
-        let mut sum = 0u64;
-        for (name, topic) in &self.topics {
-            sum = sum
-                .wrapping_mul(31)
-                .wrapping_add(name.len() as u64 + topic.id.as_u64_pair().0);
-            for partition in &topic.partitions {
-                let log = &partition.log;
-                let leader = partition.leader.unwrap_or(-1);
-                for part in [
-                    log.start,
-                    log.end,
-                    log.last_stable(),
-                    i64::from(partition.leader_epoch),
-                    i64::from(leader),
-                ] {
-                    sum = sum.wrapping_mul(31).wrapping_add(part.cast_unsigned());
-                }
-            }
-        }
-        (self.topics.len(), sum)
     }
 
     /// When [`Self::run_due`] next has something to do that a waiting client could notice.
@@ -386,6 +365,7 @@ impl Cluster {
         topic: &str,
         partition: i32,
     ) -> Option<(LogSettings, &mut Partition)> {
+        self.touched += 1;
         let defaults = self.defaults();
         let topic = self.topics.get_mut(topic)?;
         let settings = LogSettings::new(&topic.overrides, &defaults);

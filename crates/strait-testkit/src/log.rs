@@ -289,11 +289,14 @@ impl Log {
 
     /// The transaction that a transactional data batch belongs to, if it has ended.
     pub(crate) fn ended_by(&self, batch: &BatchHeader) -> Option<&EndedTransaction> {
-        self.ended.iter().find(|t| {
-            t.producer_id == batch.producer_id
-                && t.first_offset <= batch.base_offset
-                && batch.base_offset < t.marker_offset
-        })
+        // Sorted by marker: the first one after the batch, of its producer, is the one that ended it.
+        let after = self
+            .ended
+            .partition_point(|t| t.marker_offset <= batch.base_offset);
+        let mut later = self.ended.iter().skip(after);
+        later
+            .find(|t| t.producer_id == batch.producer_id)
+            .filter(|t| t.first_offset <= batch.base_offset)
     }
 
     /// Index of the first batch that holds or follows `offset`.

@@ -2,6 +2,7 @@
 //! real broker's muted channel; connections run beside each other.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,7 +90,7 @@ where
         {
             return Ok(());
         }
-        match request(shared, node, stream, &mut session, incoming).await? {
+        match request(shared, node, stream, &mut session, *incoming).await? {
             Next::GoOn => {}
             Next::Close => return Ok(()),
         }
@@ -109,9 +110,8 @@ where
 {
     let (key, version, correlation) = (incoming.key, incoming.version, incoming.correlation);
     let fired = {
-        let mut cluster = shared.lock();
-        let targets = api::targets(&cluster, &incoming.request);
-        shared.note_request(&mut cluster, node, key, version);
+        let targets = api::targets(&shared.lock(), &incoming.request);
+        shared.note_request(node, key, version);
         shared.faults().decide(&Seen {
             api: Some(key),
             node,
@@ -172,29 +172,30 @@ async fn answer(
         call.now_ms = now_ms;
         api::handle(cluster, &call, session, incoming.request)
     });
+    let Step::Wait { until_ms, .. } = step else {
+        return step;
+    };
+    // Deadlines count in tokio's time: a clock that a test holds still must not keep a request for ever.
+    let mut deadline = pin!(tokio::time::sleep(span(until_ms - call.now_ms)));
     while let Step::Wait { pending, until_ms } = step {
-        // What this handling itself changed is old news.
-        changes.mark_unchanged();
-        let now_ms = shared.now_ms();
-        let due = shared.lock().next_due();
-        let wake = Duration::from_millis(
-            u64::try_from(due.min(until_ms) - now_ms)
-                .unwrap_or(0)
-                .max(1),
-        );
-        let woken = tokio::select! {
+        let due = shared.lock().next_due().saturating_sub(shared.now_ms());
+        let expired = tokio::select! {
             biased;
-            changed = changes.changed() => changed.is_ok(),
-            () = tokio::time::sleep(wake) => false,
+            () = &mut deadline => true,
+            _ = changes.changed() => false,
+            () = tokio::time::sleep(span(due)) => false,
         };
         step = shared.with(|cluster, now_ms| {
             call.now_ms = now_ms;
-            // A clock that stands still must not keep a request for ever: its own deadline counts in tokio's time.
-            let expired = now_ms >= until_ms || (!woken && until_ms <= due);
             api::resume(cluster, &call, pending, until_ms, expired)
         });
     }
     step
+}
+
+/// At least a millisecond: what is due in the past has been done already, or cannot be done now.
+fn span(ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0).max(1))
 }
 
 fn forced(fired: &Fired, code: i16, after: bool) -> Forced {
@@ -241,7 +242,7 @@ async fn read_frame<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Option<B
 }
 
 enum Parsed {
-    Request(Incoming),
+    Request(Box<Incoming>),
     UnknownApiVersions(i32),
     Close,
 }
@@ -268,12 +269,12 @@ fn parse(shared: &Shared, mut frame: Bytes) -> Parsed {
     let decoded = decode_request_header_from_buffer(&mut frame)
         .and_then(|_header| RequestKind::decode(api, &mut frame, version));
     match decoded {
-        Ok(request) => Parsed::Request(Incoming {
+        Ok(request) => Parsed::Request(Box::new(Incoming {
             key,
             version,
             correlation,
             request,
-        }),
+        })),
         Err(error) => {
             tracing::warn!(%error, key, version, "request does not decode");
             Parsed::Close

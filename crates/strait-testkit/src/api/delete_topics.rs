@@ -36,6 +36,7 @@ pub(super) fn handle(
         if let Some(code) = call.forced(&name, -1) {
             return row.with_topic_id(id).with_error_code(code);
         }
+        cluster.touched += 1;
         match cluster.topics.remove(&name) {
             Some(topic) => row.with_topic_id(topic.id),
             None => row

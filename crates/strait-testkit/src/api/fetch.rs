@@ -41,9 +41,6 @@ pub(super) fn resume(
     until_ms: i64,
     expired: bool,
 ) -> Step {
-    if let Some(code) = call.forced_whole() {
-        return FetchResponse::default().with_error_code(code).into();
-    }
     if request.session_id != 0 {
         return FetchResponse::default()
             .with_error_code(code::FETCH_SESSION_ID_NOT_FOUND)

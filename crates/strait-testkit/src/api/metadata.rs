@@ -24,7 +24,7 @@ pub(super) fn handle(
         Some(topics) if !(topics.is_empty() && call.version == 0) => topics
             .iter()
             .map(|topic| match &topic.name {
-                Some(name) if !(name.is_empty() && !topic.topic_id.is_nil()) => {
+                Some(name) if !name.is_empty() || topic.topic_id.is_nil() => {
                     (Some(name.to_string()), Uuid::nil())
                 }
                 _ => (cluster.name_of(topic.topic_id), topic.topic_id),

@@ -52,12 +52,10 @@ pub(super) fn handle(cluster: &mut Cluster, call: &Call, request: &ProduceReques
         let outcome = match (whole, known) {
             (Some(code), _) => Err(Refusal(code, String::new())),
             (None, None) => Err(Refusal(code::UNKNOWN_TOPIC_ID, String::new())),
-            (None, Some(topic)) => {
-                append(cluster, call, request, (&topic, index), &records).map(|done| {
+            (None, Some(topic)) => append(cluster, call, request, (&topic, index), &records)
+                .inspect(|done| {
                     required.push((topic.clone(), index, done.0.next_offset));
-                    done
-                })
-            }
+                }),
         };
         let row = answer(cluster, call, index, outcome);
         failed |= row.error_code != code::NONE;
