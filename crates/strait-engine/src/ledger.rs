@@ -201,6 +201,7 @@ pub struct Forwarded {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // Virtual time.
 mod tests {
     use super::*;
 

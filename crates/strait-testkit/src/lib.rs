@@ -1,3 +1,50 @@
 //! An in-memory Kafka broker with the real one's rejection rules and fault hooks, and a harness for real Kafka.
+//!
+//! # Map
+//! - [`broker`]: the handle: connections, topics, white-box access. [`config`]: its settings. [`clock`]: its time.
+//! - [`producer`], [`workload`]: write data without a network. [`compare`]: what differs between two clusters, in words.
+//! - [`fault`]: dropped requests, lost responses, late requests, errors, by script or by seed.
+//! - [`records`], [`codec`]: an own record-batch codec, independent of Strait's: the oracle.
+//! - [`kafka`]: the harness for real Apache Kafka nodes and their own Java client.
+//! - `api/`: one file per Kafka API, each stating its versions and where it deviates from Apache Kafka.
+//! - `log`, `validate`, `producers`, `epochs`, `transactions`, `compaction`, `groups`: the state, without input or output.
+//!
+//! # What to know before changing it
+//! - Nothing runs by itself. Markers, expiry and retention happen when a request, or a test, looks at the cluster and
+//!   their time has come; a waiting request wakes for them. So a paused tokio clock decides everything.
+//! - Waiting Fetches are told when an offset or a leader changes, not by a timer.
+//! - Maps are ordered and `select!`s are biased: one seed, one history.
+//! - Partitions are stored once per cluster: a follower shows the leader's log up to the high watermark.
 
+pub mod broker;
+pub mod clock;
+pub mod code;
+pub mod codec;
+pub mod compare;
+pub mod config;
+pub mod fault;
+pub mod groups;
 pub mod kafka;
+pub mod log;
+pub mod producer;
+pub mod producers;
+pub mod records;
+pub mod transactions;
+pub mod workload;
+
+mod api;
+mod cluster;
+mod compaction;
+mod epochs;
+mod server;
+mod topic_config;
+mod validate;
+
+pub use broker::Broker;
+pub use cluster::KitError;
+pub use codec::Codec;
+pub use config::BrokerConfig;
+pub use fault::{Fault, FaultPlan, Rule};
+pub use log::StoredBatch;
+pub use producer::KitProducer;
+pub use records::KitRecord;
