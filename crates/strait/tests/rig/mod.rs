@@ -1,7 +1,7 @@
 //! A `strait run` as a child process: its file, its state, its log, its end.
 //!
 //! Shared by test binaries that each use a part of it.
-#![allow(dead_code, clippy::disallowed_methods)]
+#![allow(dead_code, clippy::disallowed_methods, clippy::print_stderr)]
 
 use std::fs::{File, OpenOptions};
 use std::net::TcpListener;
@@ -162,7 +162,10 @@ impl Drop for Mirror {
             let _ = child.wait();
         }
         if std::thread::panicking() {
-            eprintln!("the end of the mirror's log:\n{}", self.tail());
+            let kept =
+                Path::new(env!("CARGO_TARGET_TMPDIR")).join(self.dir.path().file_name().unwrap());
+            let _ = std::fs::copy(self.log_file(), &kept);
+            eprintln!("the end of {}:\n{}", kept.display(), self.tail());
         }
         if std::env::var_os("STRAIT_KAFKA_KEEP").is_some() {
             self.dir.disable_cleanup(true);
@@ -204,4 +207,9 @@ pub(crate) fn holds_within(within: Duration, mut condition: impl FnMut() -> bool
         std::thread::sleep(PAUSE);
     }
     true
+}
+
+/// Lets this time pass: for instants that are the test itself.
+pub(crate) fn pass(time: Duration) {
+    std::thread::sleep(time);
 }
