@@ -276,6 +276,7 @@ impl<'a> Shard<'a> {
             spec: flow.spec.clone(),
             last: flow.last.clone(),
             above: flow.above,
+            active: flow.active,
         };
         let generation = flow.generation;
         self.opening += 1;
@@ -543,7 +544,7 @@ impl<'a> Shard<'a> {
                 continue;
             };
             running.writer.advance_ledger(&mut running.ledger, now);
-            if running.writer.in_flight() > 0 || running.writer.settling() {
+            if running.idle || running.writer.in_flight() > 0 || running.writer.settling() {
                 continue;
             }
             let identity = running.writer.identity();

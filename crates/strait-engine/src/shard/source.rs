@@ -245,6 +245,7 @@ impl Shard<'_> {
         }
         running.source_end = readable_end(&fetched, isolation);
         match running.stitch.admit(&fetched, proven) {
+            Ok(items) if running.idle && !items.is_empty() => self.flows[at].activate(now),
             Ok(items) => {
                 running.caught_up = running.stitch.head() >= running.source_end;
                 if items.is_empty() && !running.caught_up {
@@ -327,6 +328,9 @@ impl Shard<'_> {
         running.fetching = false;
         let head = running.stitch.head();
         match result {
+            Ok((start, end)) if running.idle && (head < start || head > end) => {
+                self.flows[at].activate(now);
+            }
             Ok((start, _)) if head < start => {
                 warn!(
                     %link, %topic, partition,

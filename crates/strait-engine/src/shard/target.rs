@@ -300,6 +300,9 @@ impl Shard<'_> {
         if let Some(why) = running.reopen.take() {
             return self.reopen(at, &FlowError::Doubt(why), now);
         }
+        if running.truncated.is_some() && running.idle {
+            return self.flows[at].activate(now);
+        }
         if running.truncated.is_some() && !running.fetching {
             self.rebase(at);
         }
@@ -355,6 +358,7 @@ impl Shard<'_> {
                     sync,
                     ids,
                     hold_until: None,
+                    idle: false,
                 })
                 .map_err(FlowError::from);
             Event::Opened {
