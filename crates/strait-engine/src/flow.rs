@@ -27,6 +27,8 @@ pub(crate) struct Flow {
     pub(crate) active: bool,
     pub(crate) tries: u32,
     pub(crate) trouble: Option<String>,
+    /// One of its partitions has no leader.
+    pub(crate) leaderless: bool,
     /// No longer selected: it goes once it is idle.
     pub(crate) removing: bool,
 }
@@ -76,6 +78,7 @@ impl Flow {
             active: false,
             tries: 0,
             trouble: None,
+            leaderless: false,
             removing: false,
         }
     }

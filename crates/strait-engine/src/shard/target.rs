@@ -230,7 +230,6 @@ impl Shard<'_> {
             status.records += records;
             status.bytes += bytes;
         });
-        self.write_syncs(now);
     }
 
     /// Acts on a flow whose failed answers are all in, or that has to be drained for another reason.
