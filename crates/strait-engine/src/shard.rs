@@ -19,7 +19,6 @@ use uuid::Uuid;
 use crate::error::{FlowError, SessionError};
 use crate::flow::{Flow, Phase, Running};
 use crate::limits;
-use crate::link::Command;
 use crate::open::{Opened, Opening, passing, sync_record};
 use crate::routes::{Lookup, Routes};
 use crate::session::Session;
@@ -29,6 +28,13 @@ use crate::transfer::{FetchAnswer, Lane, Part, Way};
 
 /// How often time-driven work is looked at.
 const TICK: Duration = Duration::from_millis(100);
+
+/// What a running link can be told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Flows(Vec<FlowSpec>),
+    Stop,
+}
 
 /// How a shard's run ended.
 pub(crate) enum Ended {
