@@ -323,7 +323,7 @@ impl Shard<'_> {
     pub(super) fn rebase(&mut self, at: usize) {
         let session = self.session.clone();
         let flow = &mut self.flows[at];
-        let (spec, generation) = (flow.spec.clone(), flow.generation);
+        let (spec, generation, fence) = (flow.spec.clone(), flow.generation, flow.fence);
         let Phase::Running(running) = std::mem::replace(&mut flow.phase, Phase::Opening) else {
             return;
         };
@@ -363,6 +363,7 @@ impl Shard<'_> {
             Event::Opened {
                 flow: at,
                 generation,
+                fence,
                 result: Box::new(result),
             }
         });
