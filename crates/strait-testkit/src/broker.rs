@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::api::delete_records;
+use crate::changes::{Changes, Waiter};
 use crate::cluster::{Cluster, KitError, Partition, TopicPlan};
 use crate::compaction;
 use crate::config::BrokerConfig;
@@ -49,7 +49,7 @@ pub(crate) struct Shared {
     requests: Mutex<VecDeque<SeenRequest>>,
     config: BrokerConfig,
     faults: FaultPlan,
-    changed: watch::Sender<u64>,
+    changed: Arc<Changes>,
 }
 
 impl Shared {
@@ -73,11 +73,11 @@ impl Shared {
     }
 
     pub(crate) fn tell(&self) {
-        self.changed.send_modify(|count| *count += 1);
+        self.changed.tell();
     }
 
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    pub(crate) fn changes(&self) -> Waiter {
+        Changes::waiter(&self.changed)
     }
 
     pub(crate) fn now_ms(&self) -> i64 {
@@ -136,7 +136,7 @@ impl Broker {
                 requests: Mutex::new(VecDeque::new()),
                 cluster: Mutex::new(Cluster::new(config.clone())),
                 config,
-                changed: watch::Sender::new(0),
+                changed: Arc::default(),
             }),
             node,
         }
@@ -549,6 +549,12 @@ impl Broker {
             }
         });
         self.shared.tell();
+    }
+
+    /// Tells of every change of the cluster's state from now on: what a test watches logs with.
+    #[must_use]
+    pub fn changes(&self) -> Waiter {
+        self.shared.changes()
     }
 
     /// The present, by the cluster's clock.
