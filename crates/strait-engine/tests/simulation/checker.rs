@@ -75,8 +75,6 @@ pub(crate) struct Checker {
     pub(crate) batches: u64,
     pub(crate) last_syncs: BTreeMap<(String, i32), Sync>,
     pub(crate) violations: Vec<Violation>,
-    /// Records that stand twice because of a residue the engine has to report (historic data only).
-    pub(crate) residues: BTreeSet<(String, i32)>,
 }
 
 impl Checker {
@@ -107,7 +105,6 @@ impl Checker {
             batches: 0,
             last_syncs: BTreeMap::new(),
             violations: Vec::new(),
-            residues: BTreeSet::new(),
         }
     }
 
@@ -202,7 +199,8 @@ impl Checker {
                 records += 1;
                 let place = record.offset;
                 let Some(&offset) = truth.offsets.get(&content(&record)) else {
-                    let what = format!("{name} target offset {place}: no source record is {record:?}");
+                    let what =
+                        format!("{name} target offset {place}: no source record is {record:?}");
                     found.push((Invariant::Content, what));
                     continue;
                 };
@@ -284,7 +282,11 @@ impl Checker {
         }
         let below = seen.counts.partition_point(|(end, _)| *end <= t);
         let records = below.checked_sub(1).map_or(0, |i| seen.counts[i].1);
-        if seen.counts.get(below).is_some_and(|(end, n)| end - (n - records) < t) {
+        if seen
+            .counts
+            .get(below)
+            .is_some_and(|(end, n)| end - (n - records) < t)
+        {
             sync_lies("T lies inside a batch".to_owned());
         }
         if sync.forwarded != records {
@@ -307,10 +309,15 @@ impl Checker {
             ));
         }
         let aborted = truth.fates.range(..s).filter(|(_, f)| **f == Fate::Aborted);
-        let (written, aborted) = (truth.fates.range(..s).count() as i64, aborted.count() as i64);
+        let (written, aborted) = (
+            truth.fates.range(..s).count() as i64,
+            aborted.count() as i64,
+        );
         let markers = s - written;
         if sync.gap(CONTROL) > markers || sync.gap(ABORTED) > aborted {
-            wrong(format!("below S lie {markers} markers and {aborted} aborted records"));
+            wrong(format!(
+                "below S lie {markers} markers and {aborted} aborted records"
+            ));
         }
         let known = [CONTROL, ABORTED, COMPACTED];
         if let Some((reason, _)) = sync.gaps.iter().find(|(r, n)| *n > 0 && !known.contains(r)) {
@@ -328,7 +335,10 @@ impl Checker {
         let mut missing = Vec::new();
         for (at, seen) in &self.seen {
             let truth = &traffic.truth[at];
-            let compacted = self.topics.iter().any(|t| t.name == at.0 && t.kind == Kind::Compacted);
+            let compacted = self
+                .topics
+                .iter()
+                .any(|t| t.name == at.0 && t.kind == Kind::Compacted);
             let left: Option<BTreeSet<i64>> = compacted.then(|| {
                 let records = self.source.records(&at.0, at.1, true);
                 records.iter().map(|r| r.offset).collect()

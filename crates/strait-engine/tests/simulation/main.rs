@@ -4,7 +4,8 @@
 //! A seed draws the topics, the traffic, and what goes wrong: crashes at any point, late requests, lost answers,
 //! elections, restarts, second instances. The checker reads the target with a codec of its own whenever it changes.
 //!
-//! `STRAIT_SEED=n` replays one seed with its whole journal; `STRAIT_SEEDS=n` runs the seeds 0..n.
+//! `STRAIT_SEED=n` replays one seed with its whole journal; `STRAIT_SEEDS=n` runs the seeds 0..n,
+//! `STRAIT_SEEDS=a..b` those.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -39,7 +40,23 @@ const FAILURES: usize = 3;
 
 fn number(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
-    Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is not a number")))
+    Some(
+        value
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}={value} is not a number")),
+    )
+}
+
+/// The seeds to run: `STRAIT_SEEDS` is a number or a range `a..b`.
+fn seeds() -> (u64, u64) {
+    match std::env::var("STRAIT_SEEDS")
+        .ok()
+        .as_deref()
+        .map(|s| s.split_once(".."))
+    {
+        Some(Some((first, end))) => (first.parse().unwrap(), end.parse().unwrap()),
+        _ => (0, number("STRAIT_SEEDS").unwrap_or(SEEDS)),
+    }
 }
 
 fn run(seed: u64) -> Outcome {
@@ -72,12 +89,15 @@ fn no_history_breaks_an_invariant() {
     if let Some(seed) = number("STRAIT_SEED") {
         let outcome = run(seed);
         tell(seed, &outcome, usize::MAX);
-        assert!(outcome.violations.is_empty(), "seed {seed} broke an invariant");
+        assert!(
+            outcome.violations.is_empty(),
+            "seed {seed} broke an invariant"
+        );
         return;
     }
-    let seeds = number("STRAIT_SEEDS").unwrap_or(SEEDS);
+    let (first, end) = seeds();
     let began = Instant::now();
-    let next = AtomicU64::new(0);
+    let next = AtomicU64::new(first);
     let totals = [const { AtomicU64::new(0) }; 4];
     let failed: Mutex<Vec<(u64, Outcome)>> = Mutex::new(Vec::new());
     let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
@@ -86,7 +106,7 @@ fn no_history_breaks_an_invariant() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::SeqCst);
-                    if seed >= seeds {
+                    if seed >= end {
                         return;
                     }
                     let outcome = run(seed);
@@ -108,7 +128,8 @@ fn no_history_breaks_an_invariant() {
     });
     let [records, sessions, syncs, seconds] = totals.map(AtomicU64::into_inner);
     eprintln!(
-        "{seeds} histories, {records} records, {sessions} starts, {syncs} syncs, {seconds} virtual s in {:.1} s",
+        "{} histories, {records} records, {sessions} starts, {syncs} syncs, {seconds} virtual s in {:.1} s",
+        end - first,
         began.elapsed().as_secs_f64()
     );
     let mut failed = failed.into_inner().unwrap();
@@ -120,7 +141,11 @@ fn no_history_breaks_an_invariant() {
         .iter()
         .map(|(seed, outcome)| format!("{seed} ({:?})", outcome.violations[0].invariant))
         .collect();
-    assert!(broken.is_empty(), "invariants broken by seeds {}", broken.join(", "));
+    assert!(
+        broken.is_empty(),
+        "invariants broken by seeds {}",
+        broken.join(", ")
+    );
 }
 
 #[test]

@@ -174,11 +174,7 @@ struct Way {
 }
 
 impl Way {
-    async fn carry(
-        mut self,
-        mut from: ReadHalf<DuplexStream>,
-        mut to: WriteHalf<DuplexStream>,
-    ) {
+    async fn carry(mut self, mut from: ReadHalf<DuplexStream>, mut to: WriteHalf<DuplexStream>) {
         let mut piece = vec![0; 64 << 10];
         let mut lingered = false;
         loop {

@@ -40,13 +40,20 @@ pub(crate) type At = (String, i32);
 #[derive(Clone, Debug)]
 pub(crate) enum What {
     /// The mirror dies: what its sockets hold arrives `linger` ms later, or not at all.
-    Crash { linger: Option<u64>, down_ms: u64 },
+    Crash {
+        linger: Option<u64>,
+        down_ms: u64,
+    },
     /// The mirror is started; it dies again once it has sent so many pieces of data.
-    Start { dies_after: Option<u64> },
+    Start {
+        dies_after: Option<u64>,
+    },
     /// The mirror is told to stop.
     Stop,
     /// A second process is started by mistake, and killed later.
-    Second { for_ms: u64 },
+    Second {
+        for_ms: u64,
+    },
     SecondEnds,
     /// The cleaner runs on a topic of the source.
     Compact(String),
@@ -104,8 +111,14 @@ impl fmt::Display for Script {
         writeln!(
             f,
             "seed {}: {} nodes, producer expiration {} ms, {} batches before the start, pause up to {} ms, calm at {} ms, request timeout {:?}, {:?}",
-            self.seed, self.nodes, self.expiration_ms, self.preload, self.pause_ms,
-            self.calm_at_ms, self.request_timeout, self.climate,
+            self.seed,
+            self.nodes,
+            self.expiration_ms,
+            self.preload,
+            self.pause_ms,
+            self.calm_at_ms,
+            self.request_timeout,
+            self.climate,
         )?;
         for topic in &self.topics {
             writeln!(
@@ -147,7 +160,7 @@ impl Script {
                 }
             })
             .collect();
-        let calm_at_ms = rng.u64(8_000..35_000);
+        let calm_at_ms = rng.u64(6_000..25_000);
         let mut script = Self {
             seed,
             nodes: rng.i32(1..=2),
@@ -158,7 +171,7 @@ impl Script {
             },
             expiration_ms: [600_000, 600_000, 25_000][rng.usize(0..3)],
             preload: rng.u32(0..60),
-            pause_ms: [30, 120, 600][rng.usize(0..3)],
+            pause_ms: [60, 150, 600][rng.usize(0..3)],
             calm_at_ms,
             request_timeout: Duration::from_millis([2_000, 5_000][rng.usize(0..2)]),
             topics,
@@ -170,7 +183,7 @@ impl Script {
                 dies_after: dies_after(&mut rng),
             },
         });
-        for _ in 0..rng.u32(2..10) {
+        for _ in 0..rng.u32(3..14) {
             let at_ms = rng.u64(0..calm_at_ms);
             if let Some(what) = script.event(&mut rng) {
                 script.steps.push(Step { at_ms, what });

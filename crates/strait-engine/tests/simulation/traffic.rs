@@ -108,10 +108,7 @@ impl Traffic {
         match topic.kind {
             Kind::Transactional => self.in_transaction(&name, partition, codec, &records),
             Kind::Plain => {
-                let base = self
-                    .plain
-                    .send(&name, partition, codec, &records)
-                    .unwrap();
+                let base = self.plain.send(&name, partition, codec, &records).unwrap();
                 self.note(&name, partition, base, &records, Fate::Committed);
             }
             Kind::Idempotent | Kind::Compacted => {
@@ -133,13 +130,7 @@ impl Traffic {
         }
     }
 
-    fn in_transaction(
-        &mut self,
-        topic: &str,
-        partition: i32,
-        codec: Codec,
-        records: &[KitRecord],
-    ) {
+    fn in_transaction(&mut self, topic: &str, partition: i32, codec: Codec, records: &[KitRecord]) {
         let index = self.rng.usize(0..self.transactional.len());
         if self.transactional[index].open.is_empty() {
             self.transactional[index].producer.begin();

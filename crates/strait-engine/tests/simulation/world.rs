@@ -106,7 +106,12 @@ pub(crate) async fn live(script: Script, journal: Journal) -> Outcome {
     let mut shared = shared.lock().unwrap();
     let (traffic, checker) = &mut *shared;
     checker.look(traffic);
-    for what in checker.missing(traffic) {
+    let incomplete = if checker.violations.is_empty() {
+        checker.missing(traffic)
+    } else {
+        Vec::new()
+    };
+    for what in incomplete {
         checker.violations.push(Violation {
             invariant: Invariant::Complete,
             what,
@@ -307,7 +312,8 @@ impl World {
             What::InSync(at) => self.target.set_under_min_isr(&at.0, at.1, false),
             What::Hold(at, for_ms) => {
                 let watermark = self.target.high_watermark(&at.0, at.1);
-                self.target.hold_high_watermark(&at.0, at.1, Some(watermark));
+                self.target
+                    .hold_high_watermark(&at.0, at.1, Some(watermark));
                 self.plan(now + for_ms, What::Release(at));
             }
             What::Release(at) => self.target.hold_high_watermark(&at.0, at.1, None),
@@ -373,7 +379,10 @@ impl World {
                 return Vec::new();
             }
             if self.now() >= deadline {
-                let status = self.first.as_ref().map(|p| p.handle.status().borrow().clone());
+                let status = self
+                    .first
+                    .as_ref()
+                    .map(|p| p.handle.status().borrow().clone());
                 return stuck(format!(
                     "after {DRAIN:?}: missing {missing:?}; {unsynced:?}; the mirror says {status:?}"
                 ));
@@ -399,7 +408,9 @@ impl World {
         if unclean.is_empty() {
             Vec::new()
         } else {
-            stuck(format!("stopped cleanly, but the last syncs of {unclean:?} are not of that kind"))
+            stuck(format!(
+                "stopped cleanly, but the last syncs of {unclean:?} are not of that kind"
+            ))
         }
     }
 
