@@ -12,7 +12,8 @@
 //! # What to know before changing it
 //! - Nothing runs by itself. Markers, expiry and retention happen when a request, or a test, looks at the cluster and
 //!   their time has come; a waiting request wakes for them. So a paused tokio clock decides everything.
-//! - Waiting Fetches are told when an offset or a leader changes, not by a timer.
+//! - Waiting Fetches are told when an offset or a leader changes, not by a timer, and in the order in which they
+//!   began to wait (`changes`): tokio's `watch` wakes its receivers at random.
 //! - Maps are ordered and `select!`s are biased: one seed, one history.
 //! - Clients are trusted with their frames: requests are decoded by kafka-protocol, whose arrays are not bounded.
 //! - Partitions are stored once per cluster: a follower shows the leader's log up to the high watermark.
@@ -34,6 +35,7 @@ pub mod transactions;
 pub mod workload;
 
 mod api;
+mod changes;
 mod cluster;
 mod compaction;
 mod epochs;
@@ -42,6 +44,7 @@ mod topic_config;
 mod validate;
 
 pub use broker::Broker;
+pub use changes::Waiter;
 pub use cluster::KitError;
 pub use codec::Codec;
 pub use config::BrokerConfig;
