@@ -19,6 +19,7 @@ pub struct Tail {
     records: u64,
     aborted: u64,
     bytes: u64,
+    writer: Option<(i64, i16)>,
 }
 
 impl Tail {
@@ -34,6 +35,7 @@ impl Tail {
             records: 0,
             aborted: 0,
             bytes: 0,
+            writer: None,
         }
     }
 
@@ -59,6 +61,7 @@ impl Tail {
                 }
                 continue;
             }
+            self.writer = Some((header.producer_id, header.producer_epoch));
             self.bytes += batch.bytes.len() as u64;
             if header.has(TRANSACTIONAL) {
                 *self.open.entry(header.producer_id).or_default() += count;
@@ -72,6 +75,12 @@ impl Tail {
     #[must_use]
     pub fn records(&self) -> u64 {
         self.records
+    }
+
+    /// Producer id and epoch of the newest batch seen, markers apart.
+    #[must_use]
+    pub fn writer(&self) -> Option<(i64, i16)> {
+        self.writer
     }
 
     /// Records of aborted transactions.
@@ -118,5 +127,6 @@ mod tests {
         both[1].commit().unwrap();
         tail.look();
         assert_eq!((tail.records(), tail.aborted()), (6, 3));
+        assert_eq!(tail.writer(), Some(both[1].identity()));
     }
 }
