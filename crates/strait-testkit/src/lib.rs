@@ -3,6 +3,7 @@
 //! # Map
 //! - [`broker`]: the handle: connections, topics, white-box access. [`config`]: its settings. [`clock`]: its time.
 //! - [`producer`], [`workload`]: write data without a network. [`compare`]: what differs between two clusters, in words.
+//!   [`tail`]: what a partition has been given since the last look.
 //! - [`fault`]: dropped requests, lost responses, late requests, errors, by script or by seed.
 //! - [`records`], [`codec`]: an own record-batch codec, independent of Strait's: the oracle.
 //! - [`kafka`]: the harness for real Apache Kafka nodes and their own Java client.
@@ -31,6 +32,7 @@ pub mod log;
 pub mod producer;
 pub mod producers;
 pub mod records;
+pub mod tail;
 pub mod transactions;
 pub mod workload;
 
@@ -52,3 +54,4 @@ pub use fault::{Fault, FaultPlan, Rule};
 pub use log::StoredBatch;
 pub use producer::KitProducer;
 pub use records::KitRecord;
+pub use tail::Tail;
