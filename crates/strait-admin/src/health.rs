@@ -11,6 +11,8 @@ pub enum State {
     Starting,
     /// Copying, or waiting for records to copy.
     Mirroring,
+    /// Copying, but not everything: what stands still, and why, in one sentence.
+    Impaired(String),
     /// Not copying, with the reason in one sentence.
     Failed(String),
     /// Ended on request.
@@ -22,11 +24,16 @@ impl fmt::Display for State {
         match self {
             Self::Starting => f.write_str("starting"),
             Self::Mirroring => f.write_str("mirroring"),
-            // One line per link, whatever a broker put into the reason.
-            Self::Failed(why) => write!(f, "failed: {}", why.replace(['\n', '\r'], " ")),
+            Self::Impaired(why) => write!(f, "mirroring in part: {}", one_line(why)),
+            Self::Failed(why) => write!(f, "failed: {}", one_line(why)),
             Self::Stopped => f.write_str("stopped"),
         }
     }
+}
+
+/// One line per link, whatever a broker put into the reason.
+fn one_line(why: &str) -> String {
+    why.replace(['\n', '\r'], " ")
 }
 
 /// The states of all links, shared between those who work and those who ask. Clones share one table.
@@ -54,7 +61,8 @@ impl Health {
             .collect()
     }
 
-    /// Ready, with one short line; or not, with one line for each link that is not mirroring.
+    /// Ready, with one short line and one for each link of which a part stands still; or not, with one line for each
+    /// link that is not mirroring.
     pub fn readiness(&self) -> Result<String, String> {
         let table = self.table();
         if table.is_empty() {
@@ -62,14 +70,19 @@ impl Health {
         }
         let waiting: String = table
             .iter()
-            .filter(|(_, state)| **state != State::Mirroring)
+            .filter(|(_, state)| !matches!(state, State::Mirroring | State::Impaired(_)))
             .map(|(link, state)| format!("{link}: {state}\n"))
             .collect();
         if !waiting.is_empty() {
             return Err(waiting);
         }
         let links = if table.len() == 1 { "link" } else { "links" };
-        Ok(format!("{} {links} mirroring\n", table.len()))
+        let impaired: String = table
+            .iter()
+            .filter(|(_, state)| **state != State::Mirroring)
+            .map(|(link, state)| format!("{link}: {state}\n"))
+            .collect();
+        Ok(format!("{} {links} mirroring\n{impaired}", table.len()))
     }
 
     fn table(&self) -> MutexGuard<'_, BTreeMap<String, State>> {
@@ -99,6 +112,17 @@ mod tests {
         );
         health.set("a->b", State::Mirroring);
         assert_eq!(health.readiness(), Ok("2 links mirroring\n".to_owned()));
+        health.set(
+            "b->a",
+            State::Impaired("1 of 3 flows\nstands still".to_owned()),
+        );
+        assert_eq!(
+            health.readiness(),
+            Ok(
+                "2 links mirroring\nb->a: mirroring in part: 1 of 3 flows stands still\n"
+                    .to_owned()
+            )
+        );
         health.set("b->a", State::Stopped);
         assert_eq!(health.readiness(), Err("b->a: stopped\n".to_owned()));
     }

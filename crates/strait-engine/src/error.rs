@@ -235,8 +235,12 @@ impl FlowError {
 /// Why a link's session ended.
 #[derive(Debug, Error)]
 pub enum SessionError {
-    /// Another process owns the link.
-    #[error("link {link} is owned by another process{}: this one stops and writes nothing more ({why})", owner.as_ref().map(|o| format!(" ({o})")).unwrap_or_default())]
+    /// Another process took the link over.
+    #[error(
+        "link {link} was taken over by {}: this process stops and writes nothing more ({why}); \
+         if that was not meant, stop the other one and start this one again",
+        owner.as_ref().map_or_else(|| "another process".to_owned(), |o| format!("instance '{o}'"))
+    )]
     Fenced {
         /// The link.
         link: String,
@@ -245,9 +249,20 @@ pub enum SessionError {
         /// What told us.
         why: String,
     },
+    /// Another process runs the link already.
+    #[error(
+        "link {link} is run by instance '{owner}', which goes on renewing its lease: this process stops and has written nothing; \
+         stop the other one first, or start with --take-over to fence it"
+    )]
+    Owned {
+        /// The link.
+        link: String,
+        /// The owner's instance name.
+        owner: String,
+    },
     /// Another process on this machine runs the link.
     #[error(
-        "link {link} already runs on this machine (lock file {path}, held by process {pid}): stop that process first"
+        "link {link} already runs on this machine, in process {pid} (it holds {path}): this process stops and has written nothing; stop the other one first"
     )]
     Locked {
         /// The link.
@@ -294,6 +309,17 @@ pub enum SessionError {
         /// Target id found.
         target_id: String,
     },
+    /// One of Strait's own topics cannot be made.
+    #[error(
+        "cannot create {topic} on the target, where Strait keeps its positions: {error}; {}",
+        own_topic_advice(error)
+    )]
+    OwnTopic {
+        /// The topic.
+        topic: String,
+        /// The answer.
+        error: NetError,
+    },
     /// A write to one of Strait's own topics failed.
     #[error("cannot write to {topic} on the target: {why}")]
     Internal {
@@ -315,12 +341,30 @@ impl SessionError {
     pub fn action(&self) -> Action {
         match self {
             Self::Fenced { .. }
+            | Self::Owned { .. }
             | Self::Locked { .. }
             | Self::LockFile { .. }
             | Self::Registry { .. }
             | Self::OtherClusters { .. } => Action::Stop,
             Self::Internal { .. } | Self::Lost(_) => Action::Reconnect,
-            Self::Net(error) => error.action(),
+            Self::OwnTopic { error, .. } | Self::Net(error) => error.action(),
+        }
+    }
+}
+
+fn own_topic_advice(error: &NetError) -> &'static str {
+    match error.code().map(|code| code.0) {
+        Some(38) => {
+            "lower internal-replication-factor (offset-syncs.topic.replication.factor in a properties file), or leave it out to have it capped at the live brokers"
+        }
+        Some(29 | 31) => {
+            "give Strait's user Create on the target's topics, or create it yourself with one partition and cleanup.policy=compact"
+        }
+        Some(44) => {
+            "the target's policy refuses it: create it yourself with one partition and cleanup.policy=compact"
+        }
+        _ => {
+            "look at the target's brokers, or create it yourself with one partition and cleanup.policy=compact"
         }
     }
 }

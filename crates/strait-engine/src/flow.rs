@@ -163,6 +163,13 @@ impl Flow {
         self.tries = self.tries.saturating_add(1);
     }
 
+    /// There is nothing left to do: whatever kept it from moving is over, unless a leader is missing.
+    pub(crate) fn caught_up(&mut self, link: &str) {
+        if !self.leaderless {
+            self.recovered(link);
+        }
+    }
+
     /// It moves again.
     pub(crate) fn recovered(&mut self, link: &str) {
         self.tries = 0;

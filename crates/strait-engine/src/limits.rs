@@ -8,6 +8,8 @@ pub const LEASE_VALIDITY: Duration = Duration::from_secs(10);
 pub const LEASE_RENEWAL: Duration = Duration::from_secs(3);
 /// How long a foreign, unclosed lease is watched before it counts as abandoned.
 pub const LEASE_WATCH: Duration = Duration::from_secs(5);
+/// How long a process that was taken over looks for its successor's name before it stops.
+pub const SUCCESSOR_WAIT: Duration = Duration::from_secs(5);
 /// How often a shard runs a barrier of its own, so that its transactional id never reaches
 /// `transactional.id.expiration.ms` (7 days by default) under a running process.
 pub const BARRIER_REFRESH: Duration = Duration::from_secs(24 * 3600);

@@ -11,7 +11,7 @@ use crate::error::SessionError;
 use crate::limits;
 use crate::lock::LinkLock;
 use crate::routes::Routes;
-use crate::session::Session;
+use crate::session::{Session, successor};
 use crate::shard::{Command, Ended, Shard};
 use crate::spec::{FlowKey, FlowSpec, LinkSpec};
 use crate::status::LinkStatus;
@@ -101,6 +101,7 @@ impl Link {
             };
             let error = match opened {
                 Ok(session) => {
+                    let ours = (session.epoch.producer_id, session.first_epoch);
                     let shard = Shard::new(
                         Arc::new(session),
                         flows.values().cloned().collect(),
@@ -115,12 +116,21 @@ impl Link {
                             wait = limits::BACKOFF_MIN;
                             continue;
                         }
+                        Ended::Lost(SessionError::Fenced { link, why, .. }) => {
+                            let asking = successor(&self.rt, &self.spec, &target, ours);
+                            let owner = until_stopped(asking, &mut self.commands, &mut flows).await;
+                            let owner = owner.flatten();
+                            SessionError::Fenced { link, owner, why }
+                        }
                         Ended::Lost(error) => error,
                     }
                 }
                 Err(error) => error,
             };
-            self.status.send_modify(|status| status.open = false);
+            self.status.send_modify(|status| {
+                status.open = false;
+                status.trouble = Some(error.to_string());
+            });
             if error.action() == Action::Stop {
                 return Err(error);
             }

@@ -81,7 +81,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            refused.contains(&format!("held by process {}", std::process::id())),
+            refused.contains(&format!("in process {} (it holds", std::process::id())),
             "{refused}"
         );
         LinkLock::acquire(dir.path(), "a->b", "cluster/2").unwrap();

@@ -23,6 +23,9 @@ use crate::spec::{FlowKey, LinkSpec, STRAIT_TOPIC};
 /// The only shard of a link for now; the records carry its number for later.
 pub(crate) const SHARD: i16 = 0;
 
+/// Replicas of Strait's own topics, unless configured or not to be had.
+const OWN_REPLICATION: i16 = 3;
+
 /// An open session. Dropping it ends its tasks; nothing more is written.
 pub(crate) struct Session {
     pub(crate) rt: Runtime,
@@ -40,7 +43,7 @@ pub(crate) struct Session {
     pub(crate) fenced_at: Instant,
     pub(crate) producer_expiration: Duration,
     owner: Owner,
-    ended: watch::Receiver<Option<String>>,
+    ended: watch::Receiver<Option<Ending>>,
     _tasks: JoinSet<()>,
 }
 
@@ -190,11 +193,20 @@ impl Session {
     }
 
     /// Why the session ended, once it has.
-    pub(crate) async fn ended(&self) -> String {
+    pub(crate) async fn ended(&self) -> SessionError {
         let mut ended = self.ended.clone();
-        match ended.wait_for(Option::is_some).await {
-            Ok(why) => why.clone().unwrap_or_default(),
-            Err(_) => "its lease task ended".to_owned(),
+        let ending = match ended.wait_for(Option::is_some).await {
+            Ok(ending) => ending.clone(),
+            Err(_) => None,
+        };
+        match ending {
+            Some(Ending::Fenced(why)) => SessionError::Fenced {
+                link: self.spec.name.clone(),
+                owner: None,
+                why,
+            },
+            Some(Ending::Lost(why)) => SessionError::Lost(why),
+            None => SessionError::Lost("its lease task ended".to_owned()),
         }
     }
 
@@ -212,6 +224,14 @@ impl Session {
             .append(&self.owner.link, vec![record.to_record(self.rt.wall_ms())])
             .await
     }
+}
+
+/// How the lease task ended.
+#[derive(Clone, Debug)]
+enum Ending {
+    /// Somebody else took the link over: no new session may begin by itself.
+    Fenced(String),
+    Lost(String),
 }
 
 fn lease_record(
@@ -250,6 +270,7 @@ async fn create_own_topics(
     let names: Vec<String> = topics.iter().map(|t| (*t).to_owned()).collect();
     target.watch(names.clone());
     let deadline = rt.now() + limits::REQUEST_TIMEOUT;
+    let mut capped = false;
     loop {
         let metadata = spec.target.metadata(Some(&names)).await?;
         let live = metadata.brokers.len().max(1) as i16;
@@ -265,7 +286,9 @@ async fn create_own_topics(
             if found.is_some_and(|t| t.error != 3) {
                 continue;
             }
-            let replication = spec.internal_replication.unwrap_or_else(|| live.min(3));
+            let replication = spec
+                .internal_replication
+                .unwrap_or_else(|| live.min(OWN_REPLICATION));
             let configs = [
                 ("cleanup.policy", "compact"),
                 ("segment.bytes", "67108864"),
@@ -283,14 +306,27 @@ async fn create_own_topics(
             };
             match spec.target.create_topic(&topic).await {
                 Ok(_) => {
-                    info!(link = %spec.name, topic = %name, replication, "created Strait's own topic on the target")
+                    info!(link = %spec.name, topic = %name, replication, "created Strait's own topic on the target");
+                    capped |= spec.internal_replication.is_none() && live < OWN_REPLICATION;
                 }
                 Err(error) if error.code() == Some(KafkaError(36)) => {}
+                Err(error) if error.code().is_some() => {
+                    return Err(SessionError::OwnTopic {
+                        topic: (*name).to_owned(),
+                        error,
+                    });
+                }
                 Err(error) => return Err(error.into()),
             }
         }
         if !missing {
             target.invalidate();
+            if capped {
+                warn!(
+                    link = %spec.name,
+                    "Strait keeps its positions on the target with {live} instead of {OWN_REPLICATION} replicas, since it has no more live brokers: add replicas when it has (kafka-reassign-partitions), or set internal-replication-factor"
+                );
+            }
             return Ok(());
         }
         if rt.now() >= deadline {
@@ -365,12 +401,39 @@ async fn await_lease(
     rt.sleep(limits::LEASE_WATCH).await;
     let (registry, _) = read_registry(rt, spec, target, registry, read_to).await?;
     match registry.leases.get(&SHARD) {
-        Some(now) if *now != seen && !now.closed => Err(SessionError::Fenced {
+        Some(now) if *now != seen && !now.closed => Err(SessionError::Owned {
             link: spec.name.clone(),
-            owner: Some(now.instance.clone()),
-            why: "it renews its lease; stop it first, or start with --take-over".to_owned(),
+            owner: now.instance.clone(),
         }),
         _ => Ok(()),
+    }
+}
+
+/// The instance that took the link over from the session of `ours`. It writes its lease right after its fence; where
+/// none appears it died in between, or cannot be asked for.
+pub(crate) async fn successor(
+    rt: &Runtime,
+    spec: &LinkSpec,
+    target: &Arc<Routes>,
+    ours: (i64, i16),
+) -> Option<String> {
+    let deadline = rt.now() + limits::SUCCESSOR_WAIT;
+    loop {
+        let read = read_registry(rt, spec, target, Registry::default(), 0);
+        let registry = tokio::select! {
+            biased;
+            read = read => Some(read.ok()?.0),
+            () = rt.sleep_until(deadline) => None,
+        };
+        if let Some(lease) = registry?.leases.get(&SHARD)
+            && (lease.producer_id, lease.epoch) != ours
+        {
+            return Some(lease.instance.clone());
+        }
+        if rt.now() >= deadline {
+            return None;
+        }
+        rt.sleep(limits::BACKOFF_MIN).await;
     }
 }
 
@@ -383,7 +446,7 @@ async fn keep_lease(
     strait: InternalLog,
     current: Arc<Epoch>,
     epoch: i16,
-    end: watch::Sender<Option<String>>,
+    end: watch::Sender<Option<Ending>>,
 ) {
     let tid = spec.transactional_id(SHARD);
     loop {
@@ -412,7 +475,12 @@ async fn keep_lease(
             Ok(()) => lease.renew(sent),
             Err(error) => {
                 lease.revoke();
-                let _ = end.send(Some(error.to_string()));
+                let ending = match error {
+                    SessionError::Fenced { why, .. } => Ending::Fenced(why),
+                    SessionError::Lost(why) => Ending::Lost(why),
+                    other => Ending::Lost(other.to_string()),
+                };
+                let _ = end.send(Some(ending));
                 return;
             }
         }

@@ -1,10 +1,11 @@
 //! A shard at work: one task that owns all flows of a session, asks for records, sends them on, and keeps
 //! the account. It never waits for one flow while another could move.
 
+mod health;
 mod source;
 mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use crate::session::Session;
 use crate::spec::{FlowKey, FlowSpec};
 use crate::status::LinkStatus;
 use crate::transfer::{FetchAnswer, Lane, Part, Way};
+use health::{CLUSTER, Side};
 
 /// How often time-driven work is looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -85,7 +87,10 @@ enum Event {
         found: i32,
         result: Result<(i32, i64, bool), FlowError>,
     },
-    Routed(Result<(), NetError>),
+    Routed {
+        side: Side,
+        result: Result<(), NetError>,
+    },
 }
 
 pub(crate) struct Shard<'a> {
@@ -100,7 +105,9 @@ pub(crate) struct Shard<'a> {
     reserved: u64,
     held: u64,
     syncing: bool,
-    routing: (bool, bool),
+    routing: BTreeSet<Side>,
+    /// Brokers that cannot be used at the moment, with the cause.
+    ills: BTreeMap<(Side, i32), String>,
     stopping: Option<(Instant, bool)>,
     lost: Option<SessionError>,
 }
@@ -123,7 +130,8 @@ impl<'a> Shard<'a> {
             reserved: 0,
             held: 0,
             syncing: false,
-            routing: (false, false),
+            routing: BTreeSet::new(),
+            ills: BTreeMap::new(),
             stopping: None,
             lost: None,
         };
@@ -179,8 +187,8 @@ impl<'a> Shard<'a> {
                         self.stopping = Some((session.rt.now() + session.spec.drain, false));
                     }
                 },
-                why = &mut ended => {
-                    self.lost.get_or_insert(SessionError::Lost(why));
+                error = &mut ended => {
+                    self.lost.get_or_insert(error);
                 }
                 () = session.rt.sleep_until(tick) => {}
             }
@@ -214,22 +222,17 @@ impl<'a> Shard<'a> {
     }
 
     fn tick(&mut self, now: Instant) {
-        for (source, routes) in [
-            (true, self.session.source.clone()),
-            (false, self.session.target.clone()),
+        for (side, routes) in [
+            (Side::Source, self.session.source.clone()),
+            (Side::Target, self.session.target.clone()),
         ] {
-            let asking = if source {
-                &mut self.routing.0
-            } else {
-                &mut self.routing.1
-            };
-            if routes.due() && !*asking {
-                *asking = true;
-                self.jobs
-                    .spawn(async move { Event::Routed(routes.refresh().await) });
+            if routes.due() && self.routing.insert(side) {
+                self.jobs.spawn(async move {
+                    let result = routes.refresh().await;
+                    Event::Routed { side, result }
+                });
             }
         }
-        self.routing = (false, false);
         for at in 0..self.flows.len() {
             self.settle(at, now);
             self.watch_leaders(at);
@@ -237,43 +240,6 @@ impl<'a> Shard<'a> {
         }
         self.write_syncs(now);
         self.publish();
-    }
-
-    fn publish(&self) {
-        let mut status = LinkStatus {
-            open: self.stopping.is_none(),
-            records: self.status.borrow().records,
-            bytes: self.status.borrow().bytes,
-            ..LinkStatus::default()
-        };
-        for flow in self.flows.iter().filter(|f| !f.removing) {
-            status.flows += 1;
-            match &flow.phase {
-                Phase::Running(running) => {
-                    status.running += 1;
-                    status.lag += (running.source_end - running.ledger.source_next()).max(0);
-                }
-                Phase::Opening => status.opening += 1,
-                Phase::Waiting(_) => {}
-            }
-            if let Some(trouble) = &flow.trouble {
-                status
-                    .troubles
-                    .push((flow.spec.key.clone(), trouble.clone()));
-            }
-        }
-        let link = self.session.spec.name.clone();
-        metrics::gauge!("strait_flows", "link" => link.clone(), "state" => "running")
-            .set(status.running as f64);
-        metrics::gauge!("strait_flows", "link" => link.clone(), "state" => "opening")
-            .set(status.opening as f64);
-        let troubled = status.troubles.len() as f64;
-        metrics::gauge!("strait_flows", "link" => link.clone(), "state" => "troubled")
-            .set(troubled);
-        metrics::gauge!("strait_lag_records", "link" => link.clone()).set(status.lag as f64);
-        metrics::gauge!("strait_memory_bytes", "link" => link)
-            .set((self.held + self.reserved) as f64);
-        self.status.send_replace(status);
     }
 
     fn open(&mut self, at: usize) {
@@ -489,8 +455,8 @@ impl<'a> Shard<'a> {
                 match result {
                     Ok(connection) => state.connection = Some(connection),
                     Err(error) => {
-                        warn!(link = %self.session.spec.name, "cannot connect to the source: {error}");
                         let waiting: Vec<usize> = state.waiting.drain(..).collect();
+                        self.ill(Side::Source, way.0, error.to_string());
                         self.session.source.invalidate();
                         self.put_off(&waiting, |r| (&mut r.in_lane, &mut r.fetch_at), now);
                     }
@@ -503,8 +469,8 @@ impl<'a> Shard<'a> {
                 match result {
                     Ok(connection) => state.connection = Some(connection),
                     Err(error) => {
-                        warn!(link = %self.session.spec.name, "cannot connect to the target: {error}");
                         let waiting: Vec<usize> = state.waiting.drain(..).collect();
+                        self.ill(Side::Target, broker, error.to_string());
                         self.session.target.invalidate();
                         self.put_off(&waiting, |r| (&mut r.in_channel, &mut r.send_at), now);
                     }
@@ -537,13 +503,17 @@ impl<'a> Shard<'a> {
                     self.schedule(flow, now);
                 }
             }
-            Event::Routed(Ok(())) => {
-                for at in 0..self.flows.len() {
-                    self.schedule(at, now);
+            Event::Routed { side, result } => {
+                self.routing.remove(&side);
+                match result {
+                    Ok(()) => {
+                        self.well(side, CLUSTER);
+                        for at in 0..self.flows.len() {
+                            self.schedule(at, now);
+                        }
+                    }
+                    Err(error) => self.ill(side, CLUSTER, error.to_string()),
                 }
-            }
-            Event::Routed(Err(error)) => {
-                warn!(link = %self.session.spec.name, "cannot learn the partitions' leaders: {error}");
             }
         }
     }

@@ -2,6 +2,9 @@
 
 use crate::spec::FlowKey;
 
+/// How many troubles a status names; it is renewed several times a second.
+pub(crate) const TROUBLES: usize = 20;
+
 /// A link's state at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinkStatus {
@@ -9,7 +12,7 @@ pub struct LinkStatus {
     pub open: bool,
     /// Flows selected.
     pub flows: usize,
-    /// Flows that mirror.
+    /// Flows that mirror, or would if there were something to mirror.
     pub running: usize,
     /// Flows being positioned.
     pub opening: usize,
@@ -19,6 +22,10 @@ pub struct LinkStatus {
     pub bytes: u64,
     /// Source offsets between what was forwarded and the source's end, all running flows together.
     pub lag: i64,
-    /// Flows that do not move, each with the reason.
+    /// Flows that do not move.
+    pub troubled: usize,
+    /// The first of them, 20 at the most, each with the reason.
     pub troubles: Vec<(FlowKey, String)>,
+    /// Why the link as a whole does not move.
+    pub trouble: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! One configured link at work: topics found, kept, and turned into flows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use crate::topics::{TopicKeeper, Wanted, setting};
 
 /// How long to wait after a refresh that failed.
 const RETRY: Duration = Duration::from_secs(2);
+/// How long at the most where the target refused something that may be mended there.
+const RETRY_REFUSED: Duration = Duration::from_secs(30);
 
 /// Why a link ended without being asked to.
 #[derive(Debug, Error)]
@@ -38,7 +40,15 @@ pub struct Mirror {
     target: Cluster,
     link: Link,
     handle: LinkHandle,
-    take_over: bool,
+}
+
+/// What a look at both clusters brought.
+struct Found {
+    /// Topics selected, mirrored or not.
+    topics: usize,
+    flows: Vec<FlowSpec>,
+    /// The target refused something.
+    refused: bool,
 }
 
 impl Mirror {
@@ -77,7 +87,6 @@ impl Mirror {
             target,
             link,
             handle,
-            take_over,
         }
     }
 
@@ -103,26 +112,30 @@ impl Mirror {
             target,
             link,
             handle,
-            take_over,
         } = self;
-        info!(
-            link = %config.name, source = %source.alias(), target = %target.alias(), take_over,
-            topics = %config.topics.includes().join(","), "starting"
-        );
         let refresh = async {
             let mut keeper = TopicKeeper::default();
-            let mut first = true;
+            let (mut first, mut empty) = (true, false);
             loop {
                 let wait = match flows(&config, &source, &target, &mut keeper, first).await {
-                    Ok(flows) => {
+                    Ok(found) => {
                         if first {
-                            info!(link = %config.name, flows = flows.len(), "topics found");
+                            info!(link = %config.name, topics = found.topics, flows = found.flows.len(), "topics found");
                         }
-                        first = false;
-                        handle.set_flows(flows).await;
-                        match config.refresh_topics {
-                            Some(interval) => interval,
-                            None => return std::future::pending::<()>().await,
+                        if found.topics == 0 && (first || !empty) {
+                            warn!(
+                                link = %config.name,
+                                "no topic of the source is selected by topics = {}: nothing is mirrored until one appears",
+                                config.topics.includes().join(", ")
+                            );
+                        }
+                        (first, empty) = (false, found.topics == 0);
+                        handle.set_flows(found.flows).await;
+                        match (config.refresh_topics, found.refused) {
+                            (Some(interval), false) => interval,
+                            (Some(interval), true) => interval.min(RETRY_REFUSED),
+                            (None, true) => RETRY_REFUSED,
+                            (None, false) => return std::future::pending::<()>().await,
                         }
                     }
                     Err(error) => {
@@ -148,7 +161,7 @@ async fn flows(
     target: &Cluster,
     keeper: &mut TopicKeeper,
     first: bool,
-) -> Result<Vec<FlowSpec>, NetError> {
+) -> Result<Found, NetError> {
     let found = source.metadata(None).await?;
     let chosen = choose(config, source.alias(), target.alias(), &found, keeper);
     if first {
@@ -166,28 +179,38 @@ async fn flows(
     let configs = source.describe_topic_configs(&sources).await?;
     let mut there = target.metadata(Some(&targets)).await?;
     let mut created = false;
-    let mut kept = BTreeSet::new();
+    let mut kept = BTreeMap::new();
+    let mut refused = false;
     for (name, target_name) in &chosen {
         let Some(wanted) = wanted(&found, &configs, name, target_name) else {
             continue;
         };
+        if let Some(Err(error)) = configs.get(name) {
+            keeper.report_settings(
+                &config.name,
+                name,
+                &format!("the settings of the source topic cannot be read, so they are not copied: {error}; give Strait's user DescribeConfigs on it"),
+            );
+        }
         created |= there.topics.get(target_name).is_none_or(|t| t.error != 0);
-        if keeper.keep(config, target, &there, &wanted).await? {
-            kept.insert(name.clone());
+        let now = keeper.keep(config, target, &there, &wanted).await?;
+        refused |= now.refused;
+        if now.partitions > 0 {
+            kept.insert(name.clone(), now.partitions);
         }
     }
     if created {
         there = target.metadata(Some(&targets)).await?;
     }
     let on_target: Vec<String> = kept
-        .iter()
+        .keys()
         .filter_map(|name| chosen.get(name))
         .filter(|t| there.topics.contains_key(*t))
         .cloned()
         .collect();
     let target_configs = target.describe_topic_configs(&on_target).await?;
     let mut flows = Vec::new();
-    for name in kept {
+    for (name, partitions) in kept {
         let Some(target_name) = chosen.get(&name) else {
             continue;
         };
@@ -207,12 +230,8 @@ async fn flows(
             .and_then(|v| v.parse().ok())
             .unwrap_or(1);
         for &partition in wanted.found.partitions.keys() {
-            if there
-                .topics
-                .get(target_name)
-                .is_some_and(|t| t.error == 0 && !t.partitions.contains_key(&partition))
-                && !config.grow_partitions
-            {
+            // Said by the keeper.
+            if usize::try_from(partition).is_ok_and(|p| p >= partitions) {
                 continue;
             }
             flows.push(FlowSpec {
@@ -231,7 +250,11 @@ async fn flows(
             });
         }
     }
-    Ok(flows)
+    Ok(Found {
+        topics: chosen.len(),
+        flows,
+        refused,
+    })
 }
 
 fn wanted<'a>(

@@ -1,6 +1,6 @@
 //! Topics on the target: made like the source's, kept in step with them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use strait_config::LinkConfig;
 use strait_net::{Cluster, ConfigEntry, KafkaError, Metadata, NetError, NewTopic, TopicMetadata};
@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 /// A topic's own settings, as opposed to defaults: DescribeConfigs source 1 (`DYNAMIC_TOPIC_CONFIG`).
 const OWN: i8 = 1;
-/// INVALID_PARTITIONS, INVALID_REPLICATION_FACTOR, INVALID_REPLICA_ASSIGNMENT, INVALID_CONFIG, POLICY_VIOLATION.
+const INVALID_TOPIC: KafkaError = KafkaError(17);
 const INVALID_REPLICATION_FACTOR: KafkaError = KafkaError(38);
 const INVALID_CONFIG: KafkaError = KafkaError(40);
 const INVALID_REQUEST: KafkaError = KafkaError(42);
@@ -18,9 +18,19 @@ const TOPIC_ALREADY_EXISTS: KafkaError = KafkaError(36);
 /// Keeps one link's topics on the target. Remembers what it reported, so that every refusal is said once.
 #[derive(Debug, Default)]
 pub(crate) struct TopicKeeper {
-    refused: BTreeSet<(String, String)>,
+    /// Settings that the target refused: (topic, setting) and the value, none for a removal.
+    refused: BTreeMap<(String, String), Option<String>>,
     capped: bool,
     reported: BTreeMap<String, String>,
+}
+
+/// How a topic stands on the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// Partitions that are there, or will be in a moment.
+    pub(crate) partitions: usize,
+    /// The target refused something that may be mended there: ask again before long.
+    pub(crate) refused: bool,
 }
 
 /// One topic to mirror.
@@ -71,20 +81,30 @@ impl TopicKeeper {
         }
     }
 
+    /// [`report`](Self::report) for what keeps a topic's settings, not its records, from being copied.
+    pub(crate) fn report_settings(&mut self, link: &str, topic: &str, problem: &str) {
+        // No topic has a space in its name.
+        let key = format!("{topic} settings");
+        if self.reported.get(&key).map(String::as_str) != Some(problem) {
+            warn!(link, topic, "{problem}");
+            self.reported.insert(key, problem.to_owned());
+        }
+    }
+
     /// A topic's problem is over.
     pub(crate) fn settled(&mut self, topic: &str) {
         self.reported.remove(topic);
     }
 
-    /// Creates the topic, or gives it the partitions and settings of the source's. Returns whether the target has
-    /// it now; a refusal is reported and concerns this topic only.
+    /// Creates the topic, or gives it the partitions of the source's. A refusal is reported and concerns this topic
+    /// only.
     pub(crate) async fn keep(
         &mut self,
         link: &LinkConfig,
         target: &Cluster,
         metadata: &Metadata,
         wanted: &Wanted<'_>,
-    ) -> Result<bool, NetError> {
+    ) -> Result<Kept, NetError> {
         match metadata.topics.get(wanted.target).filter(|t| t.error != 3) {
             None => {
                 self.create(link, target, metadata.brokers.len(), wanted)
@@ -100,12 +120,12 @@ impl TopicKeeper {
                         rights(error)
                     ),
                 );
-                Ok(false)
+                Ok(Kept {
+                    partitions: 0,
+                    refused: true,
+                })
             }
-            Some(existing) => {
-                self.grow(link, target, wanted, existing).await?;
-                Ok(true)
-            }
+            Some(existing) => self.grow(link, target, wanted, existing).await,
         }
     }
 
@@ -115,7 +135,11 @@ impl TopicKeeper {
         target: &Cluster,
         brokers: usize,
         wanted: &Wanted<'_>,
-    ) -> Result<bool, NetError> {
+    ) -> Result<Kept, NetError> {
+        let all = Kept {
+            partitions: wanted.found.partitions.len(),
+            refused: false,
+        };
         let live = i16::try_from(brokers.max(1)).unwrap_or(i16::MAX);
         let replication = link.replication_factor.unwrap_or_else(|| {
             let source = wanted.found.partitions.values().map(|p| p.replicas.len()).max().unwrap_or(1);
@@ -124,7 +148,8 @@ impl TopicKeeper {
                 self.capped = true;
                 warn!(
                     link = %link.name,
-                    "source topics have {source} replicas, but the target has {live} live brokers: topics are created with {live}; set replication-factor to decide it yourself"
+                    "source topics have {source} replicas, but the target has {}: topics are created with {live}; set replication-factor to decide it yourself",
+                    brokers_alive(live)
                 );
             }
             source.min(live)
@@ -160,23 +185,34 @@ impl TopicKeeper {
                     self.set(link, target, wanted.target, &settings, &[])
                         .await?;
                 }
-                Ok(true)
+                self.settled(wanted.target);
+                Ok(all)
             }
-            (Err(error), _) if error.code() == Some(TOPIC_ALREADY_EXISTS) => Ok(true),
+            (Err(error), _) if error.code() == Some(TOPIC_ALREADY_EXISTS) => Ok(all),
             (Err(error), _) if error.code().is_some() => {
                 let advice = match error.code() {
                     Some(INVALID_REPLICATION_FACTOR) => format!(
-                        "the target has {live} live brokers: lower replication-factor (now {replication}), or leave it out to have it capped"
+                        "the target has {}: lower replication-factor (now {replication}), or leave it out to have it capped",
+                        brokers_alive(live)
                     ),
+                    Some(INVALID_TOPIC) => {
+                        "choose another separator or naming for this link, or exclude the topic"
+                            .to_owned()
+                    }
                     Some(code) => rights(code).to_owned(),
                     None => String::new(),
                 };
                 self.report(
                     &link.name,
                     wanted.target,
-                    &format!("cannot create the topic on the target: {error}; {advice}"),
+                    &format!(
+                        "cannot create the topic on the target, the others go on: {error}; {advice}"
+                    ),
                 );
-                Ok(false)
+                Ok(Kept {
+                    partitions: 0,
+                    refused: true,
+                })
             }
             (Err(error), _) => Err(error),
         }
@@ -188,22 +224,26 @@ impl TopicKeeper {
         target: &Cluster,
         wanted: &Wanted<'_>,
         existing: &TopicMetadata,
-    ) -> Result<(), NetError> {
+    ) -> Result<Kept, NetError> {
+        let kept = |partitions, refused| Kept {
+            partitions,
+            refused,
+        };
         let (have, need) = (existing.partitions.len(), wanted.found.partitions.len());
         if have >= need {
             self.settled(wanted.target);
-            return Ok(());
+            return Ok(kept(need, false));
         }
         if !link.grow_partitions {
             self.report(
                 &link.name,
                 wanted.target,
                 &format!(
-                    "the target topic has {have} partitions, the source {need}: partitions {have} to {} are not mirrored; add partitions on the target, or set grow-partitions = true",
-                    need - 1
+                    "the target topic has {have} partitions, the source {need}: {} not mirrored; add partitions on the target, or set grow-partitions = true",
+                    missing(have, need)
                 ),
             );
-            return Ok(());
+            return Ok(kept(have, false));
         }
         match target
             .create_partitions(wanted.target, wanted.partitions())
@@ -212,7 +252,7 @@ impl TopicKeeper {
             Ok(()) => {
                 info!(link = %link.name, topic = %wanted.target, from = have, to = need, "added partitions on the target");
                 self.settled(wanted.target);
-                Ok(())
+                Ok(kept(need, false))
             }
             Err(error) => match error.code() {
                 Some(code) => {
@@ -220,12 +260,12 @@ impl TopicKeeper {
                         &link.name,
                         wanted.target,
                         &format!(
-                            "the target topic has {have} partitions, the source {need}, and adding them was refused: {error}; partitions {have} to {} are not mirrored; add them yourself, or {}",
-                            need - 1,
+                            "the target topic has {have} partitions, the source {need}, and adding them was refused: {error}; {} not mirrored; add them yourself, or {}",
+                            missing(have, need),
                             rights(code)
                         ),
                     );
-                    Ok(())
+                    Ok(kept(have, true))
                 }
                 None => Err(error),
             },
@@ -254,22 +294,26 @@ impl TopicKeeper {
         let sets: BTreeMap<String, String> = source
             .iter()
             .filter(|(name, value)| current.get(name.as_str()) != Some(&Some(value.as_str())))
-            .filter(|(name, _)| {
-                !self
-                    .refused
-                    .contains(&(wanted.target.to_owned(), (*name).clone()))
-            })
+            .filter(|(name, value)| !self.was_refused(wanted.target, name, Some(value)))
             .map(|(n, v)| (n.clone(), v.clone()))
             .collect();
         let deletes: Vec<String> = current
             .keys()
             .filter(|name| !source.contains_key(**name))
+            .filter(|name| !self.was_refused(wanted.target, name, None))
             .map(|name| (*name).to_owned())
             .collect();
         if sets.is_empty() && deletes.is_empty() {
             return Ok(());
         }
         self.set(link, target, wanted.target, &sets, &deletes).await
+    }
+
+    fn was_refused(&self, topic: &str, name: &str, value: Option<&String>) -> bool {
+        let key = (topic.to_owned(), name.to_owned());
+        self.refused
+            .get(&key)
+            .is_some_and(|refused| refused.as_ref() == value)
     }
 
     /// All at once; where the target refuses that, one by one, and what it refuses is named and left out.
@@ -297,12 +341,12 @@ impl TopicKeeper {
                 if error.code().is_none() {
                     return Err(error);
                 }
-                if self.refused.insert((topic.to_owned(), name.clone())) {
-                    warn!(
-                        link = %link.name, topic,
-                        "the target refuses the setting {name}={value}, it is left out: {error}; exclude it with config-excludes to silence this"
-                    );
-                }
+                self.refused
+                    .insert((topic.to_owned(), name.clone()), Some(value.clone()));
+                warn!(
+                    link = %link.name, topic,
+                    "the target refuses the setting {name}={value}, it is left out: {error}; name it in config-exclude (config.properties.exclude in a properties file) if it is not wanted there"
+                );
             }
         }
         for name in deletes {
@@ -313,12 +357,29 @@ impl TopicKeeper {
                 if error.code().is_none() {
                     return Err(error);
                 }
-                if self.refused.insert((topic.to_owned(), name.clone())) {
-                    warn!(link = %link.name, topic, "the target does not let go of the setting {name}: {error}");
-                }
+                self.refused.insert((topic.to_owned(), name.clone()), None);
+                warn!(
+                    link = %link.name, topic,
+                    "the target does not let go of the setting {name}, which the source does not have: {error}; name it in config-exclude if it is wanted there"
+                );
             }
         }
         Ok(())
+    }
+}
+
+fn brokers_alive(live: i16) -> String {
+    match live {
+        1 => "1 live broker".to_owned(),
+        live => format!("{live} live brokers"),
+    }
+}
+
+/// `partition 3 is`, `partitions 3 to 5 are`.
+fn missing(have: usize, need: usize) -> String {
+    match need - have {
+        1 => format!("partition {have} is"),
+        _ => format!("partitions {have} to {} are", need - 1),
     }
 }
 

@@ -63,7 +63,10 @@ pub enum NetError {
     },
     /// No answer in time; the connection has been closed. The request may or may not have been
     /// carried out.
-    #[error("{what} to {peer} had no answer within {}", seconds(.after))]
+    #[error(
+        "{what} to {peer} had no answer within {}: the broker hangs or is overloaded, or the line to it is cut",
+        seconds(.after)
+    )]
     TimedOut {
         /// The request, such as `Fetch v12`.
         what: String,
@@ -199,7 +202,10 @@ impl NetError {
             Self::Resolve { why, .. } => format!("cannot resolve the name: {why}"),
             Self::Connect { why, .. } | Self::Closed { why, .. } => why.clone(),
             Self::TimedOut { what, after, .. } => {
-                format!("{what}: no answer within {}", seconds(after))
+                format!(
+                    "connected, but {what} had no answer within {}",
+                    seconds(after)
+                )
             }
             Self::Auth { mechanism, why, .. } => format!("SASL {mechanism}: {why}"),
             Self::Tls { why, .. } => format!("TLS: {why}"),
@@ -242,6 +248,6 @@ fn connect_hint(peer: &Peer) -> &'static str {
 fn detail(message: &Option<String>) -> String {
     match message.as_deref() {
         None | Some("") => String::new(),
-        Some(words) => format!(": {words}"),
+        Some(words) => format!(": {}", words.trim_end_matches('.')),
     }
 }

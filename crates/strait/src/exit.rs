@@ -11,11 +11,15 @@ pub(crate) enum Exit {
     Failed,
     /// The command line is wrong.
     Usage,
-    /// The configuration is wrong.
+    /// The configuration is wrong, or what it says to prove who we are.
     Configuration,
     /// The comparison found differences.
+    #[allow(
+        dead_code,
+        reason = "part of the promise, whichever commands this build has"
+    )]
     Different,
-    /// A cluster cannot be reached.
+    /// A cluster cannot be reached, and nothing else is mirrored meanwhile.
     Unreachable,
     /// A second SIGINT came before everything was written.
     Interrupted,
@@ -29,9 +33,9 @@ Exit codes:
     0  done, or stopped by SIGINT or SIGTERM with everything written
     1  failed; the last lines on stderr tell why
     2  wrong usage of the command line
-    3  wrong configuration
+    3  wrong configuration, or credentials or certificates that a cluster refuses
     4  differences found
-    5  a cluster cannot be reached
+    5  a cluster cannot be reached, tried for three times the connect timeout
   130  ended by a second SIGINT before everything was written
   143  ended by a second SIGTERM before everything was written";
 

@@ -9,7 +9,7 @@ use strait_config::{ClusterConfig, Config, LinkConfig, SaslMechanism};
 use strait_engine::{LinkHandle, LinkStatus, SessionError};
 use strait_mirror::{Mirror, MirrorError};
 use strait_net::{
-    ClientCertificate, Cluster, Identity, Limits, NetError, Runtime, Sasl, Security, Tls,
+    Action, ClientCertificate, Cluster, Identity, Limits, NetError, Runtime, Sasl, Security, Tls,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -19,10 +19,14 @@ use tracing::{error, info, warn};
 use crate::args::RunArgs;
 use crate::exit::Exit;
 
-/// How long a cluster may be out of reach at start before the process ends with code 5.
-const START_PATIENCE: Duration = Duration::from_secs(30);
+/// How many times the connect timeout a cluster may be out of reach at start before the link is given up.
+const START_PATIENCE: u32 = 3;
 /// The pause between two tries to reach a cluster.
 const START_PAUSE: Duration = Duration::from_secs(2);
+/// How often the same failure to start is logged.
+const REMIND: Duration = Duration::from_secs(60);
+/// Signals that come this close together are one: `timeout`, for example, sends its own twice.
+const ONE_SIGNAL: Duration = Duration::from_millis(100);
 
 /// Runs every link of the configuration.
 pub(crate) fn serve(config: &Config, args: &RunArgs) -> Exit {
@@ -63,6 +67,9 @@ async fn mirror_all(config: &Config, args: &RunArgs) -> Exit {
     if let Err(exit) = serve_admin(&rt, config, &health, stopped.clone()).await {
         return exit;
     }
+    for link in &config.links {
+        begin_metrics(&link.name);
+    }
 
     let instance = config.instance.clone().unwrap_or_else(host_name);
     let lock_dir = config
@@ -97,6 +104,7 @@ async fn mirror_all(config: &Config, args: &RunArgs) -> Exit {
 
     let mut exit = Exit::Ok;
     let mut alive = links.len();
+    let mut first_signal = None;
     loop {
         tokio::select! {
             biased;
@@ -107,22 +115,32 @@ async fn mirror_all(config: &Config, args: &RunArgs) -> Exit {
                     let one = result.unwrap_or(Exit::Failed);
                     if one != Exit::Ok {
                         exit = one;
-                        if alive > 0 && !*stop.borrow() {
-                            warn!("{alive} other links go on");
+                        if alive > 0 && first_signal.is_none() {
+                            warn!("the other links go on ({alive})");
                         }
                     }
                 }
             },
-            early = on_signal(&mut interrupt, &mut terminate) => {
-                if *stop.borrow() {
+            early = on_signal(&mut interrupt, &mut terminate) => match first_signal {
+                None => {
+                    first_signal = Some(rt.now());
+                    info!("signal received, stopping within {} s", longest_stop(config).as_secs());
+                    stop.send_replace(true);
+                }
+                Some(first) if rt.now() - first < ONE_SIGNAL => {}
+                Some(_) => {
                     warn!("second signal: ending at once; the next start reads the target to be sure");
                     return early;
                 }
-                info!("signal received, stopping within 10 s");
-                stop.send_replace(true);
-            }
+            },
         }
     }
+}
+
+/// The drain, and two seconds for the last positions.
+fn longest_stop(config: &Config) -> Duration {
+    let drains = config.links.iter().map(|link| link.timeouts.drain);
+    drains.max().unwrap_or_default() + Duration::from_secs(2)
 }
 
 async fn on_signal(interrupt: &mut Signal, terminate: &mut Signal) -> Exit {
@@ -176,10 +194,17 @@ struct OneLink {
 }
 
 impl OneLink {
-    /// Mirrors until stopped. A cluster that is out of reach at start gets some time before that is an error.
+    /// Mirrors until stopped. A cluster that is out of reach at start gets some time before that is an error; while
+    /// other links mirror, it gets all the time it needs.
     async fn run(self, mut stopped: watch::Receiver<bool>) -> Exit {
         let name = self.config.name.clone();
-        let patience = self.rt.now() + START_PATIENCE;
+        info!(
+            link = %name, source = %self.source.alias(), target = %self.target.alias(), instance = %self.instance,
+            topics = %self.config.topics.includes().join(","), "starting"
+        );
+        let patience = self.config.timeouts.connect * START_PATIENCE;
+        let begun = self.rt.now();
+        let mut said: Option<(String, tokio::time::Instant)> = None;
         loop {
             let mirror = Mirror::new(
                 self.rt.clone(),
@@ -194,37 +219,65 @@ impl OneLink {
             let mut follow = JoinSet::new();
             follow.spawn(follow_health(name.clone(), status, self.health.clone()));
             follow.spawn(stop_when(handle, stopped.clone()));
-            let Err(cause) = mirror.run().await else {
-                self.health.set(&name, State::Stopped);
+            let ended = mirror.run().await;
+            follow.shutdown().await;
+            let Err(cause) = ended else {
+                report(&self.health, &name, State::Stopped);
                 return Exit::Ok;
             };
-            let unreachable = unreachable(&cause);
-            if unreachable && self.rt.now() < patience && !*stopped.borrow() {
-                warn!(link = %name, "{cause}; trying again");
-                self.health.set(&name, State::Failed(cause.to_string()));
-                tokio::select! {
-                    biased;
-                    _ = stopped.wait_for(|stop| *stop) => return Exit::Ok,
-                    () = self.rt.sleep(START_PAUSE) => continue,
+            report(&self.health, &name, State::Failed(cause.to_string()));
+            let exit = exit_for(&cause);
+            let waited = self.rt.now() - begun;
+            if exit != Exit::Unreachable || (waited >= patience && !self.others_mirror()) {
+                match exit {
+                    Exit::Unreachable => {
+                        error!(link = %name, "given up after {} s: {cause}", waited.as_secs());
+                    }
+                    _ => error!(link = %name, "{cause}"),
                 }
+                return exit;
             }
-            error!(link = %name, "{cause}");
-            self.health.set(&name, State::Failed(cause.to_string()));
-            return if unreachable {
-                Exit::Unreachable
-            } else {
-                Exit::Failed
-            };
+            let text = cause.to_string();
+            let now = self.rt.now();
+            if said
+                .as_ref()
+                .is_none_or(|(old, at)| *old != text || now - *at >= REMIND)
+            {
+                warn!(link = %name, "{text}; trying again for {} s", patience.saturating_sub(waited).as_secs());
+                said = Some((text, now));
+            }
+            tokio::select! {
+                biased;
+                _ = stopped.wait_for(|stop| *stop) => return Exit::Ok,
+                () = self.rt.sleep(START_PAUSE.min(patience / 4)) => {}
+            }
         }
+    }
+
+    fn others_mirror(&self) -> bool {
+        self.health.states().iter().any(|(link, state)| {
+            *link != self.config.name && matches!(state, State::Mirroring | State::Impaired(_))
+        })
     }
 }
 
-fn unreachable(cause: &MirrorError) -> bool {
-    matches!(
-        cause,
-        MirrorError::Net(NetError::Unreachable { .. })
-            | MirrorError::Session(SessionError::Net(NetError::Unreachable { .. }))
-    )
+/// What a link's end means for the process: what waiting may mend is out of reach, what somebody has to correct in
+/// the file is configuration.
+fn exit_for(cause: &MirrorError) -> Exit {
+    let (MirrorError::Net(net) | MirrorError::Session(SessionError::Net(net))) = cause else {
+        return Exit::Failed;
+    };
+    match (net, net.action()) {
+        (
+            NetError::Unreachable { .. }
+            | NetError::Auth { .. }
+            | NetError::Tls { .. }
+            | NetError::Invalid { .. },
+            Action::Stop,
+        ) => Exit::Configuration,
+        (_, Action::Stop) => Exit::Failed,
+        (_, Action::Retry | Action::Reconnect) => Exit::Unreachable,
+    }
 }
 
 async fn stop_when(handle: LinkHandle, mut stopped: watch::Receiver<bool>) {
@@ -234,28 +287,50 @@ async fn stop_when(handle: LinkHandle, mut stopped: watch::Receiver<bool>) {
 }
 
 async fn follow_health(link: String, mut status: watch::Receiver<LinkStatus>, health: Health) {
-    let mut mirroring = false;
+    let mut announced = false;
     while status.changed().await.is_ok() {
         let now = status.borrow_and_update().clone();
-        let state = if !now.open {
-            State::Starting
-        } else if let Some((flow, why)) = now.troubles.first().filter(|_| now.running == 0) {
-            State::Failed(format!(
-                "{} of {} flows do not move; {flow}: {why}",
-                now.troubles.len(),
-                now.flows
-            ))
-        } else if now.flows > 0 && now.running + now.troubles.len() < now.flows {
-            State::Starting
-        } else {
-            State::Mirroring
-        };
-        if state == State::Mirroring && !mirroring {
+        let state = state_of(&now);
+        if matches!(state, State::Mirroring | State::Impaired(_)) && !announced {
+            announced = true;
             info!(link, flows = now.flows, running = now.running, "mirroring");
         }
-        mirroring = state == State::Mirroring;
-        health.set(&link, state);
+        announced &= now.open;
+        report(&health, &link, state);
     }
+}
+
+fn state_of(now: &LinkStatus) -> State {
+    if let Some(trouble) = &now.trouble {
+        return State::Failed(trouble.clone());
+    }
+    if !now.open {
+        return State::Starting;
+    }
+    if let Some((flow, why)) = now.troubles.first() {
+        let stand = if now.troubled == 1 { "stands" } else { "stand" };
+        let text = format!(
+            "{} of {} flows {stand} still; {flow}: {why}",
+            now.troubled, now.flows
+        );
+        return if now.running > 0 {
+            State::Impaired(text)
+        } else {
+            State::Failed(text)
+        };
+    }
+    if now.running < now.flows {
+        State::Starting
+    } else {
+        State::Mirroring
+    }
+}
+
+/// Tells whoever asks for health or metrics.
+fn report(health: &Health, link: &str, state: State) {
+    let ready = matches!(state, State::Mirroring | State::Impaired(_));
+    metrics::gauge!("strait_link_ready", "link" => link.to_owned()).set(f64::from(u8::from(ready)));
+    health.set(link, state);
 }
 
 /// The longest time to connect that a link using the cluster asks for.
@@ -307,6 +382,7 @@ fn cluster(rt: &Runtime, config: &ClusterConfig, connect: Duration) -> Cluster {
     };
     let limits = Limits {
         connect,
+        handshake: connect,
         ..Limits::default()
     };
     Cluster::with_limits(
@@ -328,6 +404,18 @@ fn host_name() -> String {
     }
 }
 
+/// From the first page on, so that a rate over the first record is seen.
+fn begin_metrics(link: &str) {
+    for counter in [
+        "strait_records_total",
+        "strait_bytes_total",
+        "strait_flow_errors_total",
+    ] {
+        metrics::counter!(counter, "link" => link.to_owned()).increment(0);
+    }
+    metrics::gauge!("strait_link_ready", "link" => link.to_owned()).set(0.0);
+}
+
 fn describe_metrics() {
     use metrics::{Unit, describe_counter, describe_gauge};
     describe_counter!(
@@ -346,9 +434,14 @@ fn describe_metrics() {
         "Troubles of single flows, each counted once per try."
     );
     describe_gauge!(
+        "strait_link_ready",
+        Unit::Count,
+        "1 while the link mirrors, in part at least; else 0. /readyz tells why."
+    );
+    describe_gauge!(
         "strait_flows",
         Unit::Count,
-        "Flows (source partitions) by state."
+        "Flows (source partitions) by state; troubled ones stand still. /readyz and the log tell why."
     );
     describe_gauge!(
         "strait_lag_records",

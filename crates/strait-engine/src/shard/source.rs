@@ -9,6 +9,7 @@ use strait_wire::{
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::health::Side;
 use super::{Event, Shard};
 use crate::error::FlowError;
 use crate::flow::Running;
@@ -167,7 +168,7 @@ impl Shard<'_> {
         }
         match result {
             Err(error) => {
-                warn!(link = %self.session.spec.name, "fetching from broker {} failed, trying again: {error}", way.0);
+                self.ill(Side::Source, way.0, error.to_string());
                 self.session.source.invalidate();
                 for part in parts {
                     if let Some(running) = self.current(&part) {
@@ -177,6 +178,7 @@ impl Shard<'_> {
                 }
             }
             Ok(answer) => {
+                self.well(Side::Source, way.0);
                 for (part, fetched) in answer.parts {
                     let Some(running) = self.current(&part) else {
                         continue;
@@ -253,6 +255,9 @@ impl Shard<'_> {
                     running.writer.push(item);
                 }
                 self.held += running.writer.bytes() - before;
+                if running.caught_up && running.writer.bytes() == 0 {
+                    self.flows[at].caught_up(&self.session.spec.name);
+                }
             }
             Err(StitchError::Unproven {
                 admitted,

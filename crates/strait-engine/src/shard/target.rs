@@ -9,6 +9,7 @@ use strait_wire::{
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::health::Side;
 use super::{Event, Shard};
 use crate::error::{FlowError, SessionError};
 use crate::flow::{Phase, Running};
@@ -192,9 +193,12 @@ impl Shard<'_> {
                 connection.close();
             }
         }
-        if let Some(why) = &failure {
-            warn!(link = %self.session.spec.name, "sending to broker {broker} failed: {why}");
-            self.session.target.invalidate();
+        match &failure {
+            Some(why) => {
+                self.ill(Side::Target, broker, why.clone());
+                self.session.target.invalidate();
+            }
+            None => self.well(Side::Target, broker),
         }
         let (mut records, mut bytes) = (0, 0);
         for (part, answered) in parts {
