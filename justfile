@@ -31,3 +31,12 @@ deny:
 
 # Everything that must pass before a change lands.
 ci: lint test
+
+# What forwarding a batch costs, beside copying and checking its bytes.
+bench:
+    cargo bench --locked -p strait-benches --bench batch
+
+# Strait and MirrorMaker 2 in turn between two real Kafka nodes; keeps the table in benches/results/link.md.
+bench-link records="500000" rounds="3": setup
+    cargo build --release --locked -p strait -p strait-benches
+    target/release/bench-link {{records}} {{rounds}} | tee benches/results/link.md

@@ -23,8 +23,12 @@ pub(crate) struct Flow {
     pub(crate) last: Option<SyncRecord>,
     /// The epoch it wrote under in this session.
     pub(crate) above: Option<i16>,
+    /// It has something to forward, so it is opened behind a fence.
+    pub(crate) active: bool,
     pub(crate) tries: u32,
     pub(crate) trouble: Option<String>,
+    /// One of its partitions has no leader.
+    pub(crate) leaderless: bool,
     /// No longer selected: it goes once it is idle.
     pub(crate) removing: bool,
 }
@@ -59,6 +63,8 @@ pub(crate) struct Running {
     pub(crate) reopen: Option<String>,
     /// The source's log was truncated to (epoch, end): to be drained, then continued there.
     pub(crate) truncated: Option<(i32, i64)>,
+    /// Watched without a fence: it may not write.
+    pub(crate) idle: bool,
 }
 
 impl Flow {
@@ -69,8 +75,10 @@ impl Flow {
             phase: Phase::Waiting(now),
             last,
             above: None,
+            active: false,
             tries: 0,
             trouble: None,
+            leaderless: false,
             removing: false,
         }
     }
@@ -90,9 +98,12 @@ impl Flow {
             sync,
             ids,
             hold_until,
+            idle,
         } = opened;
         self.last = Some(sync);
-        self.above = Some(writer.identity().1);
+        if !idle {
+            self.above = Some(writer.identity().1);
+        }
         self.phase = Phase::Running(Box::new(Running {
             source_end: stitch.head(),
             stitch,
@@ -108,7 +119,14 @@ impl Flow {
             send_at: hold_until.unwrap_or(now),
             reopen: None,
             truncated: None,
+            idle,
         }));
+    }
+
+    /// An idle flow has something to do now: it is opened behind a fence.
+    pub(crate) fn activate(&mut self, now: Instant) {
+        self.active = true;
+        self.wait(now);
     }
 
     /// Puts the flow back to the start; answers still outstanding are ignored.

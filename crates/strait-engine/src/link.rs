@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use strait_net::{Action, Runtime};
+use strait_net::{Action, NetError, Runtime};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
@@ -12,16 +12,9 @@ use crate::limits;
 use crate::lock::LinkLock;
 use crate::routes::Routes;
 use crate::session::Session;
-use crate::shard::{Ended, Shard};
+use crate::shard::{Command, Ended, Shard};
 use crate::spec::{FlowKey, FlowSpec, LinkSpec};
 use crate::status::LinkStatus;
-
-/// What a running link can be told.
-#[derive(Debug)]
-pub(crate) enum Command {
-    Flows(Vec<FlowSpec>),
-    Stop,
-}
 
 /// A link, ready to run.
 pub struct Link {
@@ -81,15 +74,24 @@ impl Link {
     /// What cannot be mended by trying again: another owner, a registry this version cannot read, clusters
     /// other than the link was set up with, or clusters that were never reached.
     pub async fn run(mut self) -> Result<(), SessionError> {
-        let source_id = self.spec.source.metadata(Some(&[])).await?.cluster_id;
-        let target_id = self.spec.target.metadata(Some(&[])).await?.cluster_id;
+        let mut flows: BTreeMap<FlowKey, FlowSpec> = BTreeMap::new();
+        let clusters = async {
+            let source = self.spec.source.metadata(Some(&[])).await?.cluster_id;
+            Ok::<_, NetError>((
+                source,
+                self.spec.target.metadata(Some(&[])).await?.cluster_id,
+            ))
+        };
+        let Some(clusters) = until_stopped(clusters, &mut self.commands, &mut flows).await else {
+            return Ok(());
+        };
+        let (source_id, target_id) = clusters?;
         let _lock = match &self.spec.lock_dir {
             Some(dir) => Some(LinkLock::acquire(dir, &self.spec.name, &target_id)?),
             None => None,
         };
         let source = Arc::new(Routes::new(self.rt.clone(), self.spec.source.clone()));
         let target = Arc::new(Routes::new(self.rt.clone(), self.spec.target.clone()));
-        let mut flows: BTreeMap<FlowKey, FlowSpec> = BTreeMap::new();
         let mut wait = limits::BACKOFF_MIN;
         loop {
             let ids = (source_id.clone(), target_id.clone());

@@ -30,6 +30,8 @@ pub(crate) struct Opened {
     pub(crate) ids: (Uuid, Uuid),
     /// No data is written before this moment.
     pub(crate) hold_until: Option<Instant>,
+    /// Nothing is there to forward: no fence was put up, so nothing may be written either.
+    pub(crate) idle: bool,
 }
 
 /// Everything an opening needs to know.
@@ -40,6 +42,8 @@ pub(crate) struct Opening {
     pub(crate) last: Option<SyncRecord>,
     /// The flow wrote under this epoch in this session already.
     pub(crate) above: Option<i16>,
+    /// There is something to forward: put up the fence.
+    pub(crate) active: bool,
 }
 
 struct Ends {
@@ -53,6 +57,9 @@ impl Opening {
     /// can stand behind the sync (position protocol, section 3, steps 6 to 8).
     pub(crate) async fn run(self) -> Result<Opened, FlowError> {
         let ends = self.ends().await?;
+        if let Some(idle) = self.idle(&ends).await? {
+            return Ok(idle);
+        }
         let epoch = (self.session.epoch.producer_id, self.session.epoch.current());
         let (mut ledger, identity, kind, hold_until) = match &self.last {
             None => (self.fresh(&ends).await?, epoch, SyncKind::Session, None),
@@ -110,7 +117,46 @@ impl Opening {
             sync,
             ids: ends.ids,
             hold_until,
+            idle: false,
         })
+    }
+
+    /// A flow whose source ends where its last sync does: nothing was forwarded behind the sync, and nothing is
+    /// waiting. It is watched without a fence, so that restarts put no marker into every idle partition.
+    async fn idle(&self, ends: &Ends) -> Result<Option<Opened>, FlowError> {
+        let Some(sync) = self
+            .last
+            .as_ref()
+            .filter(|_| !self.active && self.above.is_none())
+        else {
+            return Ok(None);
+        };
+        let Some(position) = &sync.position else {
+            return Ok(None);
+        };
+        self.check(position)?;
+        let ids = (position.source_topic_id, position.target_topic_id);
+        let isolation = self.session.spec.isolation;
+        if ids != ends.ids
+            || position.isolation != isolation
+            || ends.source.offset_at(-1).await? != position.source_next
+        {
+            return Ok(None);
+        }
+        let (next, epoch) = (position.source_next, position.source_epoch);
+        Ok(Some(Opened {
+            stitch: Stitch::new(next, epoch, self.spec.compacted, isolation),
+            writer: Writer::new(
+                position.producer_id,
+                position.producer_epoch,
+                position.target_next,
+            ),
+            ledger: Ledger::restore(position),
+            sync: sync.clone(),
+            ids,
+            hold_until: None,
+            idle: true,
+        }))
     }
 
     async fn ends(&self) -> Result<Ends, FlowError> {

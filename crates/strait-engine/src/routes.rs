@@ -136,6 +136,10 @@ impl Routes {
             let mut partitions = BTreeMap::new();
             if let Some(found) = metadata.topics.get(&topic) {
                 known.stale |= found.error != 0;
+                // UNKNOWN_TOPIC_OR_PARTITION says that it is gone; any other error says nothing about it.
+                if !matches!(found.error, 0 | 3) && known.partitions.contains_key(&topic) {
+                    continue;
+                }
                 for (&partition, p) in &found.partitions {
                     let lookup = if p.leader >= 0 {
                         Lookup::Leader(Route {

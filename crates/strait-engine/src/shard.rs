@@ -19,7 +19,6 @@ use uuid::Uuid;
 use crate::error::{FlowError, SessionError};
 use crate::flow::{Flow, Phase, Running};
 use crate::limits;
-use crate::link::Command;
 use crate::open::{Opened, Opening, passing, sync_record};
 use crate::routes::{Lookup, Routes};
 use crate::session::Session;
@@ -29,6 +28,13 @@ use crate::transfer::{FetchAnswer, Lane, Part, Way};
 
 /// How often time-driven work is looked at.
 const TICK: Duration = Duration::from_millis(100);
+
+/// What a running link can be told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Flows(Vec<FlowSpec>),
+    Stop,
+}
 
 /// How a shard's run ended.
 pub(crate) enum Ended {
@@ -225,6 +231,7 @@ impl<'a> Shard<'a> {
         self.routing = (false, false);
         for at in 0..self.flows.len() {
             self.settle(at, now);
+            self.watch_leaders(at);
             self.schedule(at, now);
         }
         self.write_syncs(now);
@@ -276,6 +283,7 @@ impl<'a> Shard<'a> {
             spec: flow.spec.clone(),
             last: flow.last.clone(),
             above: flow.above,
+            active: flow.active,
         };
         let generation = flow.generation;
         self.opening += 1;
@@ -334,28 +342,23 @@ impl<'a> Shard<'a> {
             }
             Phase::Running(running) => running,
         };
-        let routes = (&self.session.source, &self.session.target);
-        let (key, target_topic) = (&flow.spec.key, &flow.spec.target_topic);
-        let leader = |routes: &Arc<Routes>, topic: &str, known: Uuid| match routes
-            .lookup(topic, key.partition)
-        {
-            Lookup::Leader(route)
-                if !known.is_nil() && !route.topic_id.is_nil() && route.topic_id != known =>
-            {
-                Err(())
-            }
-            Lookup::Leader(route) => Ok(Some(route.broker)),
-            _ => Ok(None),
-        };
-        let (source, target) = match (
-            leader(routes.0, &key.topic, running.ids.0),
-            leader(routes.1, target_topic, running.ids.1),
-        ) {
+        let partition = flow.spec.key.partition;
+        let source = leader(
+            &self.session.source,
+            &flow.spec.key.topic,
+            partition,
+            running.ids.0,
+        );
+        let target = leader(
+            &self.session.target,
+            &flow.spec.target_topic,
+            partition,
+            running.ids.1,
+        );
+        let (source, target) = match (source, target) {
             (Ok(source), Ok(target)) => (source, target),
-            _ => {
-                running
-                    .reopen
-                    .get_or_insert_with(|| "the topic was re-created".to_owned());
+            (Err(why), _) | (_, Err(why)) => {
+                running.reopen.get_or_insert_with(|| why.to_owned());
                 return;
             }
         };
@@ -395,6 +398,38 @@ impl<'a> Shard<'a> {
                 .or_default()
                 .waiting
                 .push_back(at);
+        }
+    }
+
+    /// A running flow whose partition has no leader on one side stands still: said once, and once when it is over.
+    fn watch_leaders(&mut self, at: usize) {
+        let flow = &mut self.flows[at];
+        if flow.running().is_none() {
+            return;
+        }
+        let (key, target_topic) = (&flow.spec.key, &flow.spec.target_topic);
+        let sides = [
+            (&self.session.source, &key.topic),
+            (&self.session.target, target_topic),
+        ];
+        let without = sides
+            .into_iter()
+            .find(|(routes, topic)| routes.lookup(topic, key.partition) == Lookup::NoLeader);
+        match without {
+            Some((routes, topic)) if !flow.leaderless => {
+                let error = FlowError::NoLeader {
+                    cluster: routes.cluster().alias().to_owned(),
+                    topic: topic.clone(),
+                    partition: key.partition,
+                };
+                flow.leaderless = true;
+                self.trouble(at, &error);
+            }
+            None if flow.leaderless => {
+                flow.leaderless = false;
+                flow.recovered(&self.session.spec.name);
+            }
+            _ => {}
         }
     }
 
@@ -543,7 +578,7 @@ impl<'a> Shard<'a> {
                 continue;
             };
             running.writer.advance_ledger(&mut running.ledger, now);
-            if running.writer.in_flight() > 0 || running.writer.settling() {
+            if running.idle || running.writer.in_flight() > 0 || running.writer.settling() {
                 continue;
             }
             let identity = running.writer.identity();
@@ -584,5 +619,27 @@ impl<'a> Shard<'a> {
         } else {
             Ended::Stopped
         }
+    }
+}
+
+/// The broker to turn to, none while there is no leader.
+///
+/// # Errors
+/// The partition is not the one the flow was opened on any more.
+fn leader(
+    routes: &Routes,
+    topic: &str,
+    partition: i32,
+    known: Uuid,
+) -> Result<Option<i32>, &'static str> {
+    match routes.lookup(topic, partition) {
+        Lookup::Leader(route)
+            if !known.is_nil() && !route.topic_id.is_nil() && route.topic_id != known =>
+        {
+            Err("the topic was re-created")
+        }
+        Lookup::Missing => Err("the topic or partition was deleted"),
+        Lookup::Leader(route) => Ok(Some(route.broker)),
+        Lookup::NoLeader | Lookup::Unknown => Ok(None),
     }
 }

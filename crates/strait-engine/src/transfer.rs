@@ -1,6 +1,6 @@
 //! The two ways out of a shard: fetch lanes to source brokers and produce channels to target brokers.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use strait_net::{Connection, NetError};
@@ -62,6 +62,13 @@ pub(crate) struct Part {
     pub(crate) mark: u64,
 }
 
+impl Part {
+    /// How requests and answers name it; brokers answer in any order.
+    fn name(&self) -> (TopicRef, i32) {
+        (self.topic.clone(), self.partition)
+    }
+}
+
 /// What a fetch brought for each flow it asked for.
 pub(crate) struct FetchAnswer {
     pub(crate) parts: Vec<(Part, Option<FetchedPartition>)>,
@@ -91,21 +98,19 @@ pub(crate) async fn fetch(
     };
     match ask.await {
         Err(error) => (parts, Err(error)),
-        Ok(mut answers) => {
-            let mut matched = Vec::with_capacity(parts.len());
-            for part in &parts {
-                let found = answers
-                    .iter()
-                    .position(|a| a.partition == part.partition && a.topic == part.topic);
-                matched.push((part.clone(), found.map(|at| answers.swap_remove(at))));
-            }
-            (
-                parts,
-                Ok(FetchAnswer {
-                    parts: matched,
-                    proven: version >= FETCH_PROVES_EPOCH,
-                }),
-            )
+        Ok(answers) => {
+            let mut answers: BTreeMap<_, _> = answers
+                .into_iter()
+                .map(|a| ((a.topic.clone(), a.partition), a))
+                .collect();
+            let matched = parts
+                .iter()
+                .map(|part| (part.clone(), answers.remove(&part.name())));
+            let answer = FetchAnswer {
+                parts: matched.collect(),
+                proven: version >= FETCH_PROVES_EPOCH,
+            };
+            (parts, Ok(answer))
         }
     }
 }
@@ -122,14 +127,15 @@ pub(crate) async fn produced(
     };
     match answer {
         Err(why) => (parts.into_iter().map(|p| (p, None)).collect(), Some(why)),
-        Ok(mut response) => {
+        Ok(response) => {
+            let mut answers: BTreeMap<_, _> = response
+                .partitions
+                .into_iter()
+                .map(|a| ((a.topic.clone(), a.partition), a))
+                .collect();
             let parts = parts.into_iter().map(|part| {
-                let found = response
-                    .partitions
-                    .iter()
-                    .position(|a| a.partition == part.partition && a.topic == part.topic)
-                    .map(|at| response.partitions.swap_remove(at));
-                (part, found)
+                let answer = answers.remove(&part.name());
+                (part, answer)
             });
             (parts.collect(), None)
         }

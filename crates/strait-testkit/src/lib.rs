@@ -14,6 +14,7 @@
 //!   their time has come; a waiting request wakes for them. So a paused tokio clock decides everything.
 //! - Waiting Fetches are told when an offset or a leader changes, not by a timer.
 //! - Maps are ordered and `select!`s are biased: one seed, one history.
+//! - Clients are trusted with their frames: requests are decoded by kafka-protocol, whose arrays are not bounded.
 //! - Partitions are stored once per cluster: a follower shows the leader's log up to the high watermark.
 
 pub mod broker;

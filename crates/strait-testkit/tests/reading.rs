@@ -402,3 +402,29 @@ async fn acks_all_waits_for_the_high_watermark_and_times_out_with_the_offset() {
         .unwrap();
     assert_eq!(one.responses[0].partition_responses[0].error_code, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_change_ends_the_wait_of_an_appended_batch_with_6() {
+    let cluster = Broker::new(BrokerConfig {
+        nodes: 2,
+        ..BrokerConfig::simulated("two")
+    });
+    cluster.create_replicated("t", 1, 2, &[]).unwrap();
+    cluster.hold_high_watermark("t", 0, Some(0));
+    let (leader, other) = if cluster.leader("t", 0).0 == Some(1) {
+        (1, 2)
+    } else {
+        (2, 1)
+    };
+    let mut client = Client::new(&cluster.node(leader).unwrap());
+    let request = produce_request(-1, &[("t", 0, plain(1))]);
+    client.send(9, &request).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    cluster.elect("t", 0, other);
+    let answer = client
+        .receive::<kafka_protocol::messages::ProduceRequest>(9)
+        .await
+        .unwrap();
+    assert_eq!(answer.responses[0].partition_responses[0].error_code, 6);
+    assert_eq!(cluster.log_end("t", 0), 1, "appended all the same");
+}

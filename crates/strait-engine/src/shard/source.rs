@@ -45,7 +45,7 @@ impl Shard<'_> {
             let Some((request, parts, version)) = self.plan_fetch(way, &connection) else {
                 return;
             };
-            self.reserved += parts.len() as u64 * limits::FETCH_PARTITION_BYTES as u64;
+            self.reserved += reservation(parts.len());
             if let Some(state) = self.lanes.get_mut(&way) {
                 state.outstanding += 1;
             }
@@ -67,14 +67,11 @@ impl Shard<'_> {
         let (broker, lane) = way;
         let budget = self.session.spec.memory_budget;
         let mut topics: Vec<FetchTopic> = Vec::new();
-        let mut parts = Vec::new();
         let mut chosen = Vec::new();
         let mut by_id = true;
         let state = self.lanes.get_mut(&way)?;
         while let Some(&at) = state.waiting.front() {
-            let planned = self.held
-                + self.reserved
-                + (parts.len() as u64 + 1) * limits::FETCH_PARTITION_BYTES as u64;
+            let planned = self.held + self.reserved + reservation(chosen.len() + 1);
             let first = self.held + self.reserved == 0 && chosen.is_empty();
             if chosen.len() >= limits::FETCH_PARTITIONS || (planned > budget && !first) {
                 break;
@@ -103,7 +100,6 @@ impl Shard<'_> {
                 running.stitch.head(),
                 running.stitch.epoch(),
             ));
-            parts.push(());
         }
         if chosen.is_empty() {
             return None;
@@ -165,7 +161,7 @@ impl Shard<'_> {
         result: Result<FetchAnswer, FlowError>,
     ) {
         let now = self.session.rt.now();
-        self.reserved -= parts.len() as u64 * limits::FETCH_PARTITION_BYTES as u64;
+        self.reserved -= reservation(parts.len());
         if let Some(state) = self.lanes.get_mut(&way) {
             state.outstanding -= 1;
         }
@@ -245,6 +241,7 @@ impl Shard<'_> {
         }
         running.source_end = readable_end(&fetched, isolation);
         match running.stitch.admit(&fetched, proven) {
+            Ok(items) if running.idle && !items.is_empty() => self.flows[at].activate(now),
             Ok(items) => {
                 running.caught_up = running.stitch.head() >= running.source_end;
                 if items.is_empty() && !running.caught_up {
@@ -327,6 +324,9 @@ impl Shard<'_> {
         running.fetching = false;
         let head = running.stitch.head();
         match result {
+            Ok((start, end)) if running.idle && (head < start || head > end) => {
+                self.flows[at].activate(now);
+            }
             Ok((start, _)) if head < start => {
                 warn!(
                     %link, %topic, partition,
@@ -371,4 +371,9 @@ impl Shard<'_> {
             }
         }
     }
+}
+
+/// What a fetch for so many partitions may bring: its answer is bounded for each and as a whole.
+fn reservation(partitions: usize) -> u64 {
+    (partitions as u64 * limits::FETCH_PARTITION_BYTES as u64).min(limits::FETCH_BYTES as u64)
 }

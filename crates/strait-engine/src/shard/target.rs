@@ -230,7 +230,6 @@ impl Shard<'_> {
             status.records += records;
             status.bytes += bytes;
         });
-        self.write_syncs(now);
     }
 
     /// Acts on a flow whose failed answers are all in, or that has to be drained for another reason.
@@ -300,6 +299,9 @@ impl Shard<'_> {
         if let Some(why) = running.reopen.take() {
             return self.reopen(at, &FlowError::Doubt(why), now);
         }
+        if running.truncated.is_some() && running.idle {
+            return self.flows[at].activate(now);
+        }
         if running.truncated.is_some() && !running.fetching {
             self.rebase(at);
         }
@@ -355,6 +357,7 @@ impl Shard<'_> {
                     sync,
                     ids,
                     hold_until: None,
+                    idle: false,
                 })
                 .map_err(FlowError::from);
             Event::Opened {

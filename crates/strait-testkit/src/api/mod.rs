@@ -236,7 +236,7 @@ pub(crate) fn resume(
     match pending {
         Pending::Fetch(request) => fetch::resume(cluster, call, *request, until_ms, expired),
         Pending::Produce { response, required } => {
-            produce::resume(cluster, response, required, until_ms, expired)
+            produce::resume(cluster, call, response, required, until_ms, expired)
         }
     }
 }

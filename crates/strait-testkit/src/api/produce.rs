@@ -12,7 +12,7 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::{Call, Pending, Step};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Partition};
 use crate::code;
 use crate::codec::Codec;
 use crate::log::Appended;
@@ -80,7 +80,7 @@ pub(super) fn handle(cluster: &mut Cluster, call: &Call, request: &ProduceReques
             let until_ms = call
                 .now_ms
                 .saturating_add(i64::from(request.timeout_ms.max(0)));
-            resume(cluster, response, required, until_ms, false)
+            resume(cluster, call, response, required, until_ms, false)
         }
         _ => Step::from(*response),
     }
@@ -188,7 +188,8 @@ fn answer(
             .with_log_start_offset(done.log_start),
         Err(Refusal(code, message)) => {
             let shown = (call.version >= 8 && !message.is_empty()).then(|| StrBytes::from(message));
-            tracing::debug!(code, index, node = call.node, cluster = %cluster.config.cluster_id, "batch refused");
+            let cluster = &cluster.config.cluster_id;
+            tracing::debug!(code, index, node = call.node, %cluster, "batch refused");
             row.with_error_code(code)
                 .with_base_offset(-1)
                 .with_log_append_time_ms(-1)
@@ -202,21 +203,28 @@ fn answer(
 /// carries the real base offset: the batch IS in the log.
 pub(super) fn resume(
     cluster: &Cluster,
+    call: &Call,
     mut response: Box<ProduceResponse>,
     required: Vec<(String, i32, i64)>,
     until_ms: i64,
     expired: bool,
 ) -> Step {
-    let lagging = |(topic, index, next): &(String, i32, i64)| {
+    let moved = |topic: &str, index| {
         cluster
-            .partition(topic, *index)
-            .is_ok_and(|p| p.log.high_watermark() < *next)
+            .partition(topic, index)
+            .is_ok_and(|p| p.led_by(call.node).is_err())
+    };
+    let lagging = |(topic, index, next): &(String, i32, i64)| {
+        let below = |p: &Partition| p.log.high_watermark() < *next;
+        cluster.partition(topic, *index).is_ok_and(below)
     };
     let late: Vec<_> = required.iter().filter(|r| lagging(r)).cloned().collect();
     if late.is_empty() {
         return Step::from(*response);
     }
-    if !expired {
+    // Another leader: the wait is over, and whether the batch survives is open.
+    let waits = late.iter().any(|(topic, index, _)| !moved(topic, *index));
+    if !expired && waits {
         return Step::Wait {
             pending: Pending::Produce { response, required },
             until_ms,
@@ -230,7 +238,11 @@ pub(super) fn resume(
             .filter(|t| t.name.0.as_str() == topic || (!id.is_nil() && t.topic_id == id))
             .flat_map(|t| t.partition_responses.iter_mut());
         for row in rows.filter(|row| row.index == index && row.error_code == code::NONE) {
-            row.error_code = code::REQUEST_TIMED_OUT;
+            row.error_code = if moved(&topic, index) {
+                code::NOT_LEADER_OR_FOLLOWER
+            } else {
+                code::REQUEST_TIMED_OUT
+            };
         }
     }
     Step::from(*response)
