@@ -316,8 +316,13 @@ fn the_book_has_every_mirror_maker_key() {
 fn design_pages_name_files_and_tests_that_exist() {
     let mut paths = 0;
     for page in with_extension(&book().join("design"), "md") {
+        // A line that is a path and a colon stands for the lines up to the next heading.
+        let mut of_section: Option<PathBuf> = None;
         for line in read(&page).lines() {
-            let mut file: Option<PathBuf> = None;
+            if line.starts_with('#') {
+                of_section = None;
+            }
+            let mut file = of_section.clone();
             for token in between(line, "`") {
                 let code = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
                 if ["crates/", "proto-tests", "testdata", "benches"]
@@ -332,6 +337,9 @@ fn design_pages_name_files_and_tests_that_exist() {
                         page.display()
                     );
                     paths += 1;
+                    if line == format!("`{token}`:") {
+                        of_section = Some(path.clone());
+                    }
                     file = Some(path);
                 } else if let Some(path) = &file
                     && token.matches('_').count() >= 2
