@@ -342,7 +342,7 @@ fn design_pages_name_files_and_tests_that_exist() {
                     }
                     file = Some(path);
                 } else if let Some(path) = &file
-                    && token.matches('_').count() >= 2
+                    && token.matches('_').count() >= 3
                     && token
                         .chars()
                         .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
