@@ -331,11 +331,7 @@ fn design_pages_name_files_and_tests_that_exist() {
                     && token.chars().all(code)
                 {
                     let path = root().join(token);
-                    assert!(
-                        path.exists(),
-                        "{}: {token} does not exist",
-                        page.display()
-                    );
+                    assert!(path.exists(), "{}: {token} does not exist", page.display());
                     paths += 1;
                     if line == format!("`{token}`:") {
                         of_section = Some(path.clone());
