@@ -79,7 +79,6 @@ pub struct Scan {
     counted: i64,
     control: i64,
     late: Vec<i64>,
-    newest: Option<i64>,
     done: Option<i64>,
 }
 
@@ -90,8 +89,6 @@ pub struct Scanned {
     pub records: i64,
     /// The offset after our marker: the target goes on here.
     pub target_next: i64,
-    /// The effective timestamp of the newest data seen; `None` where the scan saw none.
-    pub newest_timestamp: Option<i64>,
     /// Offsets of batches that an older session appended late; their records stand twice.
     pub late: Vec<i64>,
     /// Records that retention removed before they could be counted, so that this many may be repeated.
@@ -114,7 +111,6 @@ impl Scan {
             counted: 0,
             control: 0,
             late: Vec::new(),
-            newest: None,
             done: None,
         }
     }
@@ -159,7 +155,6 @@ impl Scan {
         if !ours {
             return self.not_ours(header);
         }
-        self.newest = Some(header.max_timestamp);
         if self.seen || self.log_start <= self.sync.target_next {
             // Equal sequences again are a late append of the same batch; a gap cannot be ours.
             if header.base_sequence != self.next_sequence {
@@ -208,7 +203,6 @@ impl Scan {
         let mut scanned = Scanned {
             records: self.counted,
             target_next,
-            newest_timestamp: self.newest,
             late: self.late,
             uncertain: 0,
         };

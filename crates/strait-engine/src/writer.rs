@@ -165,6 +165,14 @@ impl Writer {
         !self.settling && !self.queue.is_empty() && self.in_flight < self.window()
     }
 
+    /// The largest timestamp of the batch that [`next_batch`](Self::next_batch) would give.
+    pub fn next_timestamp(&self) -> Option<i64> {
+        self.queue.iter().find_map(|item| match item {
+            Item::Batch(outgoing) => Some(outgoing.batch.header.max_timestamp),
+            Item::Gap { .. } => None,
+        })
+    }
+
     /// Nothing queued, nothing in flight.
     pub fn idle(&self) -> bool {
         self.queue.is_empty() && self.slots.is_empty()
