@@ -29,7 +29,8 @@ pub(crate) struct Opened {
     pub(crate) ledger: Ledger,
     pub(crate) sync: SyncRecord,
     pub(crate) ids: (Uuid, Uuid),
-    /// No data is written before this moment.
+    /// No record that the brokers forget at once is written before this moment: until then a late request of
+    /// an older epoch may still arrive.
     pub(crate) hold_until: Option<Instant>,
     /// Nothing is there to forward: no fence was put up, so nothing may be written either.
     pub(crate) idle: bool,
@@ -294,7 +295,7 @@ impl Opening {
         }
         let (identity, scanned) = self.fence_and_scan(ends, position).await?;
         self.report(&scanned);
-        let hold_until = self.hold(&scanned);
+        let hold_until = Some(self.fenced_at() + limits::LEASE_VALIDITY);
         self.along_the_source(ends, position, &scanned, &mut ledger)
             .await?;
         ledger.new_epoch(scanned.target_next);
@@ -450,19 +451,14 @@ impl Opening {
         }
     }
 
-    /// Records older than the brokers' memory of producers undo the fence at the next check: there only the
-    /// old session's lease keeps it from writing, so it has to run out first.
-    fn hold(&self, scanned: &Scanned) -> Option<Instant> {
-        let margin = Duration::from_secs(3600).min(self.session.producer_expiration / 2);
-        let remembered = self.session.producer_expiration.saturating_sub(margin);
-        let age = self.session.rt.wall_ms() - scanned.newest_timestamp?;
-        let historic = age > i64::try_from(remembered.as_millis()).unwrap_or(i64::MAX);
-        let fenced = if self.fence.above.is_some() {
+    /// When the last request of an older epoch can have been written: under a lease that ends
+    /// [`limits::LEASE_VALIDITY`] after this moment.
+    fn fenced_at(&self) -> Instant {
+        if self.fence.above.is_some() {
             self.session.rt.now()
         } else {
             self.session.fenced_at
-        };
-        historic.then(|| fenced + limits::LEASE_VALIDITY)
+        }
     }
 
     async fn along_the_source(

@@ -79,7 +79,6 @@ pub struct Scan {
     counted: i64,
     control: i64,
     late: Vec<i64>,
-    newest: Option<i64>,
     done: Option<i64>,
 }
 
@@ -90,8 +89,6 @@ pub struct Scanned {
     pub records: i64,
     /// The offset after our marker: the target goes on here.
     pub target_next: i64,
-    /// The effective timestamp of the newest data seen; `None` where the scan saw none.
-    pub newest_timestamp: Option<i64>,
     /// Offsets of batches that an older session appended late; their records stand twice.
     pub late: Vec<i64>,
     /// Records that retention removed before they could be counted, so that this many may be repeated.
@@ -114,7 +111,6 @@ impl Scan {
             counted: 0,
             control: 0,
             late: Vec::new(),
-            newest: None,
             done: None,
         }
     }
@@ -159,7 +155,6 @@ impl Scan {
         if !ours {
             return self.not_ours(header);
         }
-        self.newest = Some(header.max_timestamp);
         if self.seen || self.log_start <= self.sync.target_next {
             // Equal sequences again are a late append of the same batch; a gap cannot be ours.
             if header.base_sequence != self.next_sequence {
@@ -208,7 +203,6 @@ impl Scan {
         let mut scanned = Scanned {
             records: self.counted,
             target_next,
-            newest_timestamp: self.newest,
             late: self.late,
             uncertain: 0,
         };
@@ -401,4 +395,234 @@ pub fn of_session(sync: &Position, batch: &Batch) -> bool {
 /// lease that was closed afterwards.
 pub fn ended_cleanly(sync: &Position, lease_closed: bool) -> bool {
     lease_closed && sync.kind == SyncKind::CleanStop
+}
+
+#[cfg(test)]
+mod tests {
+    use strait_wire::{Isolation, PositionFlags};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::sample::sample;
+
+    const OLD: (i64, i16) = (7, 3);
+    const NEW: (i64, i16) = (7, 4);
+
+    /// S = 1000, T = 100, the next sequence of (7, 3) is 50, source leader epoch 2.
+    fn sync() -> Position {
+        Position {
+            kind: SyncKind::Periodic,
+            isolation: Isolation::ReadCommitted,
+            flags: PositionFlags::default(),
+            source_next: 1_000,
+            target_next: 100,
+            forwarded: 90,
+            producer_id: OLD.0,
+            producer_epoch: OLD.1,
+            next_sequence: 50,
+            source_epoch: 2,
+            source_topic_id: Uuid::nil(),
+            target_topic_id: Uuid::nil(),
+            target_partition: 0,
+            wall_ms: 0,
+            target_topic: "t".to_owned(),
+            link: "l".to_owned(),
+            gaps: Vec::new(),
+        }
+    }
+
+    fn scan(
+        log_start: i64,
+        marker: (i64, i16),
+        log: &[Batch],
+    ) -> Result<Option<Scanned>, ScanError> {
+        let mut scan = Scan::new(sync(), marker, log_start, false);
+        for batch in log {
+            if scan.feed(&batch.header)? {
+                break;
+            }
+        }
+        Ok(scan.finish())
+    }
+
+    fn data(base: i64, count: i64, sequence: i32) -> Batch {
+        sample(base, count).by(OLD, sequence).batch()
+    }
+
+    fn marker(at: i64, by: (i64, i16)) -> Batch {
+        sample(at, 1).by(by, -1).marker(false)
+    }
+
+    #[test]
+    fn a_scan_counts_the_old_session_up_to_our_marker() {
+        let anchor = data(90, 10, 40);
+        // (log behind the anchor, records, T')
+        let table = [
+            (vec![marker(100, NEW)], 0, 101),
+            (vec![data(100, 5, 50), marker(105, NEW)], 5, 106),
+            (
+                vec![data(100, 5, 50), data(105, 7, 55), marker(112, NEW)],
+                12,
+                113,
+            ),
+            // Markers of sessions that died early are no records.
+            (
+                vec![marker(100, (7, 4)), data(101, 5, 50), marker(106, (7, 5))],
+                5,
+                107,
+            ),
+        ];
+        for (log, records, next) in table {
+            let ours = log
+                .last()
+                .map(|b| (b.header.producer_id, b.header.producer_epoch));
+            let log: Vec<Batch> = std::iter::once(anchor.clone()).chain(log).collect();
+            let found = scan(0, ours.unwrap(), &log).unwrap().unwrap();
+            assert_eq!((found.records, found.target_next), (records, next));
+            assert_eq!((found.late.len(), found.uncertain), (0, 0));
+        }
+    }
+
+    #[test]
+    fn a_cleaned_batch_counts_by_its_sequences() {
+        let cleaned = sample(100, 10).by(OLD, 50).holding(&[103, 109]);
+        let found = scan(0, NEW, &[cleaned, marker(110, NEW)]).unwrap().unwrap();
+        assert_eq!(found.records, 10);
+    }
+
+    #[test]
+    fn what_came_late_is_reported_and_not_counted() {
+        let older = sample(105, 4).by((7, 2), 0).batch();
+        let repeated = data(109, 5, 50);
+        let log = [data(100, 5, 50), older, repeated, marker(114, NEW)];
+        let found = scan(0, NEW, &log).unwrap().unwrap();
+        assert_eq!((found.records, found.late), (5, vec![105, 109]));
+    }
+
+    #[test]
+    fn a_log_that_is_not_ours_is_refused() {
+        let stranger = sample(100, 1).by((8, 0), 0).batch();
+        let newer = sample(100, 1).by((7, 9), 0).batch();
+        let table = [
+            (vec![stranger], "another producer"),
+            (vec![newer], "newer than this session"),
+            (vec![data(90, 9, 40)], "the last sync says"),
+            (vec![data(100, 5, 55)], "does not follow"),
+            (vec![marker(99, NEW)], "had been acknowledged"),
+        ];
+        for (log, expected) in table {
+            let error = scan(0, NEW, &log).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_retention_removed_counts_as_ours_less_possible_markers() {
+        // Offsets 100 to 119 are gone; two sessions began since, and one marker of them may be among those.
+        let found = scan(120, (7, 5), &[marker(120, (7, 5))]).unwrap().unwrap();
+        assert_eq!((found.records, found.uncertain), (19, 1));
+        let found = scan(120, NEW, &[marker(120, NEW)]).unwrap().unwrap();
+        assert_eq!((found.records, found.uncertain), (20, 0));
+    }
+
+    fn gap(reason: GapReason, from: i64, to: i64) -> Item {
+        Item::Gap {
+            reason,
+            from,
+            to,
+            source_epoch: 2,
+        }
+    }
+
+    fn forward(base: i64, count: i64, epoch: i32) -> Item {
+        Item::Batch(sample(base, count).epoch(epoch).outgoing())
+    }
+
+    #[test]
+    fn a_walk_ends_behind_the_last_record() {
+        let source = [
+            forward(1_000, 10, 2),
+            gap(GapReason::Control, 1_010, 1_011),
+            gap(GapReason::Aborted, 1_011, 1_015),
+            forward(1_015, 10, 2),
+            gap(GapReason::Control, 1_025, 1_026),
+        ];
+        // (records, S', offsets left out)
+        for (records, next, left_out) in [
+            (0, 1_000, 0),
+            (4, 1_004, 0),
+            (10, 1_010, 0),
+            (11, 1_016, 5),
+            (20, 1_025, 5),
+        ] {
+            let mut walk = Walk::new(&sync(), records);
+            for item in &source {
+                if walk.feed(item) {
+                    break;
+                }
+            }
+            let gaps: i64 = walk.gaps().map(|(_, n)| n).sum();
+            assert_eq!((walk.done(), walk.next(), gaps), (true, next, left_out));
+            assert_eq!(walk.next() - 1_000, records + gaps);
+        }
+    }
+
+    #[test]
+    fn a_walk_over_a_changed_source_proves_nothing() {
+        let hole = Item::Batch(crate::stitch::Outgoing {
+            last: 1_015,
+            ..sample(1_000, 10).epoch(2).outgoing()
+        });
+        let table = [
+            vec![forward(1_000, 10, 3)],
+            vec![hole],
+            vec![
+                gap(GapReason::Compacted, 1_000, 1_004),
+                forward(1_004, 10, 2),
+            ],
+            vec![
+                gap(GapReason::Unexplained, 1_000, 1_004),
+                forward(1_004, 10, 2),
+            ],
+        ];
+        for source in table {
+            let mut walk = Walk::new(&sync(), 10);
+            for item in &source {
+                walk.feed(item);
+            }
+            assert!(walk.doubtful() && !walk.done(), "{source:?}");
+        }
+    }
+
+    #[test]
+    fn a_match_finds_the_first_record_that_was_not_forwarded() {
+        let records = |offsets: &[i64]| -> Vec<Record> {
+            let sampled = sample(offsets[0], 20).holding(offsets);
+            sampled.decode(1 << 20).unwrap()
+        };
+        let target: Vec<u128> = records(&[0, 1, 2, 3, 4]).iter().map(Record::hash).collect();
+        // (what the source has left, S', matched)
+        for (left, next, matched) in [
+            (vec![0, 1, 2, 3, 4, 5], 5, 5),
+            // Cleaned: the target holds a superset.
+            (vec![1, 4, 7], 7, 2),
+            (vec![4, 5], 5, 1),
+            // Nothing behind what was forwarded.
+            (vec![0, 1, 2], 3, 3),
+            // Nothing of it is left.
+            (vec![9], 9, 0),
+        ] {
+            let mut matching = Match::new(target.clone(), 0);
+            for record in records(&left) {
+                if matching.feed(&record, 2) {
+                    break;
+                }
+            }
+            assert_eq!(
+                (matching.next(), matching.matched()),
+                (next, matched),
+                "{left:?}"
+            );
+        }
+    }
 }

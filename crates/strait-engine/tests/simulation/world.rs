@@ -12,7 +12,7 @@ use strait_wire::Isolation;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::checker::{Checker, Invariant, Violation};
+use crate::checker::{Checker, Invariant, Violation, excused};
 use crate::journal::Journal;
 use crate::network::{Network, Side, Weather};
 use crate::script::{Kind, Script, What, start};
@@ -109,15 +109,18 @@ pub(crate) async fn live(script: Script, journal: Journal) -> Outcome {
     let incomplete = if checker.violations.is_empty() {
         checker.missing(traffic)
     } else {
-        Vec::new()
+        BTreeMap::new()
     };
-    for what in incomplete {
+    for (flow, what) in incomplete {
         checker.violations.push(Violation {
             invariant: Invariant::Complete,
+            flow: Some(flow),
             what,
         });
     }
     trouble.append(&mut checker.violations);
+    let excused = excused(&world.script.topics, &journal.lines());
+    trouble.retain(|v| !v.flow.as_ref().is_some_and(|flow| excused.contains(flow)));
     for topic in &world.script.topics {
         for partition in 0..topic.partitions {
             for batch in world.target.read_log(&topic.name, partition) {
@@ -153,6 +156,7 @@ fn clusters(script: &Script) -> (Broker, Broker) {
         seed: script.seed,
         producer_id_expiration_ms: script.expiration_ms,
         producer_expiry_check_ms: 2_000,
+        transactional_id_expiration_ms: script.tid_expiration_ms,
         ..BrokerConfig::simulated("target")
     });
     for topic in &script.topics {
@@ -362,17 +366,29 @@ impl World {
         let stuck = |what: String| {
             vec![Violation {
                 invariant: Invariant::Drains,
+                flow: None,
                 what,
             }]
         };
         let deadline = self.now() + DRAIN.as_millis() as u64;
         loop {
             self.run_until(self.now() + 200).await;
-            let (missing, unsynced) = {
+            let mut behind = {
                 let shared = shared.lock().unwrap();
-                (shared.1.missing(&shared.0), shared.1.unsynced())
+                let mut behind = shared.1.unsynced();
+                behind.extend(shared.1.missing(&shared.0));
+                behind
             };
-            if missing.is_empty() && unsynced.is_empty() {
+            if !behind.is_empty() {
+                for flow in excused(&self.script.topics, &self.journal.lines()) {
+                    behind.remove(&flow);
+                }
+            }
+            let opened = self.first.as_ref().is_some_and(|process| {
+                let status = process.handle.status().borrow().clone();
+                status.open && status.opening == 0
+            });
+            if behind.is_empty() && opened {
                 break;
             }
             if !shared.lock().unwrap().1.violations.is_empty() {
@@ -384,7 +400,7 @@ impl World {
                     .as_ref()
                     .map(|p| p.handle.status().borrow().clone());
                 return stuck(format!(
-                    "after {DRAIN:?}: missing {missing:?}; {unsynced:?}; the mirror says {status:?}"
+                    "after {DRAIN:?}: {behind:?}; the mirror says {status:?}"
                 ));
             }
         }
@@ -396,6 +412,7 @@ impl World {
             Ok(Ok(Ok(()))) => {}
             other => return stuck(format!("the last stop: {other:?}")),
         }
+        let excused = excused(&self.script.topics, &self.journal.lines());
         let mut shared = shared.lock().unwrap();
         let (traffic, checker) = &mut *shared;
         checker.look(traffic);
@@ -407,6 +424,7 @@ impl World {
                 let end = self.source.last_stable_offset(&s.topic, s.partition);
                 s.kind != 3 && s.source_next != end
             })
+            .filter(|s| !excused.contains(&(s.topic.clone(), s.partition)))
             .map(|s| format!("{}-{}", s.topic, s.partition))
             .collect();
         if unclean.is_empty() {
