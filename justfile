@@ -40,3 +40,9 @@ bench:
 bench-link records="500000" rounds="3": setup
     cargo build --release --locked -p strait -p strait-benches
     target/release/bench-link {{records}} {{rounds}} | tee benches/results/link.md
+
+# Kill the mirror at random instants under load on real Kafka, the brokers too; keeps the result in benches/results/kill.md.
+# STRAIT_SEED repeats a schedule.
+kill kills="100": setup
+    mkdir -p benches/results
+    STRAIT_KILLS={{kills}} STRAIT_KILL_REPORT="$PWD/benches/results/kill.md" cargo test --locked -p strait --test exactly_once -- --nocapture

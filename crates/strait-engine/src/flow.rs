@@ -21,8 +21,8 @@ pub(crate) struct Flow {
     pub(crate) phase: Phase,
     /// The last sync known to be persisted.
     pub(crate) last: Option<SyncRecord>,
-    /// The epoch it wrote under in this session.
-    pub(crate) above: Option<i16>,
+    /// The fence of this session.
+    pub(crate) fence: Fence,
     /// It has something to forward, so it is opened behind a fence.
     pub(crate) active: bool,
     pub(crate) tries: u32,
@@ -31,6 +31,16 @@ pub(crate) struct Flow {
     pub(crate) leaderless: bool,
     /// No longer selected: it goes once it is idle.
     pub(crate) removing: bool,
+}
+
+/// How far a flow's fence got in this session. The scan ends at the first marker of an epoch, so there may be
+/// one marker of each only: what may have left one behind asks for the next under a newer epoch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fence {
+    /// The newest epoch it wrote under, or asked for a marker under.
+    pub(crate) above: Option<i16>,
+    /// The marker that was read, as long as nothing was written behind it.
+    pub(crate) standing: Option<(i64, i16)>,
 }
 
 pub(crate) enum Phase {
@@ -74,7 +84,7 @@ impl Flow {
             generation: 0,
             phase: Phase::Waiting(now),
             last,
-            above: None,
+            fence: Fence::default(),
             active: false,
             tries: 0,
             trouble: None,
@@ -102,7 +112,10 @@ impl Flow {
         } = opened;
         self.last = Some(sync);
         if !idle {
-            self.above = Some(writer.identity().1);
+            self.fence = Fence {
+                above: Some(writer.identity().1),
+                standing: None,
+            };
         }
         self.phase = Phase::Running(Box::new(Running {
             source_end: stitch.head(),

@@ -106,11 +106,13 @@ impl Ledger {
         self.touch(batch.bytes, now);
     }
 
-    /// Accounts for source offsets `[source_next, to)` that are left out for `reason`.
-    pub fn leave_out(&mut self, reason: GapReason, to: i64, now: Instant) {
+    /// Accounts for source offsets `[source_next, to)` that are left out for `reason`; `source_epoch` is the
+    /// leader epoch there. A position whose epoch stayed behind would look like a truncated source.
+    pub fn leave_out(&mut self, reason: GapReason, to: i64, source_epoch: i32, now: Instant) {
         if to > self.source_next {
             *self.gaps.entry(reason).or_default() += to - self.source_next;
             self.source_next = to;
+            self.source_epoch = source_epoch;
             self.touch(0, now);
         }
     }
@@ -220,7 +222,12 @@ mod tests {
         let now = Instant::now();
         let mut ledger = Ledger::begin(100, 7);
         ledger.forward(&batch(109, 10, 10), 17, now);
-        ledger.leave_out(GapReason::Control, 111, now);
+        ledger.leave_out(GapReason::Control, 111, 4, now);
+        assert_eq!(
+            ledger.source_epoch(),
+            4,
+            "a gap moves the epoch like a batch"
+        );
         ledger.forward(&batch(120, 4, 14), 21, now);
         assert_eq!(
             (
@@ -261,7 +268,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn leaving_out_what_is_behind_changes_nothing() {
         let mut ledger = Ledger::begin(50, 0);
-        ledger.leave_out(GapReason::Expired, 40, Instant::now());
+        ledger.leave_out(GapReason::Expired, 40, 9, Instant::now());
         assert_eq!((ledger.source_next(), ledger.gaps().len()), (50, 0));
+        assert_eq!(ledger.source_epoch(), -1);
     }
 }

@@ -10,6 +10,7 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use crate::error::FlowError;
+use crate::flow::Fence;
 use crate::ledger::Ledger;
 use crate::limits;
 use crate::partition::{PartitionReader, batches_from};
@@ -40,8 +41,8 @@ pub(crate) struct Opening {
     pub(crate) spec: FlowSpec,
     /// The last sync known to be persisted.
     pub(crate) last: Option<SyncRecord>,
-    /// The flow wrote under this epoch in this session already.
-    pub(crate) above: Option<i16>,
+    /// What earlier openings of this session left behind.
+    pub(crate) fence: Fence,
     /// There is something to forward: put up the fence.
     pub(crate) active: bool,
 }
@@ -55,7 +56,7 @@ struct Ends {
 impl Opening {
     /// Finds the position and persists the session sync; after it only this session's (producer id, epoch)
     /// can stand behind the sync (position protocol, section 3, steps 6 to 8).
-    pub(crate) async fn run(self) -> Result<Opened, FlowError> {
+    pub(crate) async fn run(&mut self) -> Result<Opened, FlowError> {
         let ends = self.ends().await?;
         if let Some(idle) = self.idle(&ends).await? {
             return Ok(idle);
@@ -64,15 +65,15 @@ impl Opening {
         let (mut ledger, identity, kind, hold_until) = match &self.last {
             None => (self.fresh(&ends).await?, epoch, SyncKind::Session, None),
             Some(sync) => {
-                let Some(position) = &sync.position else {
+                let Some(position) = sync.position.clone() else {
                     let FlowSpec { key, .. } = &self.spec;
                     return Err(FlowError::Mm2Position {
                         topic: key.topic.clone(),
                         partition: key.partition,
                     });
                 };
-                self.check(position)?;
-                self.resume(&ends, position).await?
+                self.check(&position)?;
+                self.resume(&ends, &position).await?
             }
         };
         let source_gone = self
@@ -127,7 +128,7 @@ impl Opening {
         let Some(sync) = self
             .last
             .as_ref()
-            .filter(|_| !self.active && self.above.is_none())
+            .filter(|_| !self.active && self.fence.above.is_none())
         else {
             return Ok(None);
         };
@@ -272,7 +273,7 @@ impl Opening {
     }
 
     async fn resume(
-        &self,
+        &mut self,
         ends: &Ends,
         position: &Position,
     ) -> Result<(Ledger, (i64, i16), SyncKind, Option<Instant>), FlowError> {
@@ -284,7 +285,7 @@ impl Opening {
         if recreated {
             return self.start_over(ends, ledger, current).await;
         }
-        if self.above.is_none()
+        if self.fence.above.is_none()
             && ended_cleanly(position, self.session.closed_cleanly)
             && ends.target.log_end().await? == position.target_next
         {
@@ -338,7 +339,7 @@ impl Opening {
 
     /// The marker makes everything before it final; the scan up to it counts what is ours.
     async fn fence_and_scan(
-        &self,
+        &mut self,
         ends: &Ends,
         position: &Position,
     ) -> Result<((i64, i16), Scanned), FlowError> {
@@ -347,7 +348,7 @@ impl Opening {
             target_topic,
             min_insync,
             ..
-        } = &self.spec;
+        } = &self.spec.clone();
         let insync = ends.target.route().await?.insync;
         if insync < *min_insync {
             let (topic, partition) = (target_topic.clone(), key.partition);
@@ -359,12 +360,7 @@ impl Opening {
             });
         }
         let log_start = ends.target.log_start().await?;
-        let link = &self.session.spec.name;
-        let identity = self
-            .session
-            .fencer
-            .join(link, target_topic, key.partition, self.above)
-            .await?;
+        let identity = self.put_up_fence().await?;
         let mut scan = Scan::new(position.clone(), identity, log_start, self.spec.compacted);
         let mut offset = scan.from();
         let deadline = self.session.rt.now() + limits::BARRIER_TIMEOUT;
@@ -402,6 +398,7 @@ impl Opening {
             for batch in batches_from(&fetched.part, offset)? {
                 offset = batch.header.last_offset() + 1;
                 if scan.feed(&batch.header).map_err(failed)? {
+                    self.fence.standing = Some(identity);
                     let scanned = scan
                         .finish()
                         .ok_or_else(|| FlowError::Doubt("the scan had no end".to_owned()))?;
@@ -417,6 +414,21 @@ impl Opening {
                 });
             }
         }
+    }
+
+    /// The identity whose marker is to be read in the target partition.
+    async fn put_up_fence(&mut self) -> Result<(i64, i16), FlowError> {
+        if let Some(identity) = self.fence.standing {
+            return Ok(identity);
+        }
+        let (link, topic) = (&self.session.spec.name, &self.spec.target_topic);
+        let partition = self.spec.key.partition;
+        let fencer = &self.session.fencer;
+        let joined = fencer.join(link, topic, partition, self.fence.above).await;
+        if !matches!(joined, Err(FlowError::NotAppended(_))) {
+            self.fence.above = Some(self.session.epoch.current());
+        }
+        joined
     }
 
     fn report(&self, scanned: &Scanned) {
@@ -445,7 +457,7 @@ impl Opening {
         let remembered = self.session.producer_expiration.saturating_sub(margin);
         let age = self.session.rt.wall_ms() - scanned.newest_timestamp?;
         let historic = age > i64::try_from(remembered.as_millis()).unwrap_or(i64::MAX);
-        let fenced = if self.above.is_some() {
+        let fenced = if self.fence.above.is_some() {
             self.session.rt.now()
         } else {
             self.session.fenced_at

@@ -290,12 +290,15 @@ impl Walk {
                 reason: reason @ (GapReason::Compacted | GapReason::Unexplained),
                 from,
                 to,
+                ..
             } => {
                 // What was forwarded may have stood here.
                 self.doubtful = true;
                 *self.gaps.entry(*reason).or_default() += to - from;
             }
-            Item::Gap { reason, from, to } => {
+            Item::Gap {
+                reason, from, to, ..
+            } => {
                 *self.gaps.entry(*reason).or_default() += to - from;
                 self.next = *to;
             }

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::error::{FlowError, SessionError};
-use crate::flow::{Flow, Phase, Running};
+use crate::flow::{Fence, Flow, Phase, Running};
 use crate::limits;
 use crate::open::{Opened, Opening, passing, sync_record};
 use crate::routes::{Lookup, Routes};
@@ -50,6 +50,7 @@ enum Event {
     Opened {
         flow: usize,
         generation: u64,
+        fence: Fence,
         result: Box<Result<Opened, FlowError>>,
     },
     LaneOpen {
@@ -244,20 +245,22 @@ impl<'a> Shard<'a> {
     fn open(&mut self, at: usize) {
         let flow = &mut self.flows[at];
         flow.phase = Phase::Opening;
-        let opening = Opening {
+        let mut opening = Opening {
             session: self.session.clone(),
             spec: flow.spec.clone(),
             last: flow.last.clone(),
-            above: flow.above,
+            fence: flow.fence,
             active: flow.active,
         };
         let generation = flow.generation;
         self.opening += 1;
         self.jobs.spawn(async move {
+            let result = Box::new(opening.run().await);
             Event::Opened {
                 flow: at,
                 generation,
-                result: Box::new(opening.run().await),
+                fence: opening.fence,
+                result,
             }
         });
     }
@@ -437,10 +440,12 @@ impl<'a> Shard<'a> {
             Event::Opened {
                 flow,
                 generation,
+                fence,
                 result,
             } => {
                 self.opening -= 1;
                 if self.flows[flow].generation == generation {
+                    self.flows[flow].fence = fence;
                     self.opened(flow, *result);
                 }
             }

@@ -24,6 +24,8 @@ pub enum Item {
         from: i64,
         /// The offset after the last one left out.
         to: i64,
+        /// The source's leader epoch of the last batch left out; of the batch behind it where there is none.
+        source_epoch: i32,
     },
 }
 
@@ -221,6 +223,7 @@ impl Stitch {
                 reason,
                 from: self.head,
                 to: header.base_offset,
+                source_epoch: header.leader_epoch,
             });
             self.head = header.base_offset;
         }
@@ -256,6 +259,7 @@ impl Stitch {
             reason,
             from: first,
             to: last + 1,
+            source_epoch,
         });
         Ok(())
     }

@@ -102,6 +102,7 @@ enum Slot {
     Gap {
         reason: GapReason,
         to: i64,
+        source_epoch: i32,
     },
 }
 
@@ -200,7 +201,16 @@ impl Writer {
     pub fn next_batch(&mut self) -> Option<Dispatch> {
         while self.ready() {
             match self.queue.pop_front()? {
-                Item::Gap { reason, to, .. } => self.slots.push_back(Slot::Gap { reason, to }),
+                Item::Gap {
+                    reason,
+                    to,
+                    source_epoch,
+                    ..
+                } => self.slots.push_back(Slot::Gap {
+                    reason,
+                    to,
+                    source_epoch,
+                }),
                 Item::Batch(outgoing) => return Some(self.dispatch(outgoing)),
             }
         }
@@ -255,7 +265,11 @@ impl Writer {
     pub fn advance_ledger(&mut self, ledger: &mut Ledger, now: Instant) {
         while let Some(slot) = self.slots.front_mut() {
             match slot {
-                Slot::Gap { reason, to } => ledger.leave_out(*reason, *to, now),
+                Slot::Gap {
+                    reason,
+                    to,
+                    source_epoch,
+                } => ledger.leave_out(*reason, *to, *source_epoch, now),
                 Slot::Batch {
                     outgoing,
                     sequence,
@@ -365,10 +379,15 @@ impl Writer {
                     self.next_sequence = sequence;
                     Item::Batch(outgoing)
                 }
-                Slot::Gap { reason, to } => Item::Gap {
+                Slot::Gap {
+                    reason,
+                    to,
+                    source_epoch,
+                } => Item::Gap {
                     reason,
                     from: -1,
                     to,
+                    source_epoch,
                 },
             });
         }

@@ -17,6 +17,7 @@ import oracle.Groups;
 import oracle.Produce;
 import oracle.Reader;
 import oracle.Topics;
+import org.apache.kafka.connect.mirror.Mm2Reader;
 
 /**
  * Kafka's own clients behind a pipe: one JSON request per line on stdin, one JSON answer per line on stdout, in the order
@@ -83,6 +84,7 @@ public final class Oracle {
             Map.entry("stop_producer", produce::stop),
             Map.entry("producer_progress", produce::progress),
             Map.entry("end_transaction", produce::endTransaction),
+            Map.entry("mm2_translate", Mm2Reader::translate),
             Map.entry("commit_offsets", groups::commit),
             Map.entry("committed_offsets", groups::committed));
     }

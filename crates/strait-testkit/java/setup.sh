@@ -6,7 +6,7 @@ set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 dir="${STRAIT_KAFKA_DIR:-$(cd "$here/../../.." && pwd)/.kafka}"
 versions=(4.3.1 3.9.2)
-sources=(Node.java Warmup.java Oracle.java oracle)
+sources=(Node.java Warmup.java Oracle.java oracle org)
 
 java_major() {
     command -v javac >/dev/null && command -v keytool >/dev/null || { echo 0; return; }

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 
+use crate::changes::{Changes, Waiter};
 use crate::cluster::Cluster;
 use crate::config::BrokerConfig;
 use crate::fault::{FaultPlan, Seen};
@@ -43,7 +43,7 @@ pub(crate) struct Shared {
     requests: Mutex<VecDeque<SeenRequest>>,
     config: BrokerConfig,
     faults: FaultPlan,
-    changed: watch::Sender<u64>,
+    changed: Arc<Changes>,
 }
 
 impl Shared {
@@ -67,11 +67,11 @@ impl Shared {
     }
 
     pub(crate) fn tell(&self) {
-        self.changed.send_modify(|count| *count += 1);
+        self.changed.tell();
     }
 
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    pub(crate) fn changes(&self) -> Waiter {
+        Changes::waiter(&self.changed)
     }
 
     pub(crate) fn now_ms(&self) -> i64 {
@@ -130,7 +130,7 @@ impl Broker {
                 requests: Mutex::new(VecDeque::new()),
                 cluster: Mutex::new(Cluster::new(config.clone())),
                 config,
-                changed: watch::Sender::new(0),
+                changed: Arc::default(),
             }),
             node,
         }

@@ -47,9 +47,10 @@ where
                 .nodes
                 .get(&node)
                 .is_some_and(|n| n.online && Some(n.generation) == generation);
-            if !alive || changes.changed().await.is_err() {
+            if !alive {
                 return;
             }
+            changes.changed().await;
         }
     };
     tokio::select! {
@@ -182,7 +183,7 @@ async fn answer(
         let expired = tokio::select! {
             biased;
             () = &mut deadline => true,
-            _ = changes.changed() => false,
+            () = changes.changed() => false,
             () = tokio::time::sleep(span(due)) => false,
         };
         step = shared.with(|cluster, now_ms| {
@@ -211,9 +212,10 @@ async fn wait_while_paused(shared: &Arc<Shared>, node: i32) {
     let mut changes = shared.changes();
     loop {
         let paused = shared.lock().nodes.get(&node).is_some_and(|n| n.paused);
-        if !paused || changes.changed().await.is_err() {
+        if !paused {
             return;
         }
+        changes.changed().await;
     }
 }
 

@@ -62,6 +62,8 @@ pub(crate) struct Transaction {
     /// Producer id and epoch the markers carry.
     marker_stamp: (i64, i16),
     previous_producer_id: Option<i64>,
+    /// The epoch before the last raise that its owner asked for; a repeated request is recognised by it.
+    last_epoch: i16,
 }
 
 /// Producer id and epoch a client presents.
@@ -146,9 +148,7 @@ impl Coordinator {
             return Err(code::CONCURRENT_TRANSACTIONS);
         }
         if txn.phase == TransactionPhase::Ongoing {
-            if expected.is_some_and(|e| e.epoch != txn.epoch) {
-                return Err(code::PRODUCER_FENCED);
-            }
+            // Whoever asks: the epoch of the client is looked at only where the epoch is raised below.
             txn.abort_with_fence(now_ms, pace);
             return Err(code::CONCURRENT_TRANSACTIONS);
         }
@@ -156,11 +156,22 @@ impl Coordinator {
             txn.previous_producer_id = Some(txn.producer_id);
             txn.producer_id = fresh_id;
             txn.epoch = 0;
+            txn.last_epoch = expected.map_or(-1, |e| e.epoch);
             self.next_producer_id += 1;
-        } else if expected.is_some_and(|e| e.epoch != txn.epoch) {
-            return Err(code::PRODUCER_FENCED);
         } else {
-            txn.epoch += 1;
+            match expected {
+                None => {
+                    txn.last_epoch = -1;
+                    txn.epoch += 1;
+                }
+                Some(e) if e.epoch == txn.epoch => {
+                    txn.last_epoch = txn.epoch;
+                    txn.epoch += 1;
+                }
+                // `TransactionMetadata.prepareIncrementProducerEpoch`: the answer to the first request was lost.
+                Some(e) if e.epoch == txn.last_epoch => {}
+                Some(_) => return Err(code::PRODUCER_FENCED),
+            }
         }
         txn.phase = TransactionPhase::Empty;
         txn.partitions.clear();
@@ -366,6 +377,7 @@ impl Transaction {
             markers: BTreeMap::new(),
             marker_stamp: (producer_id, 0),
             previous_producer_id: None,
+            last_epoch: -1,
         }
     }
 
@@ -375,6 +387,7 @@ impl Transaction {
 
     fn abort_with_fence(&mut self, now_ms: i64, pace: MarkerPace) {
         self.epoch = self.epoch.saturating_add(1);
+        self.last_epoch = -1;
         self.marker_stamp = (self.producer_id, self.epoch);
         self.decide(false, now_ms, pace);
     }

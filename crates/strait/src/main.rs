@@ -2,9 +2,9 @@
 
 mod args;
 mod check;
+mod demo;
 mod exit;
 mod logging;
-#[allow(dead_code)]
 mod output;
 mod run;
 mod serve;
@@ -37,10 +37,7 @@ fn main() -> ExitCode {
     let exit = match line.command {
         Command::Run(args) => run(&args, &logging),
         Command::Check(args) => check::check(&args),
-        Command::Demo(_) => {
-            tracing::error!("this build has no demo");
-            Exit::Failed
-        }
+        Command::Demo(args) => demo::demo(&args, line.log.quiet),
     };
     drop(logging);
     exit.into()

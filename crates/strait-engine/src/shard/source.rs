@@ -342,6 +342,7 @@ impl Shard<'_> {
                     reason: GapReason::Expired,
                     from: head,
                     to: start,
+                    source_epoch: -1,
                 });
                 running.stitch = Stitch::new(start, -1, compacted, isolation);
             }

@@ -327,7 +327,7 @@ impl Shard<'_> {
     pub(super) fn rebase(&mut self, at: usize) {
         let session = self.session.clone();
         let flow = &mut self.flows[at];
-        let (spec, generation) = (flow.spec.clone(), flow.generation);
+        let (spec, generation, fence) = (flow.spec.clone(), flow.generation, flow.fence);
         let Phase::Running(running) = std::mem::replace(&mut flow.phase, Phase::Opening) else {
             return;
         };
@@ -367,6 +367,7 @@ impl Shard<'_> {
             Event::Opened {
                 flow: at,
                 generation,
+                fence,
                 result: Box::new(result),
             }
         });

@@ -1,6 +1,7 @@
 //! White-box access to leadership, replication, producers and time.
 
 use super::Broker;
+use crate::changes::Waiter;
 use crate::cluster::{Cluster, Partition};
 
 /// Replication, producers and time.
@@ -74,6 +75,12 @@ impl Broker {
             }
         });
         self.shared.tell();
+    }
+
+    /// Tells of every change of the cluster's state from now on: what a test watches logs with.
+    #[must_use]
+    pub fn changes(&self) -> Waiter {
+        self.shared.changes()
     }
 
     /// The present, by the cluster's clock.

@@ -32,7 +32,7 @@ impl fmt::Display for Version {
 }
 
 /// The Java that setup compiled, to be held against the Java of this build.
-const SOURCES: [(&str, &str); 11] = [
+const SOURCES: [(&str, &str); 12] = [
     ("Node.java", include_str!("../../java/Node.java")),
     ("Warmup.java", include_str!("../../java/Warmup.java")),
     ("Oracle.java", include_str!("../../java/Oracle.java")),
@@ -67,6 +67,10 @@ const SOURCES: [(&str, &str); 11] = [
     (
         "oracle/Workload.java",
         include_str!("../../java/oracle/Workload.java"),
+    ),
+    (
+        "org/apache/kafka/connect/mirror/Mm2Reader.java",
+        include_str!("../../java/org/apache/kafka/connect/mirror/Mm2Reader.java"),
     ),
 ];
 

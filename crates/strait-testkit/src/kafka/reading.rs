@@ -260,6 +260,22 @@ impl Oracle {
         )
     }
 
+    /// Translates offsets of a source partition as MirrorMaker 2 would, with its own class that reads the topic
+    /// `mm2-offset-syncs.<source>.internal` on the target: none where it knows of no sync, -1 where it only knows that
+    /// the offset lies before its first one.
+    pub fn mm2_translate(
+        &self,
+        target: &str,
+        source: &str,
+        (topic, partition): (&str, i32),
+        offsets: &[i64],
+    ) -> Result<Vec<Option<i64>>, HarnessError> {
+        self.ask(
+            "mm2_translate",
+            json!({"bootstrap": target, "source": source, "topic": topic, "partition": partition, "offsets": offsets}),
+        )
+    }
+
     /// Compares a topic (bootstrap, name) with another, partition by partition: content and order, not offsets. Waits
     /// until the right one has shown as many records as the left one, at most for `wait`, then reads it to its end.
     pub fn compare(

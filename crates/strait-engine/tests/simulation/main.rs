@@ -1,0 +1,168 @@
+//! A seeded simulation of the whole engine: one seed, one history.
+//!
+//! `Link::run` with its sessions, fences, shards and connections runs in virtual time against two in-memory clusters.
+//! A seed draws the topics, the traffic, and what goes wrong: crashes at any point, late requests, lost answers,
+//! elections, restarts, second instances. The checker reads the target with a codec of its own whenever it changes.
+//!
+//! `STRAIT_SEED=n` replays one seed with its whole journal; `STRAIT_SEEDS=n` runs the seeds 0..n,
+//! `STRAIT_SEEDS=a..b` those.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    missing_docs
+)]
+
+mod checker;
+mod journal;
+mod network;
+mod script;
+mod sync;
+mod traffic;
+mod world;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use journal::Journal;
+use script::Script;
+use world::Outcome;
+
+/// Seeds without a wish.
+const SEEDS: u64 = 500;
+/// Lines of the journal shown for a failing seed.
+const SHOWN: usize = 80;
+/// Failing seeds shown in full.
+const FAILURES: usize = 3;
+
+fn number(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(
+        value
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}={value} is not a number")),
+    )
+}
+
+/// The seeds to run: `STRAIT_SEEDS` is a number or a range `a..b`.
+fn seeds() -> (u64, u64) {
+    match std::env::var("STRAIT_SEEDS")
+        .ok()
+        .as_deref()
+        .map(|s| s.split_once(".."))
+    {
+        Some(Some((first, end))) => (first.parse().unwrap(), end.parse().unwrap()),
+        _ => (0, number("STRAIT_SEEDS").unwrap_or(SEEDS)),
+    }
+}
+
+fn run(seed: u64) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let journal = Journal::new();
+        let _listening = tracing::subscriber::set_default(journal.clone());
+        world::live(Script::draw(seed), journal).await
+    })
+}
+
+fn tell(seed: u64, outcome: &Outcome, shown: usize) {
+    eprintln!("---- {}", Script::draw(seed));
+    let lines = &outcome.journal;
+    for line in &lines[lines.len().saturating_sub(shown)..] {
+        eprintln!("{line}");
+    }
+    for violation in outcome.violations.iter().take(8) {
+        eprintln!("seed {seed} violates {violation}");
+    }
+    eprintln!("replay: STRAIT_SEED={seed} cargo test -p strait-engine --test simulation");
+}
+
+#[test]
+fn no_history_breaks_an_invariant() {
+    if let Some(seed) = number("STRAIT_SEED") {
+        let outcome = run(seed);
+        tell(seed, &outcome, usize::MAX);
+        assert!(
+            outcome.violations.is_empty(),
+            "seed {seed} broke an invariant"
+        );
+        return;
+    }
+    let (first, end) = seeds();
+    let began = Instant::now();
+    let next = AtomicU64::new(first);
+    let totals = [const { AtomicU64::new(0) }; 4];
+    let failed: Mutex<Vec<(u64, Outcome)>> = Mutex::new(Vec::new());
+    let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::SeqCst);
+                    if seed >= end {
+                        return;
+                    }
+                    let outcome = run(seed);
+                    let counts = [
+                        outcome.records,
+                        outcome.sessions,
+                        outcome.syncs,
+                        outcome.virtual_ms / 1_000,
+                    ];
+                    for (total, count) in totals.iter().zip(counts) {
+                        total.fetch_add(count, Ordering::SeqCst);
+                    }
+                    if !outcome.violations.is_empty() {
+                        failed.lock().unwrap().push((seed, outcome));
+                    }
+                }
+            });
+        }
+    });
+    let [records, sessions, syncs, seconds] = totals.map(AtomicU64::into_inner);
+    eprintln!(
+        "{} histories, {records} records, {sessions} starts, {syncs} syncs, {seconds} virtual s in {:.1} s",
+        end - first,
+        began.elapsed().as_secs_f64()
+    );
+    let mut failed = failed.into_inner().unwrap();
+    failed.sort_by_key(|(seed, _)| *seed);
+    for (seed, outcome) in failed.iter().take(FAILURES) {
+        tell(*seed, outcome, SHOWN);
+    }
+    let broken: Vec<String> = failed
+        .iter()
+        .map(|(seed, outcome)| format!("{seed} ({:?})", outcome.violations[0].invariant))
+        .collect();
+    assert!(
+        broken.is_empty(),
+        "invariants broken by seeds {}",
+        broken.join(", ")
+    );
+}
+
+#[test]
+fn one_seed_is_one_history() {
+    for seed in [3, 7, 11] {
+        let (one, other) = (run(seed), run(seed));
+        let differs = one
+            .journal
+            .iter()
+            .zip(&other.journal)
+            .position(|(a, b)| a != b);
+        if let Some(at) = differs {
+            panic!(
+                "seed {seed} had two histories:\n{}\n{}",
+                one.journal[at], other.journal[at]
+            );
+        }
+        assert_eq!(one.hash, other.hash, "seed {seed} had two histories");
+    }
+}
