@@ -115,7 +115,7 @@ async fn a_request_without_answer_closes_the_connection_and_says_what_and_who() 
     assert_eq!(begun.elapsed(), Duration::from_secs(20));
     assert_eq!(
         error.to_string(),
-        "Produce v9 to broker:9092 had no answer within 20 s"
+        "Produce v9 to broker:9092 had no answer within 20 s: the broker hangs or is overloaded, or the line to it is cut"
     );
     assert_eq!(error.action(), Action::Reconnect);
     let other = first.await.unwrap_err();
@@ -370,7 +370,7 @@ async fn a_connection_that_cannot_be_made_says_why() {
     let mute = open(&net, Limits::default()).await.unwrap_err();
     assert_eq!(
         mute.to_string(),
-        "ApiVersions v4 to broker:9092 had no answer within 10 s"
+        "ApiVersions v4 to broker:9092 had no answer within 10 s: the broker hangs or is overloaded, or the line to it is cut"
     );
 }
 
