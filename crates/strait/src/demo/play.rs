@@ -266,10 +266,12 @@ impl Play {
             return Ok(());
         };
         let (pid, killed) = (mirror.pid(), self.rt.now());
+        // As it was when the signal was sent: what the mirror had sent already may still arrive when it is dead.
+        let missing = self.seen.reading.lag;
         mirror.kill().await?;
-        let reading = self.look();
+        self.look();
         self.story.kills.push(Kill {
-            missing: reading.lag,
+            missing,
             resumed: None,
         });
         self.wait_for_resume(killed);
@@ -280,7 +282,7 @@ impl Play {
             format_args!(
                 "{} {pid}, with {} records still to come; process {next} takes over",
                 paint.red("kill -9"),
-                count(reading.lag)
+                count(missing)
             ),
         );
         Ok(())
