@@ -153,7 +153,7 @@ impl Play {
             load.go_on_to(after);
         }
         load.go_on_to(LIVE.batches);
-        while !(load.is_done() && self.seen.reading.lag == 0 && self.seen.waiting.is_none()) {
+        while !load.is_done() || self.seen.reading.lag > 0 {
             self.tick(Some(load.written())).await?;
         }
         self.story.lasted = self.rt.now().saturating_duration_since(began);
