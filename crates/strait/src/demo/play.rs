@@ -153,7 +153,7 @@ impl Play {
             load.go_on_to(after);
         }
         load.go_on_to(LIVE.batches);
-        while !(load.is_done() && self.seen.reading.lag == 0 && self.seen.waiting.is_none()) {
+        while !load.is_done() || self.seen.reading.lag > 0 {
             self.tick(Some(load.written())).await?;
         }
         self.story.lasted = self.rt.now().saturating_duration_since(began);
@@ -266,10 +266,12 @@ impl Play {
             return Ok(());
         };
         let (pid, killed) = (mirror.pid(), self.rt.now());
+        // As it was when the signal was sent: what the mirror had sent already may still arrive when it is dead.
+        let missing = self.seen.reading.lag;
         mirror.kill().await?;
-        let reading = self.look();
+        self.look();
         self.story.kills.push(Kill {
-            missing: reading.lag,
+            missing,
             resumed: None,
         });
         self.wait_for_resume(killed);
@@ -280,7 +282,7 @@ impl Play {
             format_args!(
                 "{} {pid}, with {} records still to come; process {next} takes over",
                 paint.red("kill -9"),
-                count(reading.lag)
+                count(missing)
             ),
         );
         Ok(())

@@ -17,7 +17,7 @@ use crate::exit::Exit;
 /// One kill, and what followed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kill {
-    /// Committed records that the target lacked when the process was dead.
+    /// Committed records that the target lacked when the signal was sent.
     pub(crate) missing: u64,
     /// From the kill to the first record that the next process wrote; none if that was killed before it wrote.
     pub(crate) resumed: Option<Duration>,
