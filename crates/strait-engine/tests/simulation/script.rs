@@ -76,6 +76,8 @@ pub(crate) enum What {
     Release(At),
     /// The target forgets all producers of a partition that have not written for its expiration time.
     Expire,
+    /// The target's coordinator forgets the transactional id: the next session gets a new producer id.
+    Forget,
     /// Requests meet a fault for a while.
     Fault(Side, Rule, u64),
     FaultEnds(Side, usize),
@@ -96,8 +98,6 @@ pub(crate) struct Script {
     pub(crate) climate: Climate,
     /// `producer.id.expiration.ms` of the target.
     pub(crate) expiration_ms: i64,
-    /// `transactional.id.expiration.ms` of the target: short, so that a session may get a new producer id.
-    pub(crate) tid_expiration_ms: i64,
     /// The fence does not hold for ever (historic records, an expired transactional id), so that only the lease
     /// keeps late requests out: what is late stays well below it.
     pub(crate) leased: bool,
@@ -115,11 +115,10 @@ impl fmt::Display for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "seed {}: {} nodes, producer expiration {} ms, transactional id expiration {} ms, {} batches before the start, pause up to {} ms, calm at {} ms, request timeout {:?}, {:?}",
+            "seed {}: {} nodes, producer expiration {} ms, {} batches before the start, pause up to {} ms, calm at {} ms, request timeout {:?}, {:?}",
             self.seed,
             self.nodes,
             self.expiration_ms,
-            self.tid_expiration_ms,
             self.preload,
             self.pause_ms,
             self.calm_at_ms,
@@ -178,10 +177,9 @@ impl Script {
                 stall_ms: if leased { 2_000 } else { 8_000 },
             },
             expiration_ms: [600_000, 600_000, 25_000][rng.usize(0..3)],
-            tid_expiration_ms: if expires { 13_000 } else { 7 * 86_400_000 },
             leased,
             preload: rng.u32(0..60),
-            pause_ms: [60, 150, 600][rng.usize(0..3)],
+            pause_ms: [80, 200, 800][rng.usize(0..3)],
             calm_at_ms,
             request_timeout: Duration::from_millis([2_000, 5_000][rng.usize(0..2)]),
             topics,
@@ -193,11 +191,17 @@ impl Script {
                 dies_after: dies_after(&mut rng),
             },
         });
-        for _ in 0..rng.u32(3..14) {
+        for _ in 0..rng.u32(4..18) {
             let at_ms = rng.u64(0..calm_at_ms);
             if let Some(what) = script.event(&mut rng) {
                 script.steps.push(Step { at_ms, what });
             }
+        }
+        for _ in 0..if expires { rng.u32(1..4) } else { 0 } {
+            script.steps.push(Step {
+                at_ms: rng.u64(0..calm_at_ms),
+                what: What::Forget,
+            });
         }
         script.steps.sort_by_key(|s| s.at_ms);
         script
@@ -217,7 +221,7 @@ impl Script {
         };
         let topic = &self.topics[rng.usize(0..self.topics.len())];
         let at = (topic.name.clone(), rng.i32(0..topic.partitions));
-        Some(match rng.u32(0..26) {
+        Some(match rng.u32(0..30) {
             0..=6 => What::Crash {
                 linger: match rng.u32(0..4) {
                     0 => None,
@@ -228,7 +232,7 @@ impl Script {
             },
             7..=8 => What::Stop,
             9 => What::Second {
-                for_ms: rng.u64(1_000..12_000),
+                for_ms: rng.u64(4_000..14_000),
             },
             10..=11 if topic.kind == Kind::Compacted => What::Compact(topic.name.clone()),
             10..=11 => return None,

@@ -1,7 +1,9 @@
 //! The world of one history: two clusters, the mirror's processes, the source's traffic, and the script that moves them.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use strait_engine::{FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, SessionError, Start};
@@ -10,7 +12,7 @@ use strait_testkit::fault::RuleId;
 use strait_testkit::{Broker, BrokerConfig};
 use strait_wire::Isolation;
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::checker::{Checker, Invariant, Violation, excused};
 use crate::journal::Journal;
@@ -156,7 +158,6 @@ fn clusters(script: &Script) -> (Broker, Broker) {
         seed: script.seed,
         producer_id_expiration_ms: script.expiration_ms,
         producer_expiry_check_ms: 2_000,
-        transactional_id_expiration_ms: script.tid_expiration_ms,
         ..BrokerConfig::simulated("target")
     });
     for topic in &script.topics {
@@ -231,7 +232,7 @@ impl World {
             let alarm = Arc::clone(&self.alarm);
             tokio::select! {
                 biased;
-                result = ended => self.ended(&format!("{result:?}")),
+                result = ended => self.ended(result),
                 () = alarm.notified() => self.crash(Some(0), 500),
                 () = tokio::time::sleep(Duration::from_millis(wait)) => {
                     if let Some(entry) = self.timeline.first_entry()
@@ -245,8 +246,8 @@ impl World {
         }
     }
 
-    fn ended(&mut self, how: &str) {
-        self.journal.note(&format!("process first ended: {how}"));
+    fn ended(&mut self, how: Result<Result<(), SessionError>, JoinError>) {
+        self.journal.note(&format!("first ended: {}", words(how)));
         self.first = None;
         let again = self.now() + self.rng.u64(200..2_000);
         let what = start(&mut self.rng);
@@ -290,7 +291,11 @@ impl World {
                 }
             }
             What::SecondEnds => {
-                if let Some(process) = self.second.take() {
+                if let Some(mut process) = self.second.take() {
+                    let how = poll_once(&mut process.task);
+                    if let Poll::Ready(how) = how {
+                        self.journal.note(&format!("second ended: {}", words(how)));
+                    }
                     process.kill(Some(self.rng.u64(0..100)));
                 }
             }
@@ -322,6 +327,7 @@ impl World {
             }
             What::Release(at) => self.target.hold_high_watermark(&at.0, at.1, None),
             What::Expire => self.target.expire_producers(),
+            What::Forget => self.target.forget_transactional_ids(),
             What::Fault(side, rule, for_ms) => {
                 let id = self.broker(side).faults().add(rule);
                 self.rules.push((side, id));
@@ -524,4 +530,16 @@ impl Process {
         self.task.abort();
         let _ = self.name;
     }
+}
+
+fn words(how: Result<Result<(), SessionError>, JoinError>) -> String {
+    match how {
+        Ok(Ok(())) => "stopped".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
 }
