@@ -97,10 +97,16 @@ impl Opening {
             kind = SyncKind::Rebase;
         }
         let sync = sync_record(&self.session, &self.spec, kind, &ledger, identity, ends.ids);
-        let record = sync.to_record(self.session.rt.wall_ms());
+        let mut records = vec![sync.to_record(self.session.rt.wall_ms())];
+        if kind == SyncKind::Rebase {
+            // MirrorMaker 2 forgets its old pairs only when the upstream falls. In one batch with the position.
+            let mut cleared = sync.clone();
+            (cleared.upstream, cleared.downstream) = (-1, -1);
+            records.insert(0, cleared.to_record(self.session.rt.wall_ms()));
+        }
         self.session
             .syncs
-            .append(&self.session.spec.name, vec![record])
+            .append(&self.session.spec.name, records)
             .await?;
         debug!(
             link = %self.session.spec.name, topic = %self.spec.key.topic, partition = self.spec.key.partition,
@@ -211,6 +217,12 @@ impl Opening {
     }
 
     fn check(&self, position: &Position) -> Result<(), FlowError> {
+        if position.link != self.session.spec.name {
+            return Err(FlowError::Position(format!(
+                "it belongs to link {:?}, which mirrors this topic into {} on the same target: stop that link and give this one its name, or exclude the topic from one of them",
+                position.link, position.target_topic
+            )));
+        }
         let named = (position.target_topic.as_str(), position.target_partition);
         if named != (self.spec.target_topic.as_str(), self.spec.key.partition) {
             return Err(FlowError::Position(format!(
@@ -286,9 +298,19 @@ impl Opening {
         if recreated {
             return self.start_over(ends, ledger, current).await;
         }
+        let end = ends.target.log_end().await?;
+        if end < position.target_next {
+            // Known before a fence adds its marker to the shortened log.
+            return Err(FlowError::TargetLost {
+                topic: self.spec.target_topic.clone(),
+                partition: self.spec.key.partition,
+                end,
+                expected: position.target_next,
+            });
+        }
         if self.fence.above.is_none()
             && ended_cleanly(position, self.session.closed_cleanly)
-            && ends.target.log_end().await? == position.target_next
+            && end == position.target_next
         {
             ledger.new_epoch(position.target_next);
             return Ok((ledger, current, SyncKind::Session, None));
@@ -316,23 +338,6 @@ impl Opening {
             link = %self.session.spec.name, topic = %self.spec.target_topic, partition = self.spec.key.partition,
             "the target topic was re-created: mirroring again from source offset {first}"
         );
-        let mut cleared = sync_record(
-            &self.session,
-            &self.spec,
-            SyncKind::Rebase,
-            &ledger,
-            current,
-            ends.ids,
-        );
-        // MirrorMaker 2 forgets its old pairs only when the upstream falls.
-        (cleared.upstream, cleared.downstream) = (-1, -1);
-        self.session
-            .syncs
-            .append(
-                &self.session.spec.name,
-                vec![cleared.to_record(self.session.rt.wall_ms())],
-            )
-            .await?;
         ledger.rebase(GapReason::Expired, first, -1);
         ledger.new_epoch(end);
         Ok((ledger, current, SyncKind::Rebase, None))
@@ -350,14 +355,16 @@ impl Opening {
             min_insync,
             ..
         } = &self.spec.clone();
-        let insync = ends.target.route().await?.insync;
-        if insync < *min_insync {
+        let route = ends.target.route().await?;
+        // More than there are replicas has no effect on the broker either.
+        let (insync, needed) = (route.insync, (*min_insync).min(route.replicas));
+        if insync < needed {
             let (topic, partition) = (target_topic.clone(), key.partition);
             return Err(FlowError::UnderMinIsr {
                 topic,
                 partition,
                 insync,
-                needed: *min_insync,
+                needed,
             });
         }
         let log_start = ends.target.log_start().await?;

@@ -75,6 +75,7 @@ pub struct Scan {
     log_start: i64,
     cleaned: bool,
     next_sequence: i32,
+    next_offset: i64,
     seen: bool,
     counted: i64,
     control: i64,
@@ -100,13 +101,14 @@ impl Scan {
     /// target's log start: offsets from the sync to there can no longer be read. `cleaned`: the target's
     /// log is compacted, so that whole batches may be missing.
     pub fn new(sync: Position, marker: (i64, i16), log_start: i64, cleaned: bool) -> Self {
-        let next_sequence = sync.next_sequence;
+        let (next_sequence, next_offset) = (sync.next_sequence, sync.target_next);
         Self {
             sync,
             marker,
             log_start,
             cleaned,
             next_sequence,
+            next_offset,
             seen: false,
             counted: 0,
             control: 0,
@@ -126,16 +128,17 @@ impl Scan {
     /// The log holds what no session of this link can have written there.
     pub fn feed(&mut self, header: &BatchHeader) -> Result<bool, ScanError> {
         if header.attributes.control() {
+            let identity = (header.producer_id, header.producer_epoch);
             if header.base_offset >= self.sync.target_next {
                 self.control += 1;
+                self.next_offset = header.last_offset() + 1;
+            } else if identity == self.marker || self.begun_after_sync(identity) {
+                return Err(ScanError::Lost {
+                    end: header.base_offset,
+                    expected: self.sync.target_next,
+                });
             }
-            if (header.producer_id, header.producer_epoch) == self.marker {
-                if header.base_offset < self.sync.target_next {
-                    return Err(ScanError::Lost {
-                        end: header.base_offset,
-                        expected: self.sync.target_next,
-                    });
-                }
+            if identity == self.marker {
                 self.done = Some(header.last_offset() + 1);
             }
             return Ok(self.done.is_some());
@@ -163,7 +166,9 @@ impl Scan {
                     self.late.push(header.base_offset);
                     return Ok(false);
                 }
-                if !self.cleaned {
+                // Cleaned away records leave a hole in the offsets as well; a batch that was never stored does not.
+                let missing = distance(self.next_sequence, header.base_sequence);
+                if !self.cleaned || header.base_offset - self.next_offset < missing {
                     let (offset, found) = (header.base_offset, header.base_sequence);
                     return Err(ScanError::Sequence {
                         offset,
@@ -174,9 +179,20 @@ impl Scan {
             }
         }
         self.seen = true;
+        self.next_offset = header.last_offset() + 1;
         self.next_sequence = advance(header.last_sequence(), 1);
         self.counted = distance(self.sync.next_sequence, self.next_sequence);
         Ok(false)
+    }
+
+    /// Whether a marker is of a session begun after the sync: found below the sync's offset, it says that the log
+    /// was cut below it and has grown again since.
+    fn begun_after_sync(&self, (producer_id, epoch): (i64, i16)) -> bool {
+        if producer_id == self.sync.producer_id {
+            epoch > self.sync.producer_epoch
+        } else {
+            producer_id == self.marker.0
+        }
     }
 
     fn not_ours(&mut self, header: &BatchHeader) -> Result<bool, ScanError> {

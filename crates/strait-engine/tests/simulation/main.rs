@@ -46,7 +46,7 @@ const REACHED: [&str; 8] = [
     "they are sent again",
     "the transactional id had expired",
     "watching its lease",
-    "owned by another process",
+    "was taken over by",
     "cannot write positions, trying again",
 ];
 
