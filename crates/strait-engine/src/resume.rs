@@ -469,6 +469,45 @@ mod tests {
         sample(at, 1).by(by, -1).marker(false)
     }
 
+    /// A log cut below the sync grows again by the markers of every session that looks at it.
+    #[test]
+    fn later_markers_do_not_hide_that_the_log_was_cut() {
+        let lost = |end| Err(ScanError::Lost { end, expected: 100 });
+        let newest = (7, 9);
+        assert_eq!(
+            scan(0, newest, &[marker(99, NEW), marker(100, newest)]),
+            lost(99)
+        );
+        assert_eq!(scan(0, (8, 0), &[marker(99, (8, 0))]), lost(99));
+        // The marker the sync's own session began behind is no sign of it.
+        let kept = scan(0, NEW, &[marker(99, OLD), marker(100, NEW)])
+            .unwrap()
+            .unwrap();
+        assert_eq!((kept.records, kept.target_next), (0, 101));
+    }
+
+    /// On a compacted target whole batches may be gone, and their offsets with them; a batch that was refused
+    /// leaves a hole in the sequences only.
+    #[test]
+    fn a_cleaned_target_may_lack_batches_but_not_sequences_alone() {
+        let feed = |log: &[Batch]| {
+            let mut scan = Scan::new(sync(), NEW, 0, true);
+            log.iter()
+                .map(|batch| scan.feed(&batch.header))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        assert!(feed(&[data(100, 5, 50), data(110, 5, 60)]).is_ok());
+        let hole = feed(&[data(100, 5, 50), data(105, 5, 60)]).unwrap_err();
+        assert_eq!(
+            hole,
+            ScanError::Sequence {
+                offset: 105,
+                found: 60,
+                expected: 55
+            }
+        );
+    }
+
     #[test]
     fn a_scan_counts_the_old_session_up_to_our_marker() {
         let anchor = data(90, 10, 40);
