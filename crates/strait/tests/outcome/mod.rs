@@ -2,9 +2,14 @@
 #![allow(dead_code, clippy::disallowed_methods)]
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at the process.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// How a process ended.
 pub(crate) struct Outcome {
@@ -33,10 +38,12 @@ pub(crate) fn count(log: &str, text: &str) -> usize {
     log.lines().filter(|line| line.contains(text)).count()
 }
 
-/// `strait run FILE --state-dir STATE ARGUMENTS`, to its end.
+/// `strait run FILE --state-dir STATE ARGUMENTS`, to its end, which must come by itself within a minute.
 pub(crate) fn run(file: &Path, state: &Path, arguments: &[&str]) -> Outcome {
     let begun = Instant::now();
-    let output = Command::new(env!("CARGO_BIN_EXE_strait"))
+    let folder = tempfile::tempdir().unwrap();
+    let (out, err) = (folder.path().join("out"), folder.path().join("err"));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_strait"))
         .args([
             OsStr::new("run"),
             file.as_os_str(),
@@ -45,12 +52,26 @@ pub(crate) fn run(file: &Path, state: &Path, arguments: &[&str]) -> Outcome {
         ])
         .args(arguments)
         .stdin(Stdio::null())
-        .output()
+        .stdout(File::create(&out).unwrap())
+        .stderr(File::create(&err).unwrap())
+        .spawn()
         .unwrap();
+    let text = |file: &Path| std::fs::read_to_string(file).unwrap();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if begun.elapsed() > PATIENCE {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("it still ran after {PATIENCE:?}:\n{}", text(&err));
+        }
+        std::thread::sleep(PAUSE);
+    };
     Outcome {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        log: String::from_utf8(output.stderr).unwrap(),
+        code: status.code(),
+        stdout: text(&out),
+        log: text(&err),
         took: begun.elapsed(),
     }
 }
