@@ -32,6 +32,9 @@ pub enum MirrorError {
     Net(#[from] NetError),
 }
 
+/// How long topics and partitions that were just made may take to appear in the target's metadata.
+const APPEARANCE: Duration = Duration::from_secs(5);
+
 /// One link, ready to run.
 pub struct Mirror {
     rt: Runtime,
@@ -117,7 +120,7 @@ impl Mirror {
             let mut keeper = TopicKeeper::default();
             let (mut first, mut empty) = (true, false);
             loop {
-                let wait = match flows(&config, &source, &target, &mut keeper, first).await {
+                let wait = match flows(&rt, &config, &source, &target, &mut keeper, first).await {
                     Ok(found) => {
                         if first {
                             info!(link = %config.name, topics = found.topics, flows = found.flows.len(), "topics found");
@@ -156,6 +159,7 @@ impl Mirror {
 
 /// The flows of the present selection, with their topics in place on the target.
 async fn flows(
+    rt: &Runtime,
     config: &LinkConfig,
     source: &Cluster,
     target: &Cluster,
@@ -178,7 +182,6 @@ async fn flows(
     let targets: Vec<String> = chosen.values().cloned().collect();
     let configs = source.describe_topic_configs(&sources).await?;
     let mut there = target.metadata(Some(&targets)).await?;
-    let mut created = false;
     let mut kept = BTreeMap::new();
     let mut refused = false;
     for (name, target_name) in &chosen {
@@ -192,14 +195,16 @@ async fn flows(
                 &format!("the settings of the source topic cannot be read, so they are not copied: {error}; give Strait's user DescribeConfigs on it"),
             );
         }
-        created |= there.topics.get(target_name).is_none_or(|t| t.error != 0);
         let now = keeper.keep(config, target, &there, &wanted).await?;
         refused |= now.refused;
         if now.partitions > 0 {
             kept.insert(name.clone(), now.partitions);
         }
     }
-    if created {
+    // Brokers learn of new topics and partitions a moment after they were made.
+    let deadline = rt.now() + APPEARANCE;
+    while rt.now() < deadline && !complete(&there, &chosen, &kept) {
+        rt.sleep(APPEARANCE / 100).await;
         there = target.metadata(Some(&targets)).await?;
     }
     let on_target: Vec<String> = kept
@@ -254,6 +259,18 @@ async fn flows(
         topics: chosen.len(),
         flows,
         refused,
+    })
+}
+
+/// Whether the target's metadata shows every partition that is there or was just made.
+fn complete(
+    there: &Metadata,
+    chosen: &BTreeMap<String, String>,
+    kept: &BTreeMap<String, usize>,
+) -> bool {
+    kept.iter().all(|(name, partitions)| {
+        let topic = chosen.get(name).and_then(|t| there.topics.get(t));
+        topic.is_some_and(|t| t.partitions.len() >= *partitions)
     })
 }
 

@@ -14,7 +14,7 @@ use strait_net::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::args::RunArgs;
 use crate::exit::Exit;
@@ -195,7 +195,7 @@ struct OneLink {
 
 impl OneLink {
     /// Mirrors until stopped. A cluster that is out of reach at start gets some time before that is an error; while
-    /// other links mirror, it gets all the time it needs.
+    /// other links mirror or begin to, it gets all the time it needs.
     async fn run(self, mut stopped: watch::Receiver<bool>) -> Exit {
         let name = self.config.name.clone();
         info!(
@@ -228,7 +228,7 @@ impl OneLink {
             report(&self.health, &name, State::Failed(cause.to_string()));
             let exit = exit_for(&cause);
             let waited = self.rt.now() - begun;
-            if exit != Exit::Unreachable || (waited >= patience && !self.others_mirror()) {
+            if exit != Exit::Unreachable || (waited >= patience && !self.others_live()) {
                 match exit {
                     Exit::Unreachable => {
                         error!(link = %name, "given up after {} s: {cause}", waited.as_secs());
@@ -239,11 +239,21 @@ impl OneLink {
             }
             let text = cause.to_string();
             let now = self.rt.now();
+            match &said {
+                None => {
+                    warn!(link = %name, "{text}; trying again for {} s", patience.as_secs_f64())
+                }
+                Some((old, at)) if *old != text || now - *at >= REMIND => {
+                    warn!(link = %name, "{text}; still trying");
+                }
+                Some((_, at)) => {
+                    debug!(link = %name, "{text}; said {} s ago", (now - *at).as_secs());
+                }
+            }
             if said
                 .as_ref()
                 .is_none_or(|(old, at)| *old != text || now - *at >= REMIND)
             {
-                warn!(link = %name, "{text}; trying again for {} s", patience.saturating_sub(waited).as_secs());
                 said = Some((text, now));
             }
             tokio::select! {
@@ -254,9 +264,9 @@ impl OneLink {
         }
     }
 
-    fn others_mirror(&self) -> bool {
+    fn others_live(&self) -> bool {
         self.health.states().iter().any(|(link, state)| {
-            *link != self.config.name && matches!(state, State::Mirroring | State::Impaired(_))
+            *link != self.config.name && !matches!(state, State::Failed(_) | State::Stopped)
         })
     }
 }
