@@ -119,13 +119,24 @@ impl Link {
                         Ended::Lost(SessionError::Fenced { link, why, .. }) => {
                             let asking = successor(&self.rt, &self.spec, &target, ours);
                             let owner = until_stopped(asking, &mut self.commands, &mut flows).await;
-                            let owner = owner.flatten();
-                            SessionError::Fenced { link, owner, why }
+                            SessionError::Fenced {
+                                link,
+                                owner: owner.flatten(),
+                                why,
+                            }
                         }
                         Ended::Lost(error) => error,
                     }
                 }
                 Err(error) => error,
+            };
+            // Without a successor it was the coordinator that ended our own barrier, after a stall of it or of us:
+            // a new session finds out, and stands back if somebody renews the lease after all.
+            let error = match error {
+                SessionError::Fenced {
+                    owner: None, why, ..
+                } => SessionError::Lost(why),
+                other => other,
             };
             self.status.send_modify(|status| {
                 status.open = false;

@@ -74,6 +74,7 @@ pub struct Scan {
     marker: (i64, i16),
     log_start: i64,
     cleaned: bool,
+    markers: i64,
     next_sequence: i32,
     next_offset: i64,
     seen: bool,
@@ -100,13 +101,21 @@ impl Scan {
     /// A scan for what follows `sync`, ended by the marker of (producer id, epoch). `log_start` is the
     /// target's log start: offsets from the sync to there can no longer be read. `cleaned`: the target's
     /// log is compacted, so that whole batches may be missing.
-    pub fn new(sync: Position, marker: (i64, i16), log_start: i64, cleaned: bool) -> Self {
+    /// `markers`: how many markers sessions begun after the sync may have left, ours included.
+    pub fn new(
+        sync: Position,
+        marker: (i64, i16),
+        log_start: i64,
+        cleaned: bool,
+        markers: i64,
+    ) -> Self {
         let (next_sequence, next_offset) = (sync.next_sequence, sync.target_next);
         Self {
             sync,
             marker,
             log_start,
             cleaned,
+            markers,
             next_sequence,
             next_offset,
             seen: false,
@@ -226,12 +235,7 @@ impl Scan {
         if !self.seen && lost > 0 {
             // Retention emptied the log: every lost offset counts as ours, except that each session begun
             // since may have left a marker there. Doubt goes towards repeating.
-            let markers = if self.marker.0 == self.sync.producer_id {
-                i64::from(self.marker.1) - i64::from(self.sync.producer_epoch) - self.control
-            } else {
-                0
-            }
-            .clamp(0, lost);
+            let markers = (self.markers - self.control).clamp(0, lost);
             scanned.records = lost - markers;
             scanned.uncertain = markers;
         }
@@ -452,7 +456,9 @@ mod tests {
         marker: (i64, i16),
         log: &[Batch],
     ) -> Result<Option<Scanned>, ScanError> {
-        let mut scan = Scan::new(sync(), marker, log_start, false);
+        let epochs = i64::from(marker.1) - i64::from(OLD.1);
+        let markers = if marker.0 == OLD.0 { epochs } else { 0 };
+        let mut scan = Scan::new(sync(), marker, log_start, false, markers);
         for batch in log {
             if scan.feed(&batch.header)? {
                 break;
@@ -491,7 +497,7 @@ mod tests {
     #[test]
     fn a_cleaned_target_may_lack_batches_but_not_sequences_alone() {
         let feed = |log: &[Batch]| {
-            let mut scan = Scan::new(sync(), NEW, 0, true);
+            let mut scan = Scan::new(sync(), NEW, 0, true, 1);
             log.iter()
                 .map(|batch| scan.feed(&batch.header))
                 .collect::<Result<Vec<_>, _>>()
