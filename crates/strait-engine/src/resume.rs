@@ -369,7 +369,7 @@ impl Match {
         self.next
     }
 
-    /// The leader epoch of the last matched record, -1 when none matched.
+    /// The leader epoch before [`next`](Self::next), -1 when it is not known.
     pub fn epoch(&self) -> i32 {
         self.epoch
     }
@@ -395,6 +395,11 @@ impl Match {
                 self.matched += 1;
             }
             None => {
+                // Over a hole the position takes the epoch behind it, as over any gap: with the older one it
+                // would look like a truncated source where the epoch rose inside the hole.
+                if record.offset > self.next {
+                    self.epoch = source_epoch;
+                }
                 self.next = record.offset;
                 self.done = true;
             }
@@ -652,6 +657,21 @@ mod tests {
                 walk.feed(item);
             }
             assert!(walk.doubtful() && !walk.done(), "{source:?}");
+        }
+    }
+
+    #[test]
+    fn a_match_that_ends_behind_a_hole_takes_the_epoch_there() {
+        let target = sample(0, 2).batch().decode(1 << 20).unwrap();
+        let target = target.iter().map(Record::hash).collect::<Vec<_>>();
+        for (unmatched, epoch) in [(2, 4), (5, 6)] {
+            let mut matching = Match::new(target.clone(), 0);
+            for record in sample(0, 2).batch().decode(1 << 20).unwrap() {
+                assert!(!matching.feed(&record, 4));
+            }
+            let behind = sample(unmatched, 1).batch().decode(1 << 20).unwrap();
+            assert!(matching.feed(&behind[0], 6));
+            assert_eq!((matching.next(), matching.epoch()), (unmatched, epoch));
         }
     }
 
