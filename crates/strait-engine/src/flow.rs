@@ -69,6 +69,8 @@ pub(crate) struct Running {
     pub(crate) caught_up: bool,
     pub(crate) fetch_at: Instant,
     pub(crate) send_at: Instant,
+    /// Until then nothing is sent that the brokers forget at once.
+    pub(crate) hold_until: Option<Instant>,
     /// The source's end as last heard: the high watermark, or the last stable offset.
     pub(crate) source_end: i64,
     /// To be drained, then opened again for this reason.
@@ -132,7 +134,8 @@ impl Flow {
             syncing: false,
             caught_up: false,
             fetch_at: now,
-            send_at: hold_until.unwrap_or(now),
+            send_at: now,
+            hold_until,
             reopen: None,
             truncated: None,
             idle,

@@ -18,6 +18,8 @@ mod partition;
 mod registry;
 pub mod resume;
 mod routes;
+#[cfg(test)]
+mod sample;
 mod session;
 mod shard;
 mod spec;

@@ -29,7 +29,8 @@ pub(crate) struct Opened {
     pub(crate) ledger: Ledger,
     pub(crate) sync: SyncRecord,
     pub(crate) ids: (Uuid, Uuid),
-    /// No data is written before this moment.
+    /// No record that the brokers forget at once is written before this moment: until then a late request of
+    /// an older epoch may still arrive.
     pub(crate) hold_until: Option<Instant>,
     /// Nothing is there to forward: no fence was put up, so nothing may be written either.
     pub(crate) idle: bool,
@@ -96,10 +97,16 @@ impl Opening {
             kind = SyncKind::Rebase;
         }
         let sync = sync_record(&self.session, &self.spec, kind, &ledger, identity, ends.ids);
-        let record = sync.to_record(self.session.rt.wall_ms());
+        let mut records = vec![sync.to_record(self.session.rt.wall_ms())];
+        if kind == SyncKind::Rebase {
+            // MirrorMaker 2 forgets its old pairs only when the upstream falls. In one batch with the position.
+            let mut cleared = sync.clone();
+            (cleared.upstream, cleared.downstream) = (-1, -1);
+            records.insert(0, cleared.to_record(self.session.rt.wall_ms()));
+        }
         self.session
             .syncs
-            .append(&self.session.spec.name, vec![record])
+            .append(&self.session.spec.name, records)
             .await?;
         debug!(
             link = %self.session.spec.name, topic = %self.spec.key.topic, partition = self.spec.key.partition,
@@ -210,6 +217,12 @@ impl Opening {
     }
 
     fn check(&self, position: &Position) -> Result<(), FlowError> {
+        if position.link != self.session.spec.name {
+            return Err(FlowError::Position(format!(
+                "it belongs to link {:?}, which mirrors this topic into {} on the same target: stop that link and give this one its name, or exclude the topic from one of them",
+                position.link, position.target_topic
+            )));
+        }
         let named = (position.target_topic.as_str(), position.target_partition);
         if named != (self.spec.target_topic.as_str(), self.spec.key.partition) {
             return Err(FlowError::Position(format!(
@@ -285,16 +298,26 @@ impl Opening {
         if recreated {
             return self.start_over(ends, ledger, current).await;
         }
+        let end = ends.target.log_end().await?;
+        if end < position.target_next {
+            // Known before a fence adds its marker to the shortened log.
+            return Err(FlowError::TargetLost {
+                topic: self.spec.target_topic.clone(),
+                partition: self.spec.key.partition,
+                end,
+                expected: position.target_next,
+            });
+        }
         if self.fence.above.is_none()
             && ended_cleanly(position, self.session.closed_cleanly)
-            && ends.target.log_end().await? == position.target_next
+            && end == position.target_next
         {
             ledger.new_epoch(position.target_next);
             return Ok((ledger, current, SyncKind::Session, None));
         }
         let (identity, scanned) = self.fence_and_scan(ends, position).await?;
         self.report(&scanned);
-        let hold_until = self.hold(&scanned);
+        let hold_until = Some(self.fenced_at() + limits::LEASE_VALIDITY);
         self.along_the_source(ends, position, &scanned, &mut ledger)
             .await?;
         ledger.new_epoch(scanned.target_next);
@@ -315,23 +338,6 @@ impl Opening {
             link = %self.session.spec.name, topic = %self.spec.target_topic, partition = self.spec.key.partition,
             "the target topic was re-created: mirroring again from source offset {first}"
         );
-        let mut cleared = sync_record(
-            &self.session,
-            &self.spec,
-            SyncKind::Rebase,
-            &ledger,
-            current,
-            ends.ids,
-        );
-        // MirrorMaker 2 forgets its old pairs only when the upstream falls.
-        (cleared.upstream, cleared.downstream) = (-1, -1);
-        self.session
-            .syncs
-            .append(
-                &self.session.spec.name,
-                vec![cleared.to_record(self.session.rt.wall_ms())],
-            )
-            .await?;
         ledger.rebase(GapReason::Expired, first, -1);
         ledger.new_epoch(end);
         Ok((ledger, current, SyncKind::Rebase, None))
@@ -349,14 +355,16 @@ impl Opening {
             min_insync,
             ..
         } = &self.spec.clone();
-        let insync = ends.target.route().await?.insync;
-        if insync < *min_insync {
+        let route = ends.target.route().await?;
+        // More than there are replicas has no effect on the broker either.
+        let (insync, needed) = (route.insync, (*min_insync).min(route.replicas));
+        if insync < needed {
             let (topic, partition) = (target_topic.clone(), key.partition);
             return Err(FlowError::UnderMinIsr {
                 topic,
                 partition,
                 insync,
-                needed: *min_insync,
+                needed,
             });
         }
         let log_start = ends.target.log_start().await?;
@@ -450,19 +458,14 @@ impl Opening {
         }
     }
 
-    /// Records older than the brokers' memory of producers undo the fence at the next check: there only the
-    /// old session's lease keeps it from writing, so it has to run out first.
-    fn hold(&self, scanned: &Scanned) -> Option<Instant> {
-        let margin = Duration::from_secs(3600).min(self.session.producer_expiration / 2);
-        let remembered = self.session.producer_expiration.saturating_sub(margin);
-        let age = self.session.rt.wall_ms() - scanned.newest_timestamp?;
-        let historic = age > i64::try_from(remembered.as_millis()).unwrap_or(i64::MAX);
-        let fenced = if self.fence.above.is_some() {
+    /// When the last request of an older epoch can have been written: under a lease that ends
+    /// [`limits::LEASE_VALIDITY`] after this moment.
+    fn fenced_at(&self) -> Instant {
+        if self.fence.above.is_some() {
             self.session.rt.now()
         } else {
             self.session.fenced_at
-        };
-        historic.then(|| fenced + limits::LEASE_VALIDITY)
+        }
     }
 
     async fn along_the_source(

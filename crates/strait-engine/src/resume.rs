@@ -75,11 +75,11 @@ pub struct Scan {
     log_start: i64,
     cleaned: bool,
     next_sequence: i32,
+    next_offset: i64,
     seen: bool,
     counted: i64,
     control: i64,
     late: Vec<i64>,
-    newest: Option<i64>,
     done: Option<i64>,
 }
 
@@ -90,8 +90,6 @@ pub struct Scanned {
     pub records: i64,
     /// The offset after our marker: the target goes on here.
     pub target_next: i64,
-    /// The effective timestamp of the newest data seen; `None` where the scan saw none.
-    pub newest_timestamp: Option<i64>,
     /// Offsets of batches that an older session appended late; their records stand twice.
     pub late: Vec<i64>,
     /// Records that retention removed before they could be counted, so that this many may be repeated.
@@ -103,18 +101,18 @@ impl Scan {
     /// target's log start: offsets from the sync to there can no longer be read. `cleaned`: the target's
     /// log is compacted, so that whole batches may be missing.
     pub fn new(sync: Position, marker: (i64, i16), log_start: i64, cleaned: bool) -> Self {
-        let next_sequence = sync.next_sequence;
+        let (next_sequence, next_offset) = (sync.next_sequence, sync.target_next);
         Self {
             sync,
             marker,
             log_start,
             cleaned,
             next_sequence,
+            next_offset,
             seen: false,
             counted: 0,
             control: 0,
             late: Vec::new(),
-            newest: None,
             done: None,
         }
     }
@@ -130,16 +128,17 @@ impl Scan {
     /// The log holds what no session of this link can have written there.
     pub fn feed(&mut self, header: &BatchHeader) -> Result<bool, ScanError> {
         if header.attributes.control() {
+            let identity = (header.producer_id, header.producer_epoch);
             if header.base_offset >= self.sync.target_next {
                 self.control += 1;
+                self.next_offset = header.last_offset() + 1;
+            } else if identity == self.marker || self.begun_after_sync(identity) {
+                return Err(ScanError::Lost {
+                    end: header.base_offset,
+                    expected: self.sync.target_next,
+                });
             }
-            if (header.producer_id, header.producer_epoch) == self.marker {
-                if header.base_offset < self.sync.target_next {
-                    return Err(ScanError::Lost {
-                        end: header.base_offset,
-                        expected: self.sync.target_next,
-                    });
-                }
+            if identity == self.marker {
                 self.done = Some(header.last_offset() + 1);
             }
             return Ok(self.done.is_some());
@@ -159,7 +158,6 @@ impl Scan {
         if !ours {
             return self.not_ours(header);
         }
-        self.newest = Some(header.max_timestamp);
         if self.seen || self.log_start <= self.sync.target_next {
             // Equal sequences again are a late append of the same batch; a gap cannot be ours.
             if header.base_sequence != self.next_sequence {
@@ -168,7 +166,9 @@ impl Scan {
                     self.late.push(header.base_offset);
                     return Ok(false);
                 }
-                if !self.cleaned {
+                // Cleaned away records leave a hole in the offsets as well; a batch that was never stored does not.
+                let missing = distance(self.next_sequence, header.base_sequence);
+                if !self.cleaned || header.base_offset - self.next_offset < missing {
                     let (offset, found) = (header.base_offset, header.base_sequence);
                     return Err(ScanError::Sequence {
                         offset,
@@ -179,9 +179,20 @@ impl Scan {
             }
         }
         self.seen = true;
+        self.next_offset = header.last_offset() + 1;
         self.next_sequence = advance(header.last_sequence(), 1);
         self.counted = distance(self.sync.next_sequence, self.next_sequence);
         Ok(false)
+    }
+
+    /// Whether a marker is of a session begun after the sync: found below the sync's offset, it says that the log
+    /// was cut below it and has grown again since.
+    fn begun_after_sync(&self, (producer_id, epoch): (i64, i16)) -> bool {
+        if producer_id == self.sync.producer_id {
+            epoch > self.sync.producer_epoch
+        } else {
+            producer_id == self.marker.0
+        }
     }
 
     fn not_ours(&mut self, header: &BatchHeader) -> Result<bool, ScanError> {
@@ -208,7 +219,6 @@ impl Scan {
         let mut scanned = Scanned {
             records: self.counted,
             target_next,
-            newest_timestamp: self.newest,
             late: self.late,
             uncertain: 0,
         };
@@ -401,4 +411,273 @@ pub fn of_session(sync: &Position, batch: &Batch) -> bool {
 /// lease that was closed afterwards.
 pub fn ended_cleanly(sync: &Position, lease_closed: bool) -> bool {
     lease_closed && sync.kind == SyncKind::CleanStop
+}
+
+#[cfg(test)]
+mod tests {
+    use strait_wire::{Isolation, PositionFlags};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::sample::sample;
+
+    const OLD: (i64, i16) = (7, 3);
+    const NEW: (i64, i16) = (7, 4);
+
+    /// S = 1000, T = 100, the next sequence of (7, 3) is 50, source leader epoch 2.
+    fn sync() -> Position {
+        Position {
+            kind: SyncKind::Periodic,
+            isolation: Isolation::ReadCommitted,
+            flags: PositionFlags::default(),
+            source_next: 1_000,
+            target_next: 100,
+            forwarded: 90,
+            producer_id: OLD.0,
+            producer_epoch: OLD.1,
+            next_sequence: 50,
+            source_epoch: 2,
+            source_topic_id: Uuid::nil(),
+            target_topic_id: Uuid::nil(),
+            target_partition: 0,
+            wall_ms: 0,
+            target_topic: "t".to_owned(),
+            link: "l".to_owned(),
+            gaps: Vec::new(),
+        }
+    }
+
+    fn scan(
+        log_start: i64,
+        marker: (i64, i16),
+        log: &[Batch],
+    ) -> Result<Option<Scanned>, ScanError> {
+        let mut scan = Scan::new(sync(), marker, log_start, false);
+        for batch in log {
+            if scan.feed(&batch.header)? {
+                break;
+            }
+        }
+        Ok(scan.finish())
+    }
+
+    fn data(base: i64, count: i64, sequence: i32) -> Batch {
+        sample(base, count).by(OLD, sequence).batch()
+    }
+
+    fn marker(at: i64, by: (i64, i16)) -> Batch {
+        sample(at, 1).by(by, -1).marker(false)
+    }
+
+    /// A log cut below the sync grows again by the markers of every session that looks at it.
+    #[test]
+    fn later_markers_do_not_hide_that_the_log_was_cut() {
+        let lost = |end| Err(ScanError::Lost { end, expected: 100 });
+        let newest = (7, 9);
+        assert_eq!(
+            scan(0, newest, &[marker(99, NEW), marker(100, newest)]),
+            lost(99)
+        );
+        assert_eq!(scan(0, (8, 0), &[marker(99, (8, 0))]), lost(99));
+        // The marker the sync's own session began behind is no sign of it.
+        let kept = scan(0, NEW, &[marker(99, OLD), marker(100, NEW)])
+            .unwrap()
+            .unwrap();
+        assert_eq!((kept.records, kept.target_next), (0, 101));
+    }
+
+    /// On a compacted target whole batches may be gone, and their offsets with them; a batch that was refused
+    /// leaves a hole in the sequences only.
+    #[test]
+    fn a_cleaned_target_may_lack_batches_but_not_sequences_alone() {
+        let feed = |log: &[Batch]| {
+            let mut scan = Scan::new(sync(), NEW, 0, true);
+            log.iter()
+                .map(|batch| scan.feed(&batch.header))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        assert!(feed(&[data(100, 5, 50), data(110, 5, 60)]).is_ok());
+        let hole = feed(&[data(100, 5, 50), data(105, 5, 60)]).unwrap_err();
+        assert_eq!(
+            hole,
+            ScanError::Sequence {
+                offset: 105,
+                found: 60,
+                expected: 55
+            }
+        );
+    }
+
+    #[test]
+    fn a_scan_counts_the_old_session_up_to_our_marker() {
+        let anchor = data(90, 10, 40);
+        // (log behind the anchor, records, T')
+        let table = [
+            (vec![marker(100, NEW)], 0, 101),
+            (vec![data(100, 5, 50), marker(105, NEW)], 5, 106),
+            (
+                vec![data(100, 5, 50), data(105, 7, 55), marker(112, NEW)],
+                12,
+                113,
+            ),
+            // Markers of sessions that died early are no records.
+            (
+                vec![marker(100, (7, 4)), data(101, 5, 50), marker(106, (7, 5))],
+                5,
+                107,
+            ),
+        ];
+        for (log, records, next) in table {
+            let ours = log
+                .last()
+                .map(|b| (b.header.producer_id, b.header.producer_epoch));
+            let log: Vec<Batch> = std::iter::once(anchor.clone()).chain(log).collect();
+            let found = scan(0, ours.unwrap(), &log).unwrap().unwrap();
+            assert_eq!((found.records, found.target_next), (records, next));
+            assert_eq!((found.late.len(), found.uncertain), (0, 0));
+        }
+    }
+
+    #[test]
+    fn a_cleaned_batch_counts_by_its_sequences() {
+        let cleaned = sample(100, 10).by(OLD, 50).holding(&[103, 109]);
+        let found = scan(0, NEW, &[cleaned, marker(110, NEW)]).unwrap().unwrap();
+        assert_eq!(found.records, 10);
+    }
+
+    #[test]
+    fn what_came_late_is_reported_and_not_counted() {
+        let older = sample(105, 4).by((7, 2), 0).batch();
+        let repeated = data(109, 5, 50);
+        let log = [data(100, 5, 50), older, repeated, marker(114, NEW)];
+        let found = scan(0, NEW, &log).unwrap().unwrap();
+        assert_eq!((found.records, found.late), (5, vec![105, 109]));
+    }
+
+    #[test]
+    fn a_log_that_is_not_ours_is_refused() {
+        let stranger = sample(100, 1).by((8, 0), 0).batch();
+        let newer = sample(100, 1).by((7, 9), 0).batch();
+        let table = [
+            (vec![stranger], "another producer"),
+            (vec![newer], "newer than this session"),
+            (vec![data(90, 9, 40)], "the last sync says"),
+            (vec![data(100, 5, 55)], "does not follow"),
+            (vec![marker(99, NEW)], "had been acknowledged"),
+        ];
+        for (log, expected) in table {
+            let error = scan(0, NEW, &log).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_retention_removed_counts_as_ours_less_possible_markers() {
+        // Offsets 100 to 119 are gone; two sessions began since, and one marker of them may be among those.
+        let found = scan(120, (7, 5), &[marker(120, (7, 5))]).unwrap().unwrap();
+        assert_eq!((found.records, found.uncertain), (19, 1));
+        let found = scan(120, NEW, &[marker(120, NEW)]).unwrap().unwrap();
+        assert_eq!((found.records, found.uncertain), (20, 0));
+    }
+
+    fn gap(reason: GapReason, from: i64, to: i64) -> Item {
+        Item::Gap {
+            reason,
+            from,
+            to,
+            source_epoch: 2,
+        }
+    }
+
+    fn forward(base: i64, count: i64, epoch: i32) -> Item {
+        Item::Batch(sample(base, count).epoch(epoch).outgoing())
+    }
+
+    #[test]
+    fn a_walk_ends_behind_the_last_record() {
+        let source = [
+            forward(1_000, 10, 2),
+            gap(GapReason::Control, 1_010, 1_011),
+            gap(GapReason::Aborted, 1_011, 1_015),
+            forward(1_015, 10, 2),
+            gap(GapReason::Control, 1_025, 1_026),
+        ];
+        // (records, S', offsets left out)
+        for (records, next, left_out) in [
+            (0, 1_000, 0),
+            (4, 1_004, 0),
+            (10, 1_010, 0),
+            (11, 1_016, 5),
+            (20, 1_025, 5),
+        ] {
+            let mut walk = Walk::new(&sync(), records);
+            for item in &source {
+                if walk.feed(item) {
+                    break;
+                }
+            }
+            let gaps: i64 = walk.gaps().map(|(_, n)| n).sum();
+            assert_eq!((walk.done(), walk.next(), gaps), (true, next, left_out));
+            assert_eq!(walk.next() - 1_000, records + gaps);
+        }
+    }
+
+    #[test]
+    fn a_walk_over_a_changed_source_proves_nothing() {
+        let hole = Item::Batch(crate::stitch::Outgoing {
+            last: 1_015,
+            ..sample(1_000, 10).epoch(2).outgoing()
+        });
+        let table = [
+            vec![forward(1_000, 10, 3)],
+            vec![hole],
+            vec![
+                gap(GapReason::Compacted, 1_000, 1_004),
+                forward(1_004, 10, 2),
+            ],
+            vec![
+                gap(GapReason::Unexplained, 1_000, 1_004),
+                forward(1_004, 10, 2),
+            ],
+        ];
+        for source in table {
+            let mut walk = Walk::new(&sync(), 10);
+            for item in &source {
+                walk.feed(item);
+            }
+            assert!(walk.doubtful() && !walk.done(), "{source:?}");
+        }
+    }
+
+    #[test]
+    fn a_match_finds_the_first_record_that_was_not_forwarded() {
+        let records = |offsets: &[i64]| -> Vec<Record> {
+            let sampled = sample(offsets[0], 20).holding(offsets);
+            sampled.decode(1 << 20).unwrap()
+        };
+        let target: Vec<u128> = records(&[0, 1, 2, 3, 4]).iter().map(Record::hash).collect();
+        // (what the source has left, S', matched)
+        for (left, next, matched) in [
+            (vec![0, 1, 2, 3, 4, 5], 5, 5),
+            // Cleaned: the target holds a superset.
+            (vec![1, 4, 7], 7, 2),
+            (vec![4, 5], 5, 1),
+            // Nothing behind what was forwarded.
+            (vec![0, 1, 2], 3, 3),
+            // Nothing of it is left.
+            (vec![9], 9, 0),
+        ] {
+            let mut matching = Match::new(target.clone(), 0);
+            for record in records(&left) {
+                if matching.feed(&record, 2) {
+                    break;
+                }
+            }
+            assert_eq!(
+                (matching.next(), matching.matched()),
+                (next, matched),
+                "{left:?}"
+            );
+        }
+    }
 }

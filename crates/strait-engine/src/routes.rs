@@ -20,6 +20,8 @@ pub(crate) struct Route {
     pub topic_id: Uuid,
     /// Replicas in sync.
     pub insync: usize,
+    /// All replicas.
+    pub replicas: usize,
 }
 
 /// What is known about a partition.
@@ -147,6 +149,7 @@ impl Routes {
                             epoch: p.leader_epoch,
                             topic_id: found.id,
                             insync: p.isr.len(),
+                            replicas: p.replicas.len(),
                         })
                     } else {
                         known.stale = true;

@@ -192,6 +192,15 @@ impl Session {
         })
     }
 
+    /// Whether the target's brokers may forget the producer of a batch of this age at their next check, and
+    /// with it the fence. Where it was the last one, a late request of an older epoch would then be accepted.
+    pub(crate) fn forgotten(&self, timestamp: i64) -> bool {
+        let margin = Duration::from_secs(3600).min(self.producer_expiration / 2);
+        let remembered = self.producer_expiration.saturating_sub(margin);
+        let age = self.rt.wall_ms().saturating_sub(timestamp);
+        age > i64::try_from(remembered.as_millis()).unwrap_or(i64::MAX)
+    }
+
     /// Why the session ended, once it has.
     pub(crate) async fn ended(&self) -> SessionError {
         let mut ended = self.ended.clone();

@@ -264,3 +264,142 @@ impl Stitch {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use strait_wire::AbortedTxn;
+
+    use super::*;
+    use crate::sample::{fetched, sample};
+
+    fn stitch(head: i64) -> Stitch {
+        Stitch::new(head, 2, false, Isolation::ReadCommitted)
+    }
+
+    /// Items as (what, first, last).
+    fn shape(items: &[Item]) -> Vec<(String, i64, i64)> {
+        items
+            .iter()
+            .map(|item| match item {
+                Item::Batch(o) => (format!("{} records", o.count()), o.first, o.last),
+                Item::Gap {
+                    reason, from, to, ..
+                } => (format!("{reason:?}"), *from, to - 1),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn offsets_follow_without_anything_missing() {
+        let aborted = sample(10, 5).epoch(2).by((9, 0), 0);
+        let mut aborting = aborted.batch().bytes.to_vec();
+        aborting[22] |= 0x10; // transactional
+        strait_testkit::records::fix_crc(&mut aborting);
+        let bytes = bytes::Bytes::from(aborting);
+        let aborting = Batch {
+            header: strait_wire::BatchHeader::parse(&bytes).unwrap(),
+            bytes,
+        };
+        let mut answer = fetched(&[
+            sample(0, 10).epoch(2).batch(),
+            aborting,
+            sample(15, 1).epoch(3).by((9, 0), -1).marker(false),
+            sample(20, 4).epoch(3).batch(),
+        ]);
+        answer.aborted = vec![AbortedTxn {
+            producer_id: 9,
+            first_offset: 10,
+        }];
+        let mut stitch = stitch(4);
+        let items = stitch.admit(&answer, true).unwrap();
+        assert_eq!(
+            shape(&items),
+            [
+                ("6 records".to_owned(), 4, 9),
+                ("Aborted".to_owned(), 10, 14),
+                ("Control".to_owned(), 15, 15),
+                ("Unexplained".to_owned(), 16, 19),
+                ("4 records".to_owned(), 20, 23),
+            ]
+        );
+        assert_eq!((stitch.head(), stitch.epoch()), (24, 3));
+        let epochs: Vec<i32> = items
+            .iter()
+            .map(|item| match item {
+                Item::Batch(o) => o.source_epoch,
+                Item::Gap { source_epoch, .. } => *source_epoch,
+            })
+            .collect();
+        assert_eq!(epochs, [2, 2, 3, 3, 3]);
+        let Item::Batch(first) = &items[0] else {
+            panic!("{items:?}")
+        };
+        let offsets: Vec<i64> = first.records().unwrap().iter().map(|r| r.offset).collect();
+        assert_eq!(
+            offsets,
+            [4, 5, 6, 7, 8, 9],
+            "a batch cut at the head keeps its tail"
+        );
+    }
+
+    #[test]
+    fn a_cleaned_batch_is_forwarded_dense_and_accounts_for_its_holes() {
+        let mut stitch = Stitch::new(0, 2, true, Isolation::ReadCommitted);
+        let answer = fetched(&[sample(0, 10).epoch(2).holding(&[3, 7])]);
+        let items = stitch.admit(&answer, true).unwrap();
+        assert_eq!(shape(&items), [("2 records".to_owned(), 0, 9)]);
+        assert_eq!(stitch.head(), 10);
+    }
+
+    #[test]
+    fn what_lies_below_the_head_is_dropped_and_nothing_proves_nothing() {
+        let mut stitch = stitch(10);
+        let below = fetched(&[sample(0, 10).epoch(2).batch()]);
+        assert!(stitch.admit(&below, true).unwrap().is_empty());
+        assert!(stitch.admit(&fetched(&[]), true).unwrap().is_empty());
+        assert_eq!(stitch.head(), 10);
+    }
+
+    #[test]
+    fn a_seam_between_epochs_has_to_be_proven() {
+        let newer = fetched(&[sample(10, 2).epoch(3).batch()]);
+        let mut unproven = stitch(10);
+        let error = unproven.admit(&newer, false).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                StitchError::Unproven {
+                    admitted: 2,
+                    found: 3,
+                    at: 10
+                }
+            ),
+            "{error}"
+        );
+        assert_eq!(
+            (unproven.head(), unproven.epoch()),
+            (10, 2),
+            "nothing was admitted"
+        );
+        unproven.confirm(3);
+        assert_eq!(unproven.admit(&newer, false).unwrap().len(), 1);
+
+        let mut proven = stitch(10);
+        assert_eq!(proven.admit(&newer, true).unwrap().len(), 1);
+        let stale = fetched(&[sample(12, 2).epoch(2).batch()]);
+        let error = proven.admit(&stale, true).unwrap_err();
+        assert!(matches!(error, StitchError::Stale { .. }), "{error}");
+        assert_eq!(proven.head(), 12);
+    }
+
+    #[test]
+    fn damaged_bytes_admit_nothing() {
+        let mut answer = fetched(&[sample(10, 2).epoch(2).batch()]);
+        let mut bytes = answer.records.to_vec();
+        bytes[16] = 9; // magic
+        answer.records = bytes.into();
+        let mut stitch = stitch(10);
+        assert!(stitch.admit(&answer, true).is_err());
+        assert_eq!(stitch.head(), 10);
+    }
+}

@@ -165,6 +165,14 @@ impl Writer {
         !self.settling && !self.queue.is_empty() && self.in_flight < self.window()
     }
 
+    /// The largest timestamp of the batch that [`next_batch`](Self::next_batch) would give.
+    pub fn next_timestamp(&self) -> Option<i64> {
+        self.queue.iter().find_map(|item| match item {
+            Item::Batch(outgoing) => Some(outgoing.batch.header.max_timestamp),
+            Item::Gap { .. } => None,
+        })
+    }
+
     /// Nothing queued, nothing in flight.
     pub fn idle(&self) -> bool {
         self.queue.is_empty() && self.slots.is_empty()
@@ -413,4 +421,184 @@ pub fn advance(sequence: i32, records: i32) -> i32 {
 /// Records from sequence `from` to sequence `to`, modulo 2^31.
 pub fn distance(from: i32, to: i32) -> i64 {
     (i64::from(to) - i64::from(from)) & 0x7fff_ffff
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // Virtual time.
+mod tests {
+    use strait_wire::BatchHeader;
+
+    use super::*;
+    use crate::sample::sample;
+
+    const US: (i64, i16) = (7, 3);
+
+    /// A writer that expects target offset 100, with batches of 10 records from source offset 0.
+    fn writer(batches: i64) -> (Writer, Ledger) {
+        let mut writer = Writer::new(US.0, US.1, 100);
+        for i in 0..batches {
+            writer.push(Item::Batch(sample(i * 10, 10).epoch(5).outgoing()));
+        }
+        (writer, Ledger::begin(0, 100))
+    }
+
+    fn stamp(dispatch: &Dispatch) -> (i64, i16, i32) {
+        let header = BatchHeader::parse(&dispatch.batch.concat()).unwrap();
+        (
+            header.producer_id,
+            header.producer_epoch,
+            header.base_sequence,
+        )
+    }
+
+    fn send_all(writer: &mut Writer) -> Vec<Dispatch> {
+        std::iter::from_fn(|| writer.next_batch()).collect()
+    }
+
+    /// The first batch is acknowledged, five are in flight behind it.
+    fn pipelined() -> (Writer, Ledger, Vec<Dispatch>) {
+        let (mut writer, mut ledger) = writer(8);
+        let first = writer.next_batch().unwrap();
+        writer.answer(first.ticket, Answer::Appended(100), &mut ledger, now());
+        let sent = send_all(&mut writer);
+        (writer, ledger, sent)
+    }
+
+    fn now() -> Instant {
+        Instant::now()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_batch_until_the_broker_knows_us_then_five() {
+        let (mut writer, mut ledger) = writer(8);
+        let first = send_all(&mut writer);
+        assert_eq!(first.len(), 1);
+        assert_eq!(stamp(&first[0]), (7, 3, 0));
+        writer.answer(first[0].ticket, Answer::Appended(100), &mut ledger, now());
+        let sequences: Vec<i32> = send_all(&mut writer).iter().map(|d| stamp(d).2).collect();
+        assert_eq!(sequences, [10, 20, 30, 40, 50]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_ledger_moves_in_order_and_only_over_what_is_acknowledged() {
+        let (mut writer, mut ledger, sent) = pipelined();
+        writer.answer(sent[1].ticket, Answer::Appended(120), &mut ledger, now());
+        assert_eq!((ledger.source_next(), ledger.target_next()), (10, 110));
+        writer.answer(sent[0].ticket, Answer::Appended(110), &mut ledger, now());
+        let at = (ledger.source_next(), ledger.target_next());
+        assert_eq!((at, ledger.next_sequence()), ((30, 130), 30));
+        assert_eq!(ledger.source_epoch(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gap_counts_only_behind_what_comes_before_it() {
+        let mut writer = Writer::new(US.0, US.1, 100);
+        let mut ledger = Ledger::begin(0, 100);
+        writer.push(Item::Batch(sample(0, 10).outgoing()));
+        writer.push(Item::Gap {
+            reason: GapReason::Control,
+            from: 10,
+            to: 11,
+            source_epoch: 6,
+        });
+        let first = writer.next_batch().unwrap();
+        assert!(writer.next_batch().is_none());
+        writer.advance_ledger(&mut ledger, now());
+        assert_eq!(ledger.source_next(), 0);
+        writer.answer(first.ticket, Answer::Appended(100), &mut ledger, now());
+        assert!(writer.next_batch().is_none());
+        writer.advance_ledger(&mut ledger, now());
+        let at = (ledger.source_next(), ledger.source_epoch());
+        assert_eq!(
+            (at, ledger.gaps()),
+            ((11, 6), vec![(GapReason::Control, 1)])
+        );
+        assert!(writer.idle());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_failed_answers_mean() {
+        use Answer::{Appended, Doubt, Fenced, NotAppended, OutOfOrder, Refused};
+        let refused = || Refused(KafkaError(10), None);
+        let lost = || Doubt("closed".to_owned());
+        let not = || NotAppended(KafkaError(19));
+        // Answers of the five batches in flight, expected at target offsets 110, 120, ...
+        let table: [(&str, [Answer; 5]); 9] = [
+            ("Resend", [not(), OutOfOrder, OutOfOrder, OutOfOrder, not()]),
+            ("Resend", [Appended(110), not(), OutOfOrder, not(), not()]),
+            ("Refused", [refused(), OutOfOrder, OutOfOrder, not(), not()]),
+            // The broker had forgotten us: it took the successors.
+            (
+                "Hole",
+                [refused(), Appended(110), Appended(120), not(), not()],
+            ),
+            ("Hole", [not(), Appended(110), OutOfOrder, not(), not()]),
+            ("Reopen", [lost(), lost(), lost(), lost(), lost()]),
+            // Deduplicated against other records, or a stranger's batch in between: the offset tells.
+            (
+                "Reopen",
+                [Appended(100), Appended(120), not(), not(), not()],
+            ),
+            ("Reopen", [OutOfOrder, OutOfOrder, OutOfOrder, not(), not()]),
+            (
+                "Fenced",
+                [lost(), lost(), Fenced(KafkaError(47)), not(), not()],
+            ),
+        ];
+        for (expected, answers) in table {
+            let (mut writer, mut ledger, sent) = pipelined();
+            let said = format!("{answers:?}");
+            for (index, (dispatch, answer)) in sent.iter().zip(answers).enumerate() {
+                assert_eq!(writer.settle(), None, "{index} answers of {said}");
+                writer.answer(dispatch.ticket, answer, &mut ledger, now());
+            }
+            let settled = format!("{:?}", writer.settle());
+            assert!(
+                settled.contains(&format!("Some({expected}")),
+                "{settled}: {said}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_resend_gives_the_same_records_the_same_sequences() {
+        let (mut writer, mut ledger, sent) = pipelined();
+        writer.answer(sent[0].ticket, Answer::Appended(110), &mut ledger, now());
+        for dispatch in &sent[1..] {
+            let not = Answer::NotAppended(KafkaError(19));
+            writer.answer(dispatch.ticket, not, &mut ledger, now());
+        }
+        assert!(matches!(writer.settle(), Some(Settled::Resend(_))));
+        let again = send_all(&mut writer);
+        assert_eq!(again.len(), 1, "one at a time until the first answer");
+        assert_eq!(again[0].batch, sent[1].batch);
+    }
+
+    #[test]
+    fn codes_that_may_follow_an_append_are_doubts() {
+        for (code, expected) in [
+            (0, "Appended"),
+            (19, "NotAppended"),
+            (10, "Refused"),
+            (87, "Refused"),
+            (45, "OutOfOrder"),
+            (47, "Fenced"),
+            (90, "Fenced"),
+            (6, "Doubt"),
+            (7, "Doubt"),
+            (20, "Doubt"),
+            (56, "Doubt"),
+            (-1, "Doubt"),
+        ] {
+            let answer = format!("{:?}", Answer::classify(code, 5, None));
+            assert!(answer.starts_with(expected), "{code}: {answer}");
+        }
+    }
+
+    #[test]
+    fn sequences_wrap_after_the_largest() {
+        assert_eq!(advance(i32::MAX, 1), 0);
+        assert_eq!(advance(i32::MAX - 4, 10), 5);
+        assert_eq!(distance(i32::MAX - 4, 5), 10);
+    }
 }

@@ -149,6 +149,13 @@ fn content(record: &KitRecord) -> Content {
 /// What differs between the records of a source and a target, both in offset order.
 #[must_use]
 pub fn differences(source: &[KitRecord], target: &[KitRecord]) -> Vec<Difference> {
+    let same = |(left, right): (&KitRecord, &KitRecord)| {
+        (left.timestamp, &left.key, &left.value, &left.headers)
+            == (right.timestamp, &right.key, &right.value, &right.headers)
+    };
+    if source.len() == target.len() && source.iter().zip(target).all(same) {
+        return Vec::new();
+    }
     let mut places: BTreeMap<Content, Vec<usize>> = BTreeMap::new();
     for (index, record) in source.iter().enumerate().rev() {
         places.entry(content(record)).or_default().push(index);

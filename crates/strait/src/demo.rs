@@ -105,7 +105,7 @@ async fn until_signal(args: &DemoArgs, quiet: bool) -> Exit {
     let acts = async {
         let verdict = play.perform(!args.keep).await?;
         let summary = verdict.summary(play.story(), paint);
-        out.text(format_args!("\n{summary}"))
+        out.line(format_args!("\n{summary}"))
             .map_err(DemoError::io("writing to stdout"))?;
         if !args.keep {
             let next = playground::next(seed, paint);

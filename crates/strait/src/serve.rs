@@ -458,6 +458,11 @@ fn describe_metrics() {
         Unit::Count,
         "Source offsets not yet forwarded, all running flows together."
     );
+    describe_counter!(
+        "strait_gap_offsets_total",
+        Unit::Count,
+        "Source offsets left out, by reason."
+    );
     describe_gauge!(
         "strait_memory_bytes",
         Unit::Bytes,

@@ -318,11 +318,15 @@ fn design_pages_name_files_and_tests_that_exist() {
     for page in with_extension(&book().join("design"), "md") {
         // A line that is a path and a colon stands for the lines up to the next heading.
         let mut of_section: Option<PathBuf> = None;
+        let mut file: Option<PathBuf> = None;
         for line in read(&page).lines() {
             if line.starts_with('#') {
                 of_section = None;
             }
-            let mut file = of_section.clone();
+            // An indented line goes on with the one before it.
+            if !line.starts_with("  ") {
+                file = of_section.clone();
+            }
             for token in between(line, "`") {
                 let code = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
                 if ["crates/", "proto-tests", "testdata", "benches"]

@@ -1,7 +1,7 @@
 //! Every record once and in order on real Kafka, whatever is killed and whenever.
 //!
-//! `STRAIT_SEED` repeats a run's schedule, `STRAIT_KILLS` sets the number of kills of the mirror, `STRAIT_KILL_REPORT`
-//! names a file for the result. The judge is Kafka's own consumer, and what the source's log holds: what producers
+//! `STRAIT_SEED` repeats a run's schedule, `STRAIT_KILLS` sets the number of kills of the mirror, `STRAIT_NODES` that of
+//! the target's nodes, `STRAIT_KILL_REPORT` names a file for the result. The judge is Kafka's own consumer, and what the source's log holds: what producers
 //! believe to have written while their broker died does not count.
 #![allow(
     clippy::unwrap_used,
@@ -139,6 +139,7 @@ fn kill_brokers(
     mut random: fastrand::Rng,
     ended: &AtomicBool,
 ) {
+    let mut nodes = random.fork();
     let mut calm = |least: u64, most: u64, hurry: bool| {
         let until = Instant::now() + Duration::from_millis(random.u64(least..most));
         // Without mirror kills to go along with, the rest goes without pauses.
@@ -148,16 +149,18 @@ fn kill_brokers(
     };
     for round in 0..each {
         for side in sides {
+            let node = nodes.usize(0..side.nodes());
             calm(1_500, 8_000, true);
-            side.kill9(0).unwrap();
+            side.kill9(node).unwrap();
             calm(0, 3_000, false);
-            side.restart(0).unwrap();
+            side.restart(node).unwrap();
         }
         let frozen = sides[usize::from(round % 3 != 2)];
+        let node = nodes.usize(0..frozen.nodes());
         calm(500, 3_000, true);
-        frozen.pause(0).unwrap();
+        frozen.pause(node).unwrap();
         calm(100, 5_000, false);
-        frozen.resume(0).unwrap();
+        frozen.resume(node).unwrap();
     }
 }
 
@@ -241,10 +244,14 @@ fn nothing_is_lost_doubled_or_reordered_by_kills() {
     eprintln!("STRAIT_SEED={seed} STRAIT_KILLS={wanted}");
     let mut random = fastrand::Rng::with_seed(seed);
     let oracle = Oracle::start().unwrap();
+    let nodes = number("STRAIT_NODES").unwrap_or(1);
     // The target forgets producers of old records within seconds instead of at some time within ten minutes.
     let [source, target] = KafkaCluster::start_all([
         KafkaOptions::new(),
-        KafkaOptions::new().property("producer.id.expiration.check.interval.ms", "1000"),
+        KafkaOptions::new()
+            .nodes(usize::try_from(nodes).unwrap())
+            .property("min.insync.replicas", if nodes > 1 { "2" } else { "1" })
+            .property("producer.id.expiration.check.interval.ms", "1000"),
     ])
     .unwrap();
     let (west, east) = (source.bootstrap(), target.bootstrap());
@@ -272,7 +279,13 @@ fn nothing_is_lost_doubled_or_reordered_by_kills() {
         running: Vec::new(),
     };
     load.start();
-    let mut mirror = Mirror::new(&west_to_east(&west, &east, &[".*"], "")).started();
+    let mut mirror = Mirror::new(&west_to_east(
+        &west,
+        &east,
+        &[".*"],
+        &format!("replication-factor = {nodes}"),
+    ))
+    .started();
     let each = (wanted / 8).max(2);
     let ended = AtomicBool::new(false);
     let brokers = random.fork();
@@ -352,7 +365,7 @@ fn nothing_is_lost_doubled_or_reordered_by_kills() {
     if let Some(file) = std::env::var_os("STRAIT_KILL_REPORT") {
         std::fs::write(
             file,
-            report(seed, &kills, each, records, &per_topic, &summary),
+            report(seed, nodes, &kills, each, records, &per_topic, &summary),
         )
         .unwrap();
     }
@@ -369,6 +382,7 @@ fn number(variable: &str) -> Option<u64> {
 /// What a reader needs to believe the result, or to repeat it.
 fn report(
     seed: u64,
+    nodes: u64,
     kills: &Kills,
     brokers: u64,
     records: u64,
@@ -405,7 +419,7 @@ fn report(
     }
     format!(
         "# Kills on real Kafka\n\n\
-         The last result of `just kill`: Apache Kafka 4.3.1 on both sides, one node each, judged by its own consumer \
+         The last result of `just kill`: Apache Kafka 4.3.1 on both sides, nodes: 1 of the source, {nodes} of the target, judged by its own consumer \
          (read_committed).\n\n\
          | | |\n|---|---|\n\
          | date | {} |\n| commit | {commit} |\n| seed | {seed} |\n\

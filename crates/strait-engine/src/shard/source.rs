@@ -16,6 +16,7 @@ use crate::flow::Running;
 use crate::limits;
 use crate::partition::{FETCH, FETCH_BY_NAME, FETCH_NEWEST, PartitionReader, moved};
 use crate::routes::Lookup;
+use crate::spec::FlowKey;
 use crate::stitch::{Item, Stitch, StitchError};
 use crate::transfer::{FetchAnswer, Lane, Part, epoch_reaches, fetch, readable_end};
 
@@ -212,6 +213,7 @@ impl Shard<'_> {
     ) {
         let at = part.flow;
         let isolation = self.session.spec.isolation;
+        let key = self.flows[at].spec.key.clone();
         let Some(running) = self.flows[at].running() else {
             return;
         };
@@ -252,6 +254,12 @@ impl Shard<'_> {
                 }
                 let before = running.writer.bytes();
                 for item in items {
+                    if let Item::Gap {
+                        reason, from, to, ..
+                    } = &item
+                    {
+                        left_out(&self.session.spec.name, &key, *reason, *from, *to);
+                    }
                     running.writer.push(item);
                 }
                 self.held += running.writer.bytes() - before;
@@ -321,7 +329,8 @@ impl Shard<'_> {
         let now = self.session.rt.now();
         let link = self.session.spec.name.clone();
         let flow = &mut self.flows[at];
-        let (topic, partition) = (flow.spec.key.topic.clone(), flow.spec.key.partition);
+        let key = flow.spec.key.clone();
+        let (topic, partition) = (&key.topic, key.partition);
         let (compacted, isolation) = (flow.spec.compacted, self.session.spec.isolation);
         let Some(running) = flow.running() else {
             return;
@@ -338,6 +347,7 @@ impl Shard<'_> {
                     "retention on the source overtook the mirror: offsets {head} to {} are gone there and were not mirrored; going on at {start}",
                     start - 1
                 );
+                left_out(&link, &key, GapReason::Expired, head, start);
                 running.writer.push(Item::Gap {
                     reason: GapReason::Expired,
                     from: head,
@@ -382,4 +392,18 @@ impl Shard<'_> {
 /// What a fetch for so many partitions may bring: its answer is bounded for each and as a whole.
 fn reservation(partitions: usize) -> u64 {
     (partitions as u64 * limits::FETCH_PARTITION_BYTES as u64).min(limits::FETCH_BYTES as u64)
+}
+
+/// Counts what is left out. A hole that nothing explains is said as well.
+fn left_out(link: &str, key: &FlowKey, reason: GapReason, from: i64, to: i64) {
+    let offsets = u64::try_from(to - from).unwrap_or(0);
+    metrics::counter!("strait_gap_offsets_total", "link" => link.to_owned(), "reason" => reason.as_str())
+        .increment(offsets);
+    if reason == GapReason::Unexplained {
+        warn!(
+            link, topic = %key.topic, partition = key.partition,
+            "the source has no records from offset {from} to {}, and neither compaction nor retention explains it: they are recorded as a gap",
+            to - 1
+        );
+    }
 }

@@ -58,6 +58,7 @@ impl Shard<'_> {
         connection: &Connection,
         now: Instant,
     ) -> bool {
+        let session = self.session.clone();
         let mut partitions = Vec::new();
         let mut parts = Vec::new();
         let mut size = 0;
@@ -88,6 +89,15 @@ impl Shard<'_> {
                 continue;
             };
             if route.broker != broker || now < running.send_at {
+                continue;
+            }
+            if let Some(until) = running.hold_until.filter(|until| now < *until)
+                && running
+                    .writer
+                    .next_timestamp()
+                    .is_some_and(|timestamp| session.forgotten(timestamp))
+            {
+                running.send_at = until;
                 continue;
             }
             let Some(dispatch) = running.writer.next_batch() else {
@@ -246,6 +256,8 @@ impl Shard<'_> {
         running.writer.advance_ledger(&mut running.ledger, now);
         match running.writer.settle() {
             None => {}
+            // The next opening builds on the last sync: one that is on its way has to be known first.
+            Some(Settled::Reopen(_) | Settled::Hole { .. }) if running.syncing => return,
             Some(Settled::Resend(error)) => {
                 let error = FlowError::NotAppended(error);
                 running.send_at = now + error.backoff(tries);
@@ -336,6 +348,7 @@ impl Shard<'_> {
             writer,
             ids,
             truncated,
+            hold_until,
             ..
         } = *running;
         let (epoch, end) = truncated.unwrap_or((-1, ledger.source_next()));
@@ -360,7 +373,7 @@ impl Shard<'_> {
                     ledger,
                     sync,
                     ids,
-                    hold_until: None,
+                    hold_until,
                     idle: false,
                 })
                 .map_err(FlowError::from);

@@ -177,10 +177,7 @@ impl Way {
     async fn carry(mut self, mut from: ReadHalf<DuplexStream>, mut to: WriteHalf<DuplexStream>) {
         let mut piece = vec![0; 64 << 10];
         let mut lingered = false;
-        loop {
-            let Ok(size @ 1..) = from.read(&mut piece).await else {
-                break;
-            };
+        while let Ok(size @ 1..) = from.read(&mut piece).await {
             if self.up {
                 self.network.note();
             }

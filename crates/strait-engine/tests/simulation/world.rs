@@ -1,7 +1,9 @@
 //! The world of one history: two clusters, the mirror's processes, the source's traffic, and the script that moves them.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use strait_engine::{FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, SessionError, Start};
@@ -10,9 +12,9 @@ use strait_testkit::fault::RuleId;
 use strait_testkit::{Broker, BrokerConfig};
 use strait_wire::Isolation;
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
-use crate::checker::{Checker, Invariant, Violation};
+use crate::checker::{Checker, Invariant, Violation, excused};
 use crate::journal::Journal;
 use crate::network::{Network, Side, Weather};
 use crate::script::{Kind, Script, What, start};
@@ -109,15 +111,18 @@ pub(crate) async fn live(script: Script, journal: Journal) -> Outcome {
     let incomplete = if checker.violations.is_empty() {
         checker.missing(traffic)
     } else {
-        Vec::new()
+        BTreeMap::new()
     };
-    for what in incomplete {
+    for (flow, what) in incomplete {
         checker.violations.push(Violation {
             invariant: Invariant::Complete,
+            flow: Some(flow),
             what,
         });
     }
     trouble.append(&mut checker.violations);
+    let excused = excused(&world.script.topics, &journal.lines());
+    trouble.retain(|v| !v.flow.as_ref().is_some_and(|flow| excused.contains(flow)));
     for topic in &world.script.topics {
         for partition in 0..topic.partitions {
             for batch in world.target.read_log(&topic.name, partition) {
@@ -227,7 +232,7 @@ impl World {
             let alarm = Arc::clone(&self.alarm);
             tokio::select! {
                 biased;
-                result = ended => self.ended(&format!("{result:?}")),
+                result = ended => self.ended(result),
                 () = alarm.notified() => self.crash(Some(0), 500),
                 () = tokio::time::sleep(Duration::from_millis(wait)) => {
                     if let Some(entry) = self.timeline.first_entry()
@@ -241,8 +246,8 @@ impl World {
         }
     }
 
-    fn ended(&mut self, how: &str) {
-        self.journal.note(&format!("process first ended: {how}"));
+    fn ended(&mut self, how: Result<Result<(), SessionError>, JoinError>) {
+        self.journal.note(&format!("first ended: {}", words(how)));
         self.first = None;
         let again = self.now() + self.rng.u64(200..2_000);
         let what = start(&mut self.rng);
@@ -286,7 +291,11 @@ impl World {
                 }
             }
             What::SecondEnds => {
-                if let Some(process) = self.second.take() {
+                if let Some(mut process) = self.second.take() {
+                    let how = poll_once(&mut process.task);
+                    if let Poll::Ready(how) = how {
+                        self.journal.note(&format!("second ended: {}", words(how)));
+                    }
                     process.kill(Some(self.rng.u64(0..100)));
                 }
             }
@@ -318,6 +327,7 @@ impl World {
             }
             What::Release(at) => self.target.hold_high_watermark(&at.0, at.1, None),
             What::Expire => self.target.expire_producers(),
+            What::Forget => self.target.forget_transactional_ids(),
             What::Fault(side, rule, for_ms) => {
                 let id = self.broker(side).faults().add(rule);
                 self.rules.push((side, id));
@@ -362,17 +372,29 @@ impl World {
         let stuck = |what: String| {
             vec![Violation {
                 invariant: Invariant::Drains,
+                flow: None,
                 what,
             }]
         };
         let deadline = self.now() + DRAIN.as_millis() as u64;
         loop {
             self.run_until(self.now() + 200).await;
-            let (missing, unsynced) = {
+            let mut behind = {
                 let shared = shared.lock().unwrap();
-                (shared.1.missing(&shared.0), shared.1.unsynced())
+                let mut behind = shared.1.unsynced();
+                behind.extend(shared.1.missing(&shared.0));
+                behind
             };
-            if missing.is_empty() && unsynced.is_empty() {
+            if !behind.is_empty() {
+                for flow in excused(&self.script.topics, &self.journal.lines()) {
+                    behind.remove(&flow);
+                }
+            }
+            let opened = self.first.as_ref().is_some_and(|process| {
+                let status = process.handle.status().borrow().clone();
+                status.open && status.opening == 0
+            });
+            if behind.is_empty() && opened {
                 break;
             }
             if !shared.lock().unwrap().1.violations.is_empty() {
@@ -384,7 +406,7 @@ impl World {
                     .as_ref()
                     .map(|p| p.handle.status().borrow().clone());
                 return stuck(format!(
-                    "after {DRAIN:?}: missing {missing:?}; {unsynced:?}; the mirror says {status:?}"
+                    "after {DRAIN:?}: {behind:?}; the mirror says {status:?}"
                 ));
             }
         }
@@ -396,13 +418,19 @@ impl World {
             Ok(Ok(Ok(()))) => {}
             other => return stuck(format!("the last stop: {other:?}")),
         }
+        let excused = excused(&self.script.topics, &self.journal.lines());
         let mut shared = shared.lock().unwrap();
         let (traffic, checker) = &mut *shared;
         checker.look(traffic);
         let unclean: Vec<String> = checker
             .last_syncs
             .values()
-            .filter(|s| s.kind != 3)
+            // A flow that had nothing to forward all session long was never fenced: its last sync stands.
+            .filter(|s| {
+                let end = self.source.last_stable_offset(&s.topic, s.partition);
+                s.kind != 3 && s.source_next != end
+            })
+            .filter(|s| !excused.contains(&(s.topic.clone(), s.partition)))
             .map(|s| format!("{}-{}", s.topic, s.partition))
             .collect();
         if unclean.is_empty() {
@@ -502,4 +530,16 @@ impl Process {
         self.task.abort();
         let _ = self.name;
     }
+}
+
+fn words(how: Result<Result<(), SessionError>, JoinError>) -> String {
+    match how {
+        Ok(Ok(())) => "stopped".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
 }

@@ -24,6 +24,12 @@ impl Broker {
         self.change_partition(topic, partition, |p, _| p.log.producers.clear());
     }
 
+    /// Forgets all transactional ids without an open transaction, as if `transactional.id.expiration.ms` were over.
+    pub fn forget_transactional_ids(&self) {
+        self.shared
+            .with(|cluster, _| cluster.coordinator.expire(i64::MAX));
+    }
+
     /// Runs whatever is due by now (markers, timeouts, expiry, retention). Otherwise that happens at the next request.
     pub fn run_due(&self) {
         self.shared.with(|_, _| ());

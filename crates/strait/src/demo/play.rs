@@ -21,20 +21,20 @@ use crate::output::complain;
 /// A build without optimisation shows the same with less data.
 const SCALE: usize = if cfg!(debug_assertions) { 4 } else { 1 };
 /// What lies on the source before the mirror starts.
-const HISTORY_BATCHES: usize = 1_600 / SCALE;
-const HISTORY_LARGEST: usize = 600;
-/// What is written while it runs: 8 s at this pace.
+const HISTORY_BATCHES: usize = 2_400 / SCALE;
+const HISTORY_LARGEST: usize = 800;
+/// What is written while it runs: 9 s at this pace.
 const LIVE: Pace = Pace {
-    batches: 3_200 / SCALE,
+    batches: 3_600 / SCALE,
     interval: Duration::from_micros(2_500 * SCALE as u64),
-    largest: 300,
+    largest: 500,
 };
 /// How far apart the records of history are made.
 const HISTORY_STEP_MS: i64 = 9_000;
 /// Kills at a chosen batch. One of them is followed by another kill while the mirror is starting again.
 const CUES: usize = 4;
 /// Between two looks at the clusters.
-const TICK: Duration = Duration::from_millis(5);
+pub(super) const TICK: Duration = Duration::from_millis(5);
 /// The mirror has failed when it writes nothing for so long although records wait.
 const PATIENCE: Duration = Duration::from_secs(40);
 /// The mirror's own promise is 10 s.
@@ -47,6 +47,8 @@ const RATE_SPAN: Duration = Duration::from_millis(500);
 struct Cue {
     /// Not before so many batches were written while the mirror ran.
     batch: usize,
+    /// Nor before this part of the history (in percent) has arrived.
+    arrived: u64,
     /// And so long after that.
     delay: Duration,
     /// Once more, so long after the restart.
@@ -65,6 +67,8 @@ pub(crate) struct Play {
     pub(super) screen: Screen,
     pub(super) story: Story,
     cues: Vec<Cue>,
+    /// Committed records on the source before the mirror starts.
+    history: u64,
     pub(super) shop: Option<Shop>,
     seen: Seen,
 }
@@ -112,6 +116,7 @@ impl Play {
                 ..Story::default()
             },
             cues: cues(seed),
+            history: 0,
             shop: None,
             mirror: None,
             seen: Seen {
@@ -148,7 +153,7 @@ impl Play {
             load.go_on_to(after);
         }
         load.go_on_to(LIVE.batches);
-        while !(load.is_done() && self.seen.reading.lag == 0 && self.seen.waiting.is_none()) {
+        while !load.is_done() || self.seen.reading.lag > 0 {
             self.tick(Some(load.written())).await?;
         }
         self.story.lasted = self.rt.now().saturating_duration_since(began);
@@ -209,6 +214,7 @@ impl Play {
             ),
         );
         self.seen.reading = reading;
+        self.history = reading.source_records;
         Ok(())
     }
 
@@ -236,7 +242,11 @@ impl Play {
     }
 
     async fn kill_on(&mut self, cue: Cue, load: &Load) -> Result<(), DemoError> {
-        while load.written() < cue.batch || self.seen.waiting.is_some() || self.nothing_written() {
+        let arrived = self.history * cue.arrived / 100;
+        while load.written() < cue.batch
+            || self.seen.waiting.is_some()
+            || self.seen.reading.records < arrived.max(1)
+        {
             self.tick(Some(load.written())).await?;
         }
         self.kill_after(cue.delay, load).await?;
@@ -256,10 +266,12 @@ impl Play {
             return Ok(());
         };
         let (pid, killed) = (mirror.pid(), self.rt.now());
+        // As it was when the signal was sent: what the mirror had sent already may still arrive when it is dead.
+        let missing = self.seen.reading.lag;
         mirror.kill().await?;
-        let reading = self.look();
+        self.look();
         self.story.kills.push(Kill {
-            missing: reading.lag,
+            missing,
             resumed: None,
         });
         self.wait_for_resume(killed);
@@ -270,14 +282,10 @@ impl Play {
             format_args!(
                 "{} {pid}, with {} records still to come; process {next} takes over",
                 paint.red("kill -9"),
-                count(reading.lag)
+                count(missing)
             ),
         );
         Ok(())
-    }
-
-    fn nothing_written(&self) -> bool {
-        self.seen.reading.records == 0
     }
 
     /// Waits a moment, looks, and shows it. `written` tells how far the load is.
@@ -409,10 +417,20 @@ fn cues(seed: u64) -> Vec<Cue> {
     let mut chance = fastrand::Rng::with_seed(seed ^ 0x6b69_6c6c);
     let twice = chance.usize(1..CUES);
     let part = LIVE.batches / (CUES + 1);
-    let cue = |number: usize| Cue {
-        batch: part / 2 + number * part + chance.usize(0..part / 2),
-        delay: Duration::from_micros(chance.u64(0..100_000)),
-        again: (number == twice).then(|| Duration::from_micros(chance.u64(20_000..400_000))),
+    // The first one while the mirror still copies what lay there before, the others while it follows what is written.
+    let cue = |number: usize| match number {
+        0 => Cue {
+            batch: 0,
+            arrived: chance.u64(5..60),
+            delay: Duration::from_micros(chance.u64(0..20_000)),
+            again: None,
+        },
+        _ => Cue {
+            batch: part / 2 + number * part + chance.usize(0..part / 2),
+            arrived: 100,
+            delay: Duration::from_micros(chance.u64(0..100_000)),
+            again: (number == twice).then(|| Duration::from_micros(chance.u64(20_000..400_000))),
+        },
     };
     (0..CUES).map(cue).collect()
 }
@@ -435,6 +453,7 @@ mod tests {
             assert_eq!(plan, cues(seed));
             assert_eq!(plan.len(), CUES);
             assert!(plan.iter().all(|cue| cue.batch < LIVE.batches));
+            assert!(plan[0].arrived < 60);
             assert!(plan.windows(2).all(|two| two[0].batch < two[1].batch));
             assert_eq!(plan.iter().filter(|cue| cue.again.is_some()).count(), 1);
         }

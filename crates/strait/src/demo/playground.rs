@@ -108,6 +108,7 @@ async fn revive(play: &mut Play) -> Result<Exit, DemoError> {
         shop.finish()?;
     }
     while play.tick(None).await?.lag > 0 {}
+    play.screen.busy("comparing both sides, record by record");
     let compared = rt.now();
     let verdict = Verdict::reach(&play.source, &play.target);
     let took = span(rt.now().saturating_duration_since(compared));
@@ -157,7 +158,7 @@ fn guide(play: &Play, paint: Paint) -> String {
         (
             "the same with Kafka's own tool",
             format!(
-                "kafka-console-consumer.sh --bootstrap-server {target} --topic paris.orders --partition 0 --offset 0 --max-messages 3"
+                "kafka-console-consumer.sh --bootstrap-server {target} --topic paris.orders --partition 0 --max-messages 3 --offset 0"
             ),
         ),
         (

@@ -19,6 +19,8 @@ const LINE_EVERY: Duration = Duration::from_secs(1);
 /// The same once nothing is expected to end.
 const SETTLED_LINE_EVERY: Duration = Duration::from_secs(10);
 
+const BUSY_TICK: Duration = Duration::from_millis(100);
+
 /// Colours, or none.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Paint(bool);
@@ -120,7 +122,8 @@ impl Screen {
     pub(crate) fn busy(&self, text: &str) {
         if let Kind::Live(bar) = &self.kind {
             bar.set_message(text.to_owned());
-            bar.tick();
+            // Whoever is busy does not come back to draw.
+            bar.enable_steady_tick(BUSY_TICK);
         }
     }
 
@@ -147,6 +150,7 @@ impl Screen {
                 }
             }
             Kind::Live(bar) => {
+                bar.disable_steady_tick();
                 bar.set_position((done * STEPS as f64) as u64);
                 bar.set_message(text);
             }

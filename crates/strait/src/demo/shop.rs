@@ -160,8 +160,8 @@ impl Shop {
 
     /// Ends the transactions that are open.
     pub(crate) fn finish(&mut self) -> Result<(), KitError> {
-        let open = self.transactions.iter_mut().filter(|t| t.left > 0);
-        open.map(Transaction::end).collect()
+        let mut open = self.transactions.iter_mut().filter(|t| t.left > 0);
+        open.try_for_each(Transaction::end)
     }
 
     fn write_to(&mut self, topic: &ShopTopic, most: usize, age_ms: i64) -> Result<(), KitError> {
