@@ -188,6 +188,7 @@ impl<'a> Shard<'a> {
                     Some(Command::Flows(new)) => {
                         *flows = new.iter().map(|f| (f.key.clone(), f.clone())).collect();
                         self.select(new);
+                        LinkStatus::select(self.status);
                     }
                     Some(Command::Stop) | None => {
                         info!(link = %session.spec.name, "stopping: waiting for what is in flight");

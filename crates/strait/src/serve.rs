@@ -314,7 +314,7 @@ fn state_of(now: &LinkStatus) -> State {
     if let Some(trouble) = &now.trouble {
         return State::Failed(trouble.clone());
     }
-    if !now.open {
+    if !now.open || !now.selected {
         return State::Starting;
     }
     if let Some((flow, why)) = now.troubles.first() {

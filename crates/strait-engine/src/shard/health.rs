@@ -180,6 +180,7 @@ impl Shard<'_> {
     pub(super) fn publish(&self) {
         let mut status = LinkStatus {
             open: self.stopping.is_none(),
+            selected: self.status.borrow().selected,
             records: self.status.borrow().records,
             bytes: self.status.borrow().bytes,
             ..LinkStatus::default()
