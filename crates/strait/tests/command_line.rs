@@ -229,7 +229,7 @@ fn run_logs_a_wrong_configuration_line_by_line() {
     for line in json.lines() {
         assert!(line.starts_with("{\"time\":\"20"), "{line}");
         assert!(
-            line.contains("\",\"level\":\"ERROR\",\"target\":\"strait"),
+            line.contains("\",\"level\":\"ERROR\",\"module\":\"strait"),
             "{line}"
         );
         assert!(line.ends_with("\"}"), "{line}");
