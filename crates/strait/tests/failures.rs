@@ -351,7 +351,8 @@ fn a_target_topic_with_fewer_partitions_grows_or_is_named() {
             .create_topic(&w.east, &target, partitions, 1, &[])
             .unwrap();
     }
-    let mut grows = Mirror::new(&w.link("grows", &["grows"], "")).started();
+    let mut grows =
+        Mirror::new(&w.link("grows", &["grows"], "internal-replication-factor = 1")).started();
     grows.wait_for_log(
         "topic=west.grows from=1 to=3 added partitions on the target",
         SOON,
