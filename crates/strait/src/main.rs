@@ -8,6 +8,7 @@ mod logging;
 mod output;
 mod run;
 mod serve;
+mod standing;
 
 use std::process::ExitCode;
 
