@@ -262,7 +262,8 @@ impl Walk {
             epoch: sync.source_epoch,
             left: records,
             gaps: BTreeMap::new(),
-            doubtful: false,
+            // Without an epoch to hold on to, a truncation behind the sync would go unnoticed.
+            doubtful: records > 0 && sync.source_epoch < 0,
         }
     }
 
