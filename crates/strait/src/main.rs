@@ -54,7 +54,5 @@ fn run(args: &args::RunArgs, logging: &Logging) -> Exit {
             return Exit::Configuration;
         }
     };
-    let exit = serve::serve(&config, args);
-    logging.flush_repeats();
-    exit
+    serve::serve(&config, args, logging)
 }

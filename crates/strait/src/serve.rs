@@ -18,6 +18,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::args::RunArgs;
 use crate::exit::Exit;
+use crate::logging::Logging;
 use crate::standing::{follow, report};
 
 /// How many times the connect timeout a cluster may be out of reach at start before the link is given up.
@@ -26,11 +27,13 @@ const START_PATIENCE: u32 = 3;
 const START_PAUSE: Duration = Duration::from_secs(2);
 /// How often the same failure to start is logged.
 const REMIND: Duration = Duration::from_secs(60);
+/// How often log lines that were held back are looked at.
+const HELD_PAUSE: Duration = Duration::from_secs(10);
 /// Signals that come this close together are one: `timeout`, for example, sends its own twice.
 const ONE_SIGNAL: Duration = Duration::from_millis(100);
 
 /// Runs every link of the configuration.
-pub(crate) fn serve(config: &Config, args: &RunArgs) -> Exit {
+pub(crate) fn serve(config: &Config, args: &RunArgs, logging: &Logging) -> Exit {
     let threads = std::thread::available_parallelism()
         .map_or(2, usize::from)
         .clamp(1, 8);
@@ -40,7 +43,7 @@ pub(crate) fn serve(config: &Config, args: &RunArgs) -> Exit {
         .build();
     match runtime {
         Ok(runtime) => {
-            let exit = runtime.block_on(mirror_all(config, args));
+            let exit = runtime.block_on(mirror_all(config, args, logging));
             runtime.shutdown_timeout(Duration::from_millis(200));
             exit
         }
@@ -51,7 +54,7 @@ pub(crate) fn serve(config: &Config, args: &RunArgs) -> Exit {
     }
 }
 
-async fn mirror_all(config: &Config, args: &RunArgs) -> Exit {
+async fn mirror_all(config: &Config, args: &RunArgs, logging: &Logging) -> Exit {
     let rt = Runtime::system();
     let health = Health::new();
     let (stop, stopped) = watch::channel(false);
@@ -134,6 +137,7 @@ async fn mirror_all(config: &Config, args: &RunArgs) -> Exit {
                     return early;
                 }
             },
+            () = rt.sleep(HELD_PAUSE) => logging.flush_repeats(),
         }
     }
 }

@@ -19,6 +19,14 @@ pub(super) struct Line {
 }
 
 impl Line {
+    /// The link it is about, if it is about one.
+    pub(super) fn link(&self) -> Option<&str> {
+        let mut named = self.fields.named.iter();
+        named
+            .find(|(name, _)| *name == "link")
+            .map(|(_, value)| value.text())
+    }
+
     /// The line with its end. `ms` is milliseconds since 1970-01-01 UTC; `repeated` is left out when it is 1.
     pub(super) fn render(&self, format: LogFormat, color: bool, ms: i64, repeated: u64) -> String {
         let time = jiff::Timestamp::from_millisecond(ms)
