@@ -139,7 +139,7 @@ fn handshake_error(peer: &Peer, error: &io::Error) -> NetError {
         .get_ref()
         .and_then(|e| e.downcast_ref::<rustls::Error>());
     let Some(inner) = inner else {
-        return NetError::Closed {
+        return NetError::Mismatch {
             peer: peer.clone(),
             why: format!(
                 "{} during the TLS handshake; check that this listener speaks TLS",
