@@ -86,6 +86,11 @@ impl World {
 /// The topic is on the target, record by record.
 fn assert_equal(oracle: &Oracle, west: &str, east: &str, topic: &str) {
     let mirrored = format!("west.{topic}");
+    wait_until("the topic is on the target", SOON, || {
+        oracle
+            .list_topics(east)
+            .is_ok_and(|topics| topics.contains(&mirrored))
+    });
     let compared = oracle
         .compare(
             (west, topic),
