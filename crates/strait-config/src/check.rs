@@ -162,17 +162,6 @@ fn glob(pattern: &str) -> Option<String> {
     (!name.is_empty() && name.chars().all(plain)).then(|| format!("{name}.*"))
 }
 
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn a_shell_pattern_is_told_from_a_regular_expression() {
-        assert_eq!(super::glob("orders*").as_deref(), Some("orders.*"));
-        for fine in ["orders.*", "orders", "*", "[a-z]*", "a|b*"] {
-            assert_eq!(super::glob(fine), None, "{fine}");
-        }
-    }
-}
-
 /// Two links whose equal source topics have one target topic.
 fn same_targets(a: &LinkConfig, b: &LinkConfig) -> bool {
     a.source == b.source && a.target == b.target && a.naming == b.naming
@@ -225,4 +214,15 @@ fn loop_through(config: &Config, index: usize) -> Option<Vec<String>> {
     }
     round.push(link.name.clone());
     Some(round)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_shell_pattern_is_told_from_a_regular_expression() {
+        assert_eq!(super::glob("orders*").as_deref(), Some("orders.*"));
+        for fine in ["orders.*", "orders", "*", "[a-z]*", "a|b*"] {
+            assert_eq!(super::glob(fine), None, "{fine}");
+        }
+    }
 }
