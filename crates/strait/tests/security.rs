@@ -101,7 +101,7 @@ fn a_mirror_over_tls_and_scram_is_complete() {
         let mirrored = format!("west.{name}");
         wait_until("the topic is there", SOON, || {
             let topics = oracle.list_topics(&east).unwrap();
-            topics.iter().any(|t| *t == mirrored)
+            topics.contains(&mirrored)
         });
         let compared = oracle
             .compare(
