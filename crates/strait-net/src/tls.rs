@@ -79,7 +79,7 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, NetError> {
             let (added, _) = roots.add_parsable_certificates(found.certs);
             if added == 0 {
                 return Err(invalid(
-                    "this system has no trusted certificates: name the brokers' authority in the TLS settings (CA file)".to_owned(),
+                    "this system has no trusted certificates: name the brokers' authority in the TLS settings (ca-file)".to_owned(),
                 ));
             }
         }

@@ -86,10 +86,15 @@ impl World {
 /// The topic is on the target, record by record.
 fn assert_equal(oracle: &Oracle, west: &str, east: &str, topic: &str) {
     let mirrored = format!("west.{topic}");
+<<<<<<< HEAD
     wait_until("the topic is on the target", SOON, || {
         oracle
             .list_topics(east)
             .is_ok_and(|topics| topics.contains(&mirrored))
+=======
+    wait_until("the topic is there", SOON, || {
+        oracle.list_topics(east).unwrap().contains(&mirrored)
+>>>>>>> fail
     });
     let compared = oracle
         .compare(
@@ -342,7 +347,6 @@ fn an_unknown_topic_is_named_and_mirrored_as_soon_as_it_appears() {
         "{log}"
     );
     w.topic("not-yet", 2, 500);
-    wait_until("the topic is there", SOON, || w.target_has("west.not-yet"));
     w.assert_mirrored("not-yet");
     mirror.stop();
 }
