@@ -86,15 +86,10 @@ impl World {
 /// The topic is on the target, record by record.
 fn assert_equal(oracle: &Oracle, west: &str, east: &str, topic: &str) {
     let mirrored = format!("west.{topic}");
-<<<<<<< HEAD
     wait_until("the topic is on the target", SOON, || {
         oracle
             .list_topics(east)
             .is_ok_and(|topics| topics.contains(&mirrored))
-=======
-    wait_until("the topic is there", SOON, || {
-        oracle.list_topics(east).unwrap().contains(&mirrored)
->>>>>>> fail
     });
     let compared = oracle
         .compare(
