@@ -34,7 +34,7 @@ plants:
     crates/strait-engine/tests/plants/run.sh
 
 # Everything that must pass before a change lands.
-ci: lint test
+ci: lint test plants
 
 # What forwarding a batch costs, beside copying and checking its bytes.
 bench:

@@ -139,6 +139,14 @@ impl Link {
                 }
                 Err(error) => error,
             };
+            // Without a successor it was the coordinator that ended our own barrier, after a stall of it or of us:
+            // a new session finds out, and stands back if somebody renews the lease after all.
+            let error = match error {
+                SessionError::Fenced {
+                    owner: None, why, ..
+                } => SessionError::Lost(why),
+                other => other,
+            };
             self.status.send_modify(|status| {
                 status.open = false;
                 status.trouble = Some(error.to_string());

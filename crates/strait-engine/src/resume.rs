@@ -74,6 +74,7 @@ pub struct Scan {
     marker: (i64, i16),
     log_start: i64,
     cleaned: bool,
+    markers: i64,
     next_sequence: i32,
     next_offset: i64,
     seen: bool,
@@ -100,13 +101,21 @@ impl Scan {
     /// A scan for what follows `sync`, ended by the marker of (producer id, epoch). `log_start` is the
     /// target's log start: offsets from the sync to there can no longer be read. `cleaned`: the target's
     /// log is compacted, so that whole batches may be missing.
-    pub fn new(sync: Position, marker: (i64, i16), log_start: i64, cleaned: bool) -> Self {
+    /// `markers`: how many markers sessions begun after the sync may have left, ours included.
+    pub fn new(
+        sync: Position,
+        marker: (i64, i16),
+        log_start: i64,
+        cleaned: bool,
+        markers: i64,
+    ) -> Self {
         let (next_sequence, next_offset) = (sync.next_sequence, sync.target_next);
         Self {
             sync,
             marker,
             log_start,
             cleaned,
+            markers,
             next_sequence,
             next_offset,
             seen: false,
@@ -226,12 +235,7 @@ impl Scan {
         if !self.seen && lost > 0 {
             // Retention emptied the log: every lost offset counts as ours, except that each session begun
             // since may have left a marker there. Doubt goes towards repeating.
-            let markers = if self.marker.0 == self.sync.producer_id {
-                i64::from(self.marker.1) - i64::from(self.sync.producer_epoch) - self.control
-            } else {
-                0
-            }
-            .clamp(0, lost);
+            let markers = (self.markers - self.control).clamp(0, lost);
             scanned.records = lost - markers;
             scanned.uncertain = markers;
         }
@@ -258,7 +262,8 @@ impl Walk {
             epoch: sync.source_epoch,
             left: records,
             gaps: BTreeMap::new(),
-            doubtful: false,
+            // Without an epoch to hold on to, a truncation behind the sync would go unnoticed.
+            doubtful: records > 0 && sync.source_epoch < 0,
         }
     }
 
@@ -365,7 +370,7 @@ impl Match {
         self.next
     }
 
-    /// The leader epoch of the last matched record, -1 when none matched.
+    /// The leader epoch before [`next`](Self::next), -1 when it is not known.
     pub fn epoch(&self) -> i32 {
         self.epoch
     }
@@ -391,6 +396,11 @@ impl Match {
                 self.matched += 1;
             }
             None => {
+                // Over a hole the position takes the epoch behind it, as over any gap: with the older one it
+                // would look like a truncated source where the epoch rose inside the hole.
+                if record.offset > self.next {
+                    self.epoch = source_epoch;
+                }
                 self.next = record.offset;
                 self.done = true;
             }
@@ -452,7 +462,9 @@ mod tests {
         marker: (i64, i16),
         log: &[Batch],
     ) -> Result<Option<Scanned>, ScanError> {
-        let mut scan = Scan::new(sync(), marker, log_start, false);
+        let epochs = i64::from(marker.1) - i64::from(OLD.1);
+        let markers = if marker.0 == OLD.0 { epochs } else { 0 };
+        let mut scan = Scan::new(sync(), marker, log_start, false, markers);
         for batch in log {
             if scan.feed(&batch.header)? {
                 break;
@@ -491,7 +503,7 @@ mod tests {
     #[test]
     fn a_cleaned_target_may_lack_batches_but_not_sequences_alone() {
         let feed = |log: &[Batch]| {
-            let mut scan = Scan::new(sync(), NEW, 0, true);
+            let mut scan = Scan::new(sync(), NEW, 0, true, 1);
             log.iter()
                 .map(|batch| scan.feed(&batch.header))
                 .collect::<Result<Vec<_>, _>>()
@@ -646,6 +658,21 @@ mod tests {
                 walk.feed(item);
             }
             assert!(walk.doubtful() && !walk.done(), "{source:?}");
+        }
+    }
+
+    #[test]
+    fn a_match_that_ends_behind_a_hole_takes_the_epoch_there() {
+        let target = sample(0, 2).batch().decode(1 << 20).unwrap();
+        let target = target.iter().map(Record::hash).collect::<Vec<_>>();
+        for (unmatched, epoch) in [(2, 4), (5, 6)] {
+            let mut matching = Match::new(target.clone(), 0);
+            for record in sample(0, 2).batch().decode(1 << 20).unwrap() {
+                assert!(!matching.feed(&record, 4));
+            }
+            let behind = sample(unmatched, 1).batch().decode(1 << 20).unwrap();
+            assert!(matching.feed(&behind[0], 6));
+            assert_eq!((matching.next(), matching.epoch()), (unmatched, epoch));
         }
     }
 

@@ -137,7 +137,8 @@ impl Routes {
         for topic in topics {
             let mut partitions = BTreeMap::new();
             if let Some(found) = metadata.topics.get(&topic) {
-                known.stale |= found.error != 0;
+                // A deleted topic is asked for again by whoever needs it.
+                known.stale |= !matches!(found.error, 0 | 3);
                 // UNKNOWN_TOPIC_OR_PARTITION says that it is gone; any other error says nothing about it.
                 if !matches!(found.error, 0 | 3) && known.partitions.contains_key(&topic) {
                     continue;

@@ -161,7 +161,14 @@ impl<'a> Shard<'a> {
             self.dispatch(now);
             if let Some(error) = self.lost.take() {
                 session.lease.revoke();
-                return Ended::Lost(error);
+                // A stop that was asked for stands, however the session ends.
+                return match self.stopping {
+                    Some((_, false)) => {
+                        warn!(link = %session.spec.name, "stopping without the last positions, the next start reads the target instead: {error}");
+                        Ended::Stopped
+                    }
+                    _ => Ended::Lost(error),
+                };
             }
             if let Some((deadline, renewal)) = self.stopping
                 && (now >= deadline || self.drained())
@@ -177,7 +184,7 @@ impl<'a> Shard<'a> {
                         self.take(event);
                     }
                 }
-                command = commands.recv() => match command {
+                command = commands.recv(), if !matches!(self.stopping, Some((_, false))) => match command {
                     Some(Command::Flows(new)) => {
                         *flows = new.iter().map(|f| (f.key.clone(), f.clone())).collect();
                         self.select(new);
@@ -198,6 +205,9 @@ impl<'a> Shard<'a> {
 
     fn select(&mut self, specs: Vec<FlowSpec>) {
         let now = self.session.rt.now();
+        // Whoever looked for topics may have found re-created ones.
+        self.session.source.invalidate();
+        self.session.target.invalidate();
         for flow in &mut self.flows {
             flow.removing = true;
         }

@@ -35,6 +35,19 @@ pub enum MirrorError {
 /// How long topics and partitions that were just made may take to appear in the target's metadata.
 const APPEARANCE: Duration = Duration::from_secs(5);
 
+/// What the last look at both clusters brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Whether there was such a look since the start.
+    pub known: bool,
+    /// Topics selected, mirrored or not.
+    pub topics: usize,
+    /// Partitions that are mirrored or shall be.
+    pub flows: usize,
+    /// Topics selected that are not mirrored, or not with all their partitions: the name and why.
+    pub troubles: Vec<(String, String)>,
+}
+
 /// One link, ready to run.
 pub struct Mirror {
     rt: Runtime,
@@ -43,6 +56,7 @@ pub struct Mirror {
     target: Cluster,
     link: Link,
     handle: LinkHandle,
+    selection: watch::Sender<Selection>,
 }
 
 /// What a look at both clusters brought.
@@ -52,6 +66,7 @@ struct Found {
     flows: Vec<FlowSpec>,
     /// The target refused something.
     refused: bool,
+    troubles: Vec<(String, String)>,
 }
 
 impl Mirror {
@@ -90,12 +105,18 @@ impl Mirror {
             target,
             link,
             handle,
+            selection: watch::Sender::new(Selection::default()),
         }
     }
 
     /// The link's state while it runs.
     pub fn status(&self) -> watch::Receiver<LinkStatus> {
         self.handle.status()
+    }
+
+    /// The topics while it runs.
+    pub fn selection(&self) -> watch::Receiver<Selection> {
+        self.selection.subscribe()
     }
 
     /// Steers the running link: [`LinkHandle::stop`] ends it cleanly.
@@ -115,6 +136,7 @@ impl Mirror {
             target,
             link,
             handle,
+            selection,
         } = self;
         let refresh = async {
             let mut keeper = TopicKeeper::default();
@@ -133,7 +155,14 @@ impl Mirror {
                             );
                         }
                         (first, empty) = (false, found.topics == 0);
+                        let now = Selection {
+                            known: true,
+                            topics: found.topics,
+                            flows: found.flows.len(),
+                            troubles: found.troubles,
+                        };
                         handle.set_flows(found.flows).await;
+                        selection.send_replace(now);
                         match (config.refresh_topics, found.refused) {
                             (Some(interval), false) => interval,
                             (Some(interval), true) => interval.min(RETRY_REFUSED),
@@ -167,7 +196,16 @@ async fn flows(
     first: bool,
 ) -> Result<Found, NetError> {
     let found = source.metadata(None).await?;
-    let chosen = choose(config, source.alias(), target.alias(), &found, keeper);
+    let mut troubles = Vec::new();
+    let chosen = choose(
+        config,
+        source.alias(),
+        target.alias(),
+        &found,
+        keeper,
+        &mut troubles,
+    );
+    let topics = chosen.len() + troubles.len();
     if first {
         for name in config.topics.named_topics() {
             if !found.topics.contains_key(&name) {
@@ -197,6 +235,9 @@ async fn flows(
         }
         let now = keeper.keep(config, target, &there, &wanted).await?;
         refused |= now.refused;
+        if let Some(why) = now.why {
+            troubles.push((name.clone(), why));
+        }
         if now.partitions > 0 {
             kept.insert(name.clone(), now.partitions);
         }
@@ -256,9 +297,10 @@ async fn flows(
         }
     }
     Ok(Found {
-        topics: chosen.len(),
+        topics,
         flows,
         refused,
+        troubles,
     })
 }
 
@@ -291,13 +333,14 @@ fn wanted<'a>(
     })
 }
 
-/// Source topic to target topic, for everything that is selected and may be mirrored.
+/// Source topic to target topic, for everything that is selected and may be mirrored. What may not is a trouble.
 fn choose(
     config: &LinkConfig,
     source: &str,
     target: &str,
     found: &Metadata,
     keeper: &mut TopicKeeper,
+    troubles: &mut Vec<(String, String)>,
 ) -> BTreeMap<String, String> {
     let mut chosen: BTreeMap<String, String> = BTreeMap::new();
     for (name, topic) in &found.topics {
@@ -309,7 +352,11 @@ fn choose(
                 chosen.insert(name.clone(), target_name);
             }
             Ok(Route::Leave) => {}
-            Err(error) => keeper.report(&config.name, name, &error.to_string()),
+            Err(error) => {
+                let why = error.to_string();
+                keeper.report(&config.name, name, &why);
+                troubles.push((name.clone(), why));
+            }
         }
     }
     chosen

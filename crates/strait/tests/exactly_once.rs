@@ -98,10 +98,11 @@ fn workloads(seed: u64) -> Vec<(&'static str, i32, Workload)> {
     .collect()
 }
 
-/// Unpaced, for kills in the middle of the highest speed.
+/// As fast as it goes, for kills in the middle of the highest speed.
 fn bulk(seed: u64) -> Workload {
     Workload::new("bulk")
         .seed(seed)
+        .rate(1e6)
         .size(1_500)
         .incompressible()
         .batches(65_536, 5)

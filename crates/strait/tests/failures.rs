@@ -353,7 +353,8 @@ fn a_target_topic_with_fewer_partitions_grows_or_is_named() {
             .create_topic(&w.east, &target, partitions, 1, &[])
             .unwrap();
     }
-    let mut grows = Mirror::new(&w.link("grows", &["grows"], "")).started();
+    let mut grows =
+        Mirror::new(&w.link("grows", &["grows"], "internal-replication-factor = 1")).started();
     grows.wait_for_log(
         "topic=west.grows from=1 to=3 added partitions on the target",
         SOON,
@@ -400,12 +401,14 @@ fn what_the_target_refuses_is_named_and_the_rest_goes_on() {
     w.oracle
         .produce(&w.west, &Workload::new("tuned"), 100)
         .unwrap();
-    let mut too_many =
-        Mirror::new(&w.link("too-many", &["plain"], "replication-factor = 3")).started();
+    let admin = free_port();
+    let mut too_many = Mirror::new(&w.link("too-many", &["plain"], "replication-factor = 3"))
+        .arguments(&["--admin-listen", &format!("127.0.0.1:{admin}")])
+        .started();
     too_many.wait_for_log("cannot create the topic on the target", SOON);
     pass(Duration::from_secs(3));
     let log = too_many.log();
-    let warnings = lines(&log, "WARN");
+    let warnings = lines(&log, "ERROR");
     let about = |text: &str| warnings.iter().filter(|l| l.contains(text)).count();
     assert_eq!(about("cannot create the topic"), 1, "{log}");
     assert_eq!(
@@ -423,6 +426,23 @@ fn what_the_target_refuses_is_named_and_the_rest_goes_on() {
         "{log}"
     );
     assert!(!w.target_has("west.plain"));
+    let (status, body) = page::get(admin, "/readyz").unwrap();
+    assert_eq!(status, 503, "{body}");
+    assert!(
+        body.contains(
+            "1 of 1 topics is not mirrored, or not whole; plain: cannot create the topic"
+        ),
+        "{body}"
+    );
+    assert_eq!(
+        page::metric(admin, "strait_topics_troubled{link=\"too-many\"}"),
+        Some(1.0)
+    );
+    assert_eq!(lines(&log, "WARN").len(), 1, "{log}");
+    assert!(
+        log.contains("the link stands still: 1 of 1 topics"),
+        "{log}"
+    );
     too_many.stop();
 
     // A topic that is there already goes on beside one that cannot be made.

@@ -44,7 +44,7 @@ impl Shard<'_> {
             .get(&way)
             .is_some_and(|s| !s.waiting.is_empty() && s.outstanding < lane.outstanding())
         {
-            let Some((request, parts, version)) = self.plan_fetch(way, &connection) else {
+            let Some((request, parts, version)) = self.plan_fetch(way, &connection, now) else {
                 return;
             };
             self.reserved += reservation(parts.len());
@@ -58,13 +58,13 @@ impl Shard<'_> {
                 Event::Fetched { way, parts, result }
             });
         }
-        let _ = now;
     }
 
     pub(super) fn plan_fetch(
         &mut self,
         way: (i32, Lane),
         connection: &Connection,
+        now: Instant,
     ) -> Option<(FetchRequest, Vec<Part>, i16)> {
         let (broker, lane) = way;
         let budget = self.session.spec.memory_budget;
@@ -72,19 +72,20 @@ impl Shard<'_> {
         let mut chosen = Vec::new();
         let mut by_id = true;
         let state = self.lanes.get_mut(&way)?;
-        while let Some(&at) = state.waiting.front() {
+        while chosen.len() < limits::FETCH_PARTITIONS
+            && let Some(at) = state.waiting.pop_front()
+        {
             let planned = self.held + self.reserved + reservation(chosen.len() + 1);
-            let first = self.held + self.reserved == 0 && chosen.is_empty();
-            if chosen.len() >= limits::FETCH_PARTITIONS || (planned > budget && !first) {
-                break;
-            }
-            state.waiting.pop_front();
             let flow = &mut self.flows[at];
             let (key, generation) = (flow.spec.key.clone(), flow.generation);
             let Some(running) = flow.running() else {
                 continue;
             };
             running.in_lane = false;
+            // A flow that holds nothing is always let in: those that stand still must not hold up the others.
+            if planned > budget && running.writer.bytes() > 0 {
+                continue;
+            }
             let Lookup::Leader(route) = self.session.source.lookup(&key.topic, key.partition)
             else {
                 continue;
@@ -106,9 +107,21 @@ impl Shard<'_> {
         if chosen.is_empty() {
             return None;
         }
-        let version = connection
-            .version(FETCH, if by_id { FETCH_NEWEST } else { FETCH_BY_NAME }, 4)
-            .ok()?;
+        let newest = if by_id { FETCH_NEWEST } else { FETCH_BY_NAME };
+        let version = match connection.version(FETCH, newest, 4) {
+            Ok(version) => version,
+            Err(error) => {
+                let error = FlowError::from(error);
+                for (at, ..) in chosen {
+                    if let Some(running) = self.flows[at].running() {
+                        running.fetching = false;
+                        running.fetch_at = now + limits::BACKOFF_MAX;
+                    }
+                    self.trouble(at, &error);
+                }
+                return None;
+            }
+        };
         let named = version <= FETCH_BY_NAME;
         let mut parts = Vec::with_capacity(chosen.len());
         for (flow, key, generation, route, offset, epoch) in chosen {
@@ -248,7 +261,7 @@ impl Shard<'_> {
             Ok(items) if running.idle && !items.is_empty() => self.flows[at].activate(now),
             Ok(items) => {
                 running.caught_up = running.stitch.head() >= running.source_end;
-                if items.is_empty() && !running.caught_up {
+                if items.is_empty() && running.stitch.head() != running.source_end {
                     // Between the end of what may be read and the log end brokers answer at once.
                     running.fetch_at = now + Duration::from_millis(20);
                 }
@@ -310,6 +323,7 @@ impl Shard<'_> {
         }
         self.jobs.spawn(async move {
             let reader = PartitionReader {
+                source: true,
                 rt: session.rt.clone(),
                 routes: session.source.clone(),
                 topic: key.topic,

@@ -179,7 +179,7 @@ impl Script {
             expiration_ms: [600_000, 600_000, 25_000][rng.usize(0..3)],
             leased,
             preload: rng.u32(0..60),
-            pause_ms: [20, 100, 500][rng.usize(0..3)],
+            pause_ms: [50, 150, 600][rng.usize(0..3)],
             calm_at_ms,
             request_timeout: Duration::from_millis([2_000, 5_000][rng.usize(0..2)]),
             topics,

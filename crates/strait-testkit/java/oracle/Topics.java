@@ -4,6 +4,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -17,6 +18,7 @@ import org.apache.kafka.clients.admin.LogDirDescription;
 import org.apache.kafka.clients.admin.NewPartitionReassignment;
 import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.admin.TopicDescription;
 import org.apache.kafka.common.ElectionType;
@@ -166,6 +168,7 @@ public final class Topics {
             try {
                 List<TopicPartitionInfo> infos = describe(admin, name).partitions();
                 if (infos.size() >= partitions && infos.stream().allMatch(i -> i.leader() != null && !i.leader().isEmpty())) {
+                    awaitLogs(admin, name, infos);
                     return;
                 }
             } catch (java.util.concurrent.ExecutionException e) {
@@ -176,5 +179,15 @@ public final class Topics {
             Thread.sleep(20);
         }
         throw new IllegalStateException("no leader for every partition of " + name + " within 60 s");
+    }
+
+    /**
+     * A leader is known a moment before it has its log. A new producer's first batch that is refused then, with a second
+     * one on its way that is not, could never be written any more: the broker takes any first sequence.
+     */
+    private static void awaitLogs(Admin admin, String name, List<TopicPartitionInfo> infos) throws Exception {
+        Map<TopicPartition, OffsetSpec> ends = new HashMap<>();
+        infos.forEach(info -> ends.put(new TopicPartition(name, info.partition()), OffsetSpec.latest()));
+        admin.listOffsets(ends).all().get();
     }
 }
