@@ -179,7 +179,7 @@ async fn a_certificate_of_another_authority_is_refused_with_a_hint() {
         serve_tls(&net, other.acceptor("broker", false));
         let error = open(&net, &with_tls(authority.tls())).await.unwrap_err();
         assert!(matches!(error, NetError::Tls { .. }), "{error:?}");
-        assert!(error.to_string().contains("CA file"), "{error}");
+        assert!(error.to_string().contains("ca-file"), "{error}");
         assert_eq!(error.action(), Action::Stop);
     }
 }

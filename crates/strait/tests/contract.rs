@@ -314,7 +314,7 @@ fn flows_begin_where_they_are_told_and_go_on_where_they_were() {
                 [[links.start-rules]]\ntopics = [\"begin-later\"]\nstart = \"1970-01-01T00:00:02Z\"\n";
     let topics = ["begin-earliest", "begin-latest", "begin-later"];
     let mut mirror = Mirror::new(&west_to_east(&west, &east, &topics, more)).started();
-    mirror.wait_for_log("running=3 mirroring", SOON);
+    mirror.wait_for_log("running=3 troubled=0 mirroring", SOON);
     let new = |value: &str, at| {
         for topic in topics {
             oracle
@@ -351,7 +351,7 @@ fn flows_begin_where_they_are_told_and_go_on_where_they_were() {
          north->east.enabled = true\nnorth->east.topics = begin-mm2\nnorth.consumer.auto.offset.reset = latest\n"
     );
     let mut mirror = Mirror::with_file("mm2.properties", &mm2).started();
-    mirror.wait_for_log("running=1 mirroring", SOON);
+    mirror.wait_for_log("running=1 troubled=0 mirroring", SOON);
     oracle
         .send(&west, "begin-mm2", Codec::None, &[record("four", 4_000)])
         .unwrap();
