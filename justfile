@@ -29,8 +29,12 @@ deny:
     command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
     cargo deny --locked check bans licenses sources
 
+# Plant known bugs into a copy, one by one: the simulation has to find each.
+plants:
+    crates/strait-engine/tests/plants/run.sh
+
 # Everything that must pass before a change lands.
-ci: lint test
+ci: lint test plants
 
 # What forwarding a batch costs, beside copying and checking its bytes.
 bench:

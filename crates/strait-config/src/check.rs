@@ -68,6 +68,19 @@ pub(crate) fn problems(config: &Config, places: &[Place]) -> Vec<Problem> {
                 problems.push(Problem::at(place.line, place.key.clone(), why, instead));
             }
         }
+        let twin = |earlier: &&LinkConfig| {
+            (&earlier.source, &earlier.target) == (&link.source, &link.target)
+                && !same_targets(earlier, link)
+                && earlier.topics.may_overlap(&link.topics)
+        };
+        if let Some(earlier) = config.links.iter().take(index).find(twin) {
+            let why = format!(
+                "links {:?} and {:?} may both mirror the same topics from {} to {} under different names; positions are kept once per source topic",
+                earlier.name, link.name, link.source, link.target
+            );
+            let instead = "Exclude in one link what the other mirrors";
+            problems.push(Problem::at(place.line, place.key.clone(), why, instead));
+        }
         if let Some(round) = loop_through(config, index) {
             let why = format!(
                 "identity naming sends the same topics round and round: {}",

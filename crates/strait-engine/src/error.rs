@@ -105,7 +105,7 @@ pub enum FlowError {
     },
     /// The target's log does not fit the position.
     #[error(
-        "the target partition {topic}-{partition} is not what this link left: {source}; stop other writers to it, then restart the link"
+        "the target partition {topic}-{partition} is not what this link left: {source}; stop other writers to it; the flow cannot go on in this log: delete the target topic to mirror it anew, or mirror into another name"
     )]
     Scan {
         /// The topic.

@@ -71,6 +71,12 @@ impl FenceError {
         if matches!(error, NetError::Unsupported { .. }) {
             return Self::Lost(error.to_string());
         }
+        // TRANSACTIONAL_ID_AUTHORIZATION_FAILED, CLUSTER_AUTHORIZATION_FAILED
+        if matches!(error.code(), Some(KafkaError(31 | 53))) {
+            return Self::Lost(format!(
+                "{error}; give Strait's user Describe and Write on transactional ids that begin with strait."
+            ));
+        }
         match error.code() {
             Some(code @ KafkaError(47 | 90)) => Self::Fenced(code.to_string()),
             Some(code @ KafkaError(49)) => {

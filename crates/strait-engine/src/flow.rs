@@ -3,7 +3,7 @@
 use strait_net::Action;
 use strait_wire::SyncRecord;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::error::FlowError;
@@ -27,6 +27,8 @@ pub(crate) struct Flow {
     pub(crate) active: bool,
     pub(crate) tries: u32,
     pub(crate) trouble: Option<String>,
+    /// The trouble was logged for this flow.
+    pub(crate) said: bool,
     /// One of its partitions has no leader.
     pub(crate) leaderless: bool,
     /// No longer selected: it goes once it is idle.
@@ -90,6 +92,7 @@ impl Flow {
             active: false,
             tries: 0,
             trouble: None,
+            said: false,
             leaderless: false,
             removing: false,
         }
@@ -151,16 +154,19 @@ impl Flow {
         self.phase = Phase::Waiting(until);
     }
 
-    /// Reports a trouble once; the same one again only adds to the count of tries.
-    pub(crate) fn report(&mut self, link: &str, error: &FlowError) {
+    /// Reports a trouble once; the same one again only adds to the count of tries. `quiet`: somebody else says it.
+    pub(crate) fn report(&mut self, link: &str, error: &FlowError, quiet: bool) {
         let text = error.to_string();
-        if self.trouble.as_deref() != Some(&text) {
-            let (topic, partition) = (&self.spec.key.topic, self.spec.key.partition);
+        let (topic, partition) = (&self.spec.key.topic, self.spec.key.partition);
+        if quiet {
+            debug!(link, %topic, partition, "{text}");
+        } else if self.trouble.as_deref() != Some(&text) {
             if error.action() == Action::Stop {
                 tracing::error!(link, %topic, partition, "flow stopped: {text}");
             } else {
                 warn!(link, %topic, partition, "{text}");
             }
+            self.said = true;
         }
         self.trouble = Some(text);
         self.tries = self.tries.saturating_add(1);
@@ -176,7 +182,8 @@ impl Flow {
     /// It moves again.
     pub(crate) fn recovered(&mut self, link: &str) {
         self.tries = 0;
-        if self.trouble.take().is_some() {
+        let said = std::mem::take(&mut self.said);
+        if self.trouble.take().is_some() && said {
             info!(link, topic = %self.spec.key.topic, partition = self.spec.key.partition, "flow goes on");
         }
     }

@@ -153,6 +153,13 @@ impl Task {
                 Ok((45, _)) => {
                     return Err(Refusal::Lost(format!("{}: {}", self.topic, KafkaError(45))));
                 }
+                Ok((code @ (29 | 31 | 53), _)) => {
+                    return Err(Refusal::Lost(format!(
+                        "{}: {}; give Strait's user Write on the topic",
+                        self.topic,
+                        KafkaError(code)
+                    )));
+                }
                 Ok((code, message)) => match message {
                     Some(message) => format!("{} ({message})", KafkaError(code)),
                     None => KafkaError(code).to_string(),
@@ -241,6 +248,7 @@ pub(crate) async fn read_log(
     mut each: impl FnMut(i64, &Record) -> Result<(), SessionError>,
 ) -> Result<i64, SessionError> {
     let reader = PartitionReader {
+        source: false,
         rt: rt.clone(),
         routes: routes.clone(),
         topic: topic.to_owned(),

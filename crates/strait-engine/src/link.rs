@@ -82,7 +82,9 @@ impl Link {
                 self.spec.target.metadata(Some(&[])).await?.cluster_id,
             ))
         };
-        let Some(clusters) = until_stopped(clusters, &mut self.commands, &mut flows).await else {
+        let Some(clusters) =
+            until_stopped(clusters, &mut self.commands, &mut flows, &self.status).await
+        else {
             return Ok(());
         };
         let (source_id, target_id) = clusters?;
@@ -96,7 +98,9 @@ impl Link {
         loop {
             let ids = (source_id.clone(), target_id.clone());
             let opening = Session::open(&self.rt, &self.spec, ids, source.clone(), target.clone());
-            let Some(opened) = until_stopped(opening, &mut self.commands, &mut flows).await else {
+            let Some(opened) =
+                until_stopped(opening, &mut self.commands, &mut flows, &self.status).await
+            else {
                 return Ok(());
             };
             let error = match opened {
@@ -118,14 +122,30 @@ impl Link {
                         }
                         Ended::Lost(SessionError::Fenced { link, why, .. }) => {
                             let asking = successor(&self.rt, &self.spec, &target, ours);
-                            let owner = until_stopped(asking, &mut self.commands, &mut flows).await;
+                            let owner =
+                                until_stopped(asking, &mut self.commands, &mut flows, &self.status)
+                                    .await;
                             let owner = owner.flatten();
+                            let why = match &owner {
+                                Some(owner) if *owner == self.spec.instance => format!(
+                                    "{why}; both have the same name: give each process its own with --instance"
+                                ),
+                                _ => why,
+                            };
                             SessionError::Fenced { link, owner, why }
                         }
                         Ended::Lost(error) => error,
                     }
                 }
                 Err(error) => error,
+            };
+            // Without a successor it was the coordinator that ended our own barrier, after a stall of it or of us:
+            // a new session finds out, and stands back if somebody renews the lease after all.
+            let error = match error {
+                SessionError::Fenced {
+                    owner: None, why, ..
+                } => SessionError::Lost(why),
+                other => other,
             };
             self.status.send_modify(|status| {
                 status.open = false;
@@ -136,7 +156,7 @@ impl Link {
             }
             warn!(link = %self.spec.name, "{error}");
             let pause = self.rt.sleep(self.rt.jitter(wait));
-            if until_stopped(pause, &mut self.commands, &mut flows)
+            if until_stopped(pause, &mut self.commands, &mut flows, &self.status)
                 .await
                 .is_none()
             {
@@ -152,13 +172,17 @@ async fn until_stopped<F: Future>(
     work: F,
     commands: &mut mpsc::Receiver<Command>,
     flows: &mut BTreeMap<FlowKey, FlowSpec>,
+    status: &watch::Sender<LinkStatus>,
 ) -> Option<F::Output> {
     tokio::pin!(work);
     loop {
         tokio::select! {
             biased;
             command = commands.recv() => match command {
-                Some(Command::Flows(new)) => *flows = new.into_iter().map(|f| (f.key.clone(), f)).collect(),
+                Some(Command::Flows(new)) => {
+                    *flows = new.into_iter().map(|f| (f.key.clone(), f)).collect();
+                    LinkStatus::select(status);
+                }
                 Some(Command::Stop) | None => return None,
             },
             done = &mut work => return Some(done),

@@ -58,6 +58,9 @@ impl Opening {
     /// Finds the position and persists the session sync; after it only this session's (producer id, epoch)
     /// can stand behind the sync (position protocol, section 3, steps 6 to 8).
     pub(crate) async fn run(&mut self) -> Result<Opened, FlowError> {
+        if let Some(why) = self.session.unusable.get(&self.spec.key) {
+            return Err(FlowError::Position(why.clone()));
+        }
         let ends = self.ends().await?;
         if let Some(idle) = self.idle(&ends).await? {
             return Ok(idle);
@@ -97,10 +100,16 @@ impl Opening {
             kind = SyncKind::Rebase;
         }
         let sync = sync_record(&self.session, &self.spec, kind, &ledger, identity, ends.ids);
-        let record = sync.to_record(self.session.rt.wall_ms());
+        let mut records = vec![sync.to_record(self.session.rt.wall_ms())];
+        if kind == SyncKind::Rebase {
+            // MirrorMaker 2 forgets its old pairs only when the upstream falls. In one batch with the position.
+            let mut cleared = sync.clone();
+            (cleared.upstream, cleared.downstream) = (-1, -1);
+            records.insert(0, cleared.to_record(self.session.rt.wall_ms()));
+        }
         self.session
             .syncs
-            .append(&self.session.spec.name, vec![record])
+            .append(&self.session.spec.name, records)
             .await?;
         debug!(
             link = %self.session.spec.name, topic = %self.spec.key.topic, partition = self.spec.key.partition,
@@ -165,7 +174,8 @@ impl Opening {
         let FlowSpec {
             key, target_topic, ..
         } = &self.spec;
-        let reader = |routes: &Arc<Routes>, topic: &str, isolation| PartitionReader {
+        let reader = |source, routes: &Arc<Routes>, topic: &str, isolation| PartitionReader {
+            source,
             rt: self.session.rt.clone(),
             routes: routes.clone(),
             topic: topic.to_owned(),
@@ -173,11 +183,13 @@ impl Opening {
             isolation,
         };
         let source = reader(
+            true,
             &self.session.source,
             &key.topic,
             self.session.spec.isolation,
         );
         let target = reader(
+            false,
             &self.session.target,
             target_topic,
             Isolation::ReadUncommitted,
@@ -211,6 +223,12 @@ impl Opening {
     }
 
     fn check(&self, position: &Position) -> Result<(), FlowError> {
+        if position.link != self.session.spec.name {
+            return Err(FlowError::Position(format!(
+                "it belongs to link {:?}, which mirrors this topic into {} on the same target: stop that link and give this one its name, or exclude the topic from one of them",
+                position.link, position.target_topic
+            )));
+        }
         let named = (position.target_topic.as_str(), position.target_partition);
         if named != (self.spec.target_topic.as_str(), self.spec.key.partition) {
             return Err(FlowError::Position(format!(
@@ -218,8 +236,7 @@ impl Opening {
                 named.0, named.1, self.spec.target_topic, self.spec.key.partition
             )));
         }
-        if position.flags.contains(PositionFlags::IDENTICAL)
-            || position.flags.contains(PositionFlags::SHARED)
+        if position.flags != PositionFlags::default() && position.flags != PositionFlags::COMPACTED
         {
             return Err(FlowError::Position(
                 "it was written in a mode this version does not have: upgrade this instance"
@@ -247,6 +264,7 @@ impl Opening {
 
     async fn refuse_data(&self, ends: &Ends, start: i64, end: i64) -> Result<(), FlowError> {
         let mut offset = start;
+        let deadline = self.session.rt.now() + limits::REQUEST_TIMEOUT;
         while offset < end {
             let fetched = ends
                 .target
@@ -269,6 +287,23 @@ impl Opening {
                 }
                 offset = batch.header.last_offset() + 1;
             }
+            // Formats before record batches hold data as well.
+            if fetched.part.records.len() > 16 && offset < end && fetched.part.records[16] < 2 {
+                return Err(FlowError::TargetHasData {
+                    topic: self.spec.target_topic.clone(),
+                    partition: self.spec.key.partition,
+                    from: offset,
+                    to: end,
+                });
+            }
+            if fetched.part.records.is_empty() {
+                if self.session.rt.now() >= deadline {
+                    return Err(FlowError::Doubt(format!(
+                        "the target's log ends at {end}, but nothing can be read at offset {offset}"
+                    )));
+                }
+                self.session.rt.sleep(limits::BACKOFF_MIN).await;
+            }
         }
         Ok(())
     }
@@ -286,9 +321,19 @@ impl Opening {
         if recreated {
             return self.start_over(ends, ledger, current).await;
         }
+        let end = ends.target.log_end().await?;
+        if end < position.target_next {
+            // Known before a fence adds its marker to the shortened log.
+            return Err(FlowError::TargetLost {
+                topic: self.spec.target_topic.clone(),
+                partition: self.spec.key.partition,
+                end,
+                expected: position.target_next,
+            });
+        }
         if self.fence.above.is_none()
             && ended_cleanly(position, self.session.closed_cleanly)
-            && ends.target.log_end().await? == position.target_next
+            && end == position.target_next
         {
             ledger.new_epoch(position.target_next);
             return Ok((ledger, current, SyncKind::Session, None));
@@ -316,23 +361,6 @@ impl Opening {
             link = %self.session.spec.name, topic = %self.spec.target_topic, partition = self.spec.key.partition,
             "the target topic was re-created: mirroring again from source offset {first}"
         );
-        let mut cleared = sync_record(
-            &self.session,
-            &self.spec,
-            SyncKind::Rebase,
-            &ledger,
-            current,
-            ends.ids,
-        );
-        // MirrorMaker 2 forgets its old pairs only when the upstream falls.
-        (cleared.upstream, cleared.downstream) = (-1, -1);
-        self.session
-            .syncs
-            .append(
-                &self.session.spec.name,
-                vec![cleared.to_record(self.session.rt.wall_ms())],
-            )
-            .await?;
         ledger.rebase(GapReason::Expired, first, -1);
         ledger.new_epoch(end);
         Ok((ledger, current, SyncKind::Rebase, None))
@@ -350,19 +378,28 @@ impl Opening {
             min_insync,
             ..
         } = &self.spec.clone();
-        let insync = ends.target.route().await?.insync;
-        if insync < *min_insync {
+        let route = ends.target.route().await?;
+        // More than there are replicas has no effect on the broker either.
+        let (insync, needed) = (route.insync, (*min_insync).min(route.replicas));
+        if insync < needed {
             let (topic, partition) = (target_topic.clone(), key.partition);
             return Err(FlowError::UnderMinIsr {
                 topic,
                 partition,
                 insync,
-                needed: *min_insync,
+                needed,
             });
         }
         let log_start = ends.target.log_start().await?;
         let identity = self.put_up_fence().await?;
-        let mut scan = Scan::new(position.clone(), identity, log_start, self.spec.compacted);
+        let markers = self.markers_since(position, identity);
+        let mut scan = Scan::new(
+            position.clone(),
+            identity,
+            log_start,
+            self.spec.compacted,
+            markers,
+        );
         let mut offset = scan.from();
         let deadline = self.session.rt.now() + limits::BARRIER_TIMEOUT;
         let failed = |source| match source {
@@ -398,7 +435,12 @@ impl Opening {
             }
             for batch in batches_from(&fetched.part, offset)? {
                 offset = batch.header.last_offset() + 1;
-                if scan.feed(&batch.header).map_err(failed)? {
+                let fed = scan.feed(&batch.header).map_err(|error| {
+                    // The next try looks again; another marker would add nothing.
+                    self.fence.standing = Some(identity);
+                    failed(error)
+                });
+                if fed? {
                     self.fence.standing = Some(identity);
                     let scanned = scan
                         .finish()
@@ -407,6 +449,7 @@ impl Opening {
                 }
             }
             if self.session.rt.now() >= deadline {
+                self.fence.standing = None;
                 let waited = limits::BARRIER_TIMEOUT;
                 return Err(FlowError::Fence {
                     topic: target_topic.clone(),
@@ -415,6 +458,21 @@ impl Opening {
                 });
             }
         }
+    }
+
+    /// The most markers that sessions begun after the sync can have left, ours included: one for each epoch.
+    fn markers_since(&self, position: &Position, (producer_id, epoch): (i64, i16)) -> i64 {
+        let (old, since) = (position.producer_id, i64::from(position.producer_epoch));
+        if producer_id == old {
+            return i64::from(epoch) - since;
+        }
+        let highest = self
+            .session
+            .producers
+            .get(&old)
+            .copied()
+            .unwrap_or(i16::MAX);
+        (i64::from(highest) - since).max(0) + i64::from(epoch) + 1
     }
 
     /// The identity whose marker is to be read in the target partition.
@@ -496,6 +554,7 @@ impl Opening {
     ) -> Result<Walk, FlowError> {
         let mut walk = Walk::new(position, records);
         let source = PartitionReader {
+            source: true,
             rt: self.session.rt.clone(),
             routes: ends.source.routes.clone(),
             topic: ends.source.topic.clone(),
@@ -592,12 +651,20 @@ impl Opening {
         debug!(%link, %topic, partition, next = matched.next(), "position found by content");
         let (records, next) = (scanned.records, matched.next());
         let left_out = (next - position.source_next - records).max(0);
-        ledger.resume(
-            records,
-            [(GapReason::Compacted, left_out)].into_iter(),
-            next,
-            matched.epoch(),
-        );
+        let expired = (from - position.source_next - records).clamp(0, left_out);
+        if expired > 0 {
+            warn!(
+                %link, %topic, partition,
+                "retention on the source overtook the mirror while it was down: of the offsets {} to {}, {expired} were not mirrored; going on at {next}",
+                position.source_next, from - 1
+            );
+        }
+        let gaps = [
+            (GapReason::Expired, expired),
+            (GapReason::Compacted, left_out - expired),
+        ];
+        let gaps = gaps.into_iter().filter(|(_, offsets)| *offsets > 0);
+        ledger.resume(records, gaps, next, matched.epoch());
         Ok(())
     }
 

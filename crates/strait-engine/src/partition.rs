@@ -37,6 +37,8 @@ pub(crate) struct PartitionReader {
     pub(crate) routes: Arc<Routes>,
     pub(crate) topic: String,
     pub(crate) partition: i32,
+    /// Whether it lies on the source; for messages.
+    pub(crate) source: bool,
     pub(crate) isolation: Isolation,
 }
 
@@ -60,6 +62,10 @@ impl PartitionReader {
         }
         let (cluster, topic) = (self.routes.cluster().alias().to_owned(), self.topic.clone());
         Err(match self.routes.lookup(&self.topic, self.partition) {
+            Lookup::Missing if self.source => FlowError::SourceMissing {
+                topic,
+                partition: self.partition,
+            },
             Lookup::Missing => FlowError::TargetMissing {
                 topic,
                 partition: self.partition,

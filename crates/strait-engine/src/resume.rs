@@ -74,7 +74,9 @@ pub struct Scan {
     marker: (i64, i16),
     log_start: i64,
     cleaned: bool,
+    markers: i64,
     next_sequence: i32,
+    next_offset: i64,
     seen: bool,
     counted: i64,
     control: i64,
@@ -99,14 +101,23 @@ impl Scan {
     /// A scan for what follows `sync`, ended by the marker of (producer id, epoch). `log_start` is the
     /// target's log start: offsets from the sync to there can no longer be read. `cleaned`: the target's
     /// log is compacted, so that whole batches may be missing.
-    pub fn new(sync: Position, marker: (i64, i16), log_start: i64, cleaned: bool) -> Self {
-        let next_sequence = sync.next_sequence;
+    /// `markers`: how many markers sessions begun after the sync may have left, ours included.
+    pub fn new(
+        sync: Position,
+        marker: (i64, i16),
+        log_start: i64,
+        cleaned: bool,
+        markers: i64,
+    ) -> Self {
+        let (next_sequence, next_offset) = (sync.next_sequence, sync.target_next);
         Self {
             sync,
             marker,
             log_start,
             cleaned,
+            markers,
             next_sequence,
+            next_offset,
             seen: false,
             counted: 0,
             control: 0,
@@ -126,16 +137,17 @@ impl Scan {
     /// The log holds what no session of this link can have written there.
     pub fn feed(&mut self, header: &BatchHeader) -> Result<bool, ScanError> {
         if header.attributes.control() {
+            let identity = (header.producer_id, header.producer_epoch);
             if header.base_offset >= self.sync.target_next {
                 self.control += 1;
+                self.next_offset = header.last_offset() + 1;
+            } else if identity == self.marker || self.begun_after_sync(identity) {
+                return Err(ScanError::Lost {
+                    end: header.base_offset,
+                    expected: self.sync.target_next,
+                });
             }
-            if (header.producer_id, header.producer_epoch) == self.marker {
-                if header.base_offset < self.sync.target_next {
-                    return Err(ScanError::Lost {
-                        end: header.base_offset,
-                        expected: self.sync.target_next,
-                    });
-                }
+            if identity == self.marker {
                 self.done = Some(header.last_offset() + 1);
             }
             return Ok(self.done.is_some());
@@ -163,7 +175,9 @@ impl Scan {
                     self.late.push(header.base_offset);
                     return Ok(false);
                 }
-                if !self.cleaned {
+                // Cleaned away records leave a hole in the offsets as well; a batch that was never stored does not.
+                let missing = distance(self.next_sequence, header.base_sequence);
+                if !self.cleaned || header.base_offset - self.next_offset < missing {
                     let (offset, found) = (header.base_offset, header.base_sequence);
                     return Err(ScanError::Sequence {
                         offset,
@@ -174,9 +188,20 @@ impl Scan {
             }
         }
         self.seen = true;
+        self.next_offset = header.last_offset() + 1;
         self.next_sequence = advance(header.last_sequence(), 1);
         self.counted = distance(self.sync.next_sequence, self.next_sequence);
         Ok(false)
+    }
+
+    /// Whether a marker is of a session begun after the sync: found below the sync's offset, it says that the log
+    /// was cut below it and has grown again since.
+    fn begun_after_sync(&self, (producer_id, epoch): (i64, i16)) -> bool {
+        if producer_id == self.sync.producer_id {
+            epoch > self.sync.producer_epoch
+        } else {
+            producer_id == self.marker.0
+        }
     }
 
     fn not_ours(&mut self, header: &BatchHeader) -> Result<bool, ScanError> {
@@ -210,12 +235,7 @@ impl Scan {
         if !self.seen && lost > 0 {
             // Retention emptied the log: every lost offset counts as ours, except that each session begun
             // since may have left a marker there. Doubt goes towards repeating.
-            let markers = if self.marker.0 == self.sync.producer_id {
-                i64::from(self.marker.1) - i64::from(self.sync.producer_epoch) - self.control
-            } else {
-                0
-            }
-            .clamp(0, lost);
+            let markers = (self.markers - self.control).clamp(0, lost);
             scanned.records = lost - markers;
             scanned.uncertain = markers;
         }
@@ -242,7 +262,8 @@ impl Walk {
             epoch: sync.source_epoch,
             left: records,
             gaps: BTreeMap::new(),
-            doubtful: false,
+            // Without an epoch to hold on to, a truncation behind the sync would go unnoticed.
+            doubtful: records > 0 && sync.source_epoch < 0,
         }
     }
 
@@ -349,7 +370,7 @@ impl Match {
         self.next
     }
 
-    /// The leader epoch of the last matched record, -1 when none matched.
+    /// The leader epoch before [`next`](Self::next), -1 when it is not known.
     pub fn epoch(&self) -> i32 {
         self.epoch
     }
@@ -375,6 +396,11 @@ impl Match {
                 self.matched += 1;
             }
             None => {
+                // Over a hole the position takes the epoch behind it, as over any gap: with the older one it
+                // would look like a truncated source where the epoch rose inside the hole.
+                if record.offset > self.next {
+                    self.epoch = source_epoch;
+                }
                 self.next = record.offset;
                 self.done = true;
             }
@@ -436,7 +462,9 @@ mod tests {
         marker: (i64, i16),
         log: &[Batch],
     ) -> Result<Option<Scanned>, ScanError> {
-        let mut scan = Scan::new(sync(), marker, log_start, false);
+        let epochs = i64::from(marker.1) - i64::from(OLD.1);
+        let markers = if marker.0 == OLD.0 { epochs } else { 0 };
+        let mut scan = Scan::new(sync(), marker, log_start, false, markers);
         for batch in log {
             if scan.feed(&batch.header)? {
                 break;
@@ -451,6 +479,45 @@ mod tests {
 
     fn marker(at: i64, by: (i64, i16)) -> Batch {
         sample(at, 1).by(by, -1).marker(false)
+    }
+
+    /// A log cut below the sync grows again by the markers of every session that looks at it.
+    #[test]
+    fn later_markers_do_not_hide_that_the_log_was_cut() {
+        let lost = |end| Err(ScanError::Lost { end, expected: 100 });
+        let newest = (7, 9);
+        assert_eq!(
+            scan(0, newest, &[marker(99, NEW), marker(100, newest)]),
+            lost(99)
+        );
+        assert_eq!(scan(0, (8, 0), &[marker(99, (8, 0))]), lost(99));
+        // The marker the sync's own session began behind is no sign of it.
+        let kept = scan(0, NEW, &[marker(99, OLD), marker(100, NEW)])
+            .unwrap()
+            .unwrap();
+        assert_eq!((kept.records, kept.target_next), (0, 101));
+    }
+
+    /// On a compacted target whole batches may be gone, and their offsets with them; a batch that was refused
+    /// leaves a hole in the sequences only.
+    #[test]
+    fn a_cleaned_target_may_lack_batches_but_not_sequences_alone() {
+        let feed = |log: &[Batch]| {
+            let mut scan = Scan::new(sync(), NEW, 0, true, 1);
+            log.iter()
+                .map(|batch| scan.feed(&batch.header))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        assert!(feed(&[data(100, 5, 50), data(110, 5, 60)]).is_ok());
+        let hole = feed(&[data(100, 5, 50), data(105, 5, 60)]).unwrap_err();
+        assert_eq!(
+            hole,
+            ScanError::Sequence {
+                offset: 105,
+                found: 60,
+                expected: 55
+            }
+        );
     }
 
     #[test]
@@ -591,6 +658,21 @@ mod tests {
                 walk.feed(item);
             }
             assert!(walk.doubtful() && !walk.done(), "{source:?}");
+        }
+    }
+
+    #[test]
+    fn a_match_that_ends_behind_a_hole_takes_the_epoch_there() {
+        let target = sample(0, 2).batch().decode(1 << 20).unwrap();
+        let target = target.iter().map(Record::hash).collect::<Vec<_>>();
+        for (unmatched, epoch) in [(2, 4), (5, 6)] {
+            let mut matching = Match::new(target.clone(), 0);
+            for record in sample(0, 2).batch().decode(1 << 20).unwrap() {
+                assert!(!matching.feed(&record, 4));
+            }
+            let behind = sample(unmatched, 1).batch().decode(1 << 20).unwrap();
+            assert!(matching.feed(&behind[0], 6));
+            assert_eq!((matching.next(), matching.epoch()), (unmatched, epoch));
         }
     }
 

@@ -20,6 +20,8 @@ pub(crate) struct Route {
     pub topic_id: Uuid,
     /// Replicas in sync.
     pub insync: usize,
+    /// All replicas.
+    pub replicas: usize,
 }
 
 /// What is known about a partition.
@@ -135,7 +137,8 @@ impl Routes {
         for topic in topics {
             let mut partitions = BTreeMap::new();
             if let Some(found) = metadata.topics.get(&topic) {
-                known.stale |= found.error != 0;
+                // A deleted topic is asked for again by whoever needs it.
+                known.stale |= !matches!(found.error, 0 | 3);
                 // UNKNOWN_TOPIC_OR_PARTITION says that it is gone; any other error says nothing about it.
                 if !matches!(found.error, 0 | 3) && known.partitions.contains_key(&topic) {
                     continue;
@@ -147,6 +150,7 @@ impl Routes {
                             epoch: p.leader_epoch,
                             topic_id: found.id,
                             insync: p.isr.len(),
+                            replicas: p.replicas.len(),
                         })
                     } else {
                         known.stale = true;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use strait_net::{KafkaError, NetError, NewTopic, Runtime};
-use strait_wire::{RegistryRecord, SyncRecord};
+use strait_wire::{OffsetSync, RegistryRecord, SyncRecord};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -39,7 +39,11 @@ pub(crate) struct Session {
     pub(crate) syncs: InternalLog,
     pub(crate) fencer: Fencer,
     pub(crate) positions: BTreeMap<FlowKey, SyncRecord>,
+    /// Why a flow's last position cannot be used by this version.
+    pub(crate) unusable: BTreeMap<FlowKey, String>,
     pub(crate) closed_cleanly: bool,
+    /// The highest epoch registered for every producer id the link ever used.
+    pub(crate) producers: BTreeMap<i64, i16>,
     pub(crate) fenced_at: Instant,
     pub(crate) producer_expiration: Duration,
     owner: Owner,
@@ -156,16 +160,28 @@ impl Session {
         tasks.spawn(task);
 
         let mut positions = BTreeMap::new();
+        let mut unusable = BTreeMap::new();
         read_log(rt, &target, &syncs_topic, 0, marker, |offset, record| {
-            let sync = SyncRecord::from_record(record)
-                .map_err(|e| unreadable(&syncs_topic, offset, &e))?;
-            positions.insert(
-                FlowKey {
-                    topic: sync.topic.clone(),
-                    partition: sync.partition,
-                },
-                sync,
-            );
+            let key = |topic: &str, partition| FlowKey {
+                topic: topic.to_owned(),
+                partition,
+            };
+            match SyncRecord::from_record(record) {
+                Ok(sync) => {
+                    let key = key(&sync.topic, sync.partition);
+                    unusable.remove(&key);
+                    positions.insert(key, sync);
+                }
+                // Whose it is can be told even if what it says cannot: that flow alone stops.
+                Err(error) => {
+                    let (raw, value) = (record.key.as_ref(), record.value.as_ref());
+                    let pair = raw
+                        .zip(value)
+                        .and_then(|(k, v)| OffsetSync::decode(k, v).ok());
+                    let pair = pair.ok_or_else(|| unreadable(&syncs_topic, offset, &error))?;
+                    unusable.insert(key(&pair.topic, pair.partition), error.to_string());
+                }
+            }
             Ok(())
         })
         .await?;
@@ -183,7 +199,13 @@ impl Session {
             syncs,
             fencer,
             positions,
+            unusable,
             closed_cleanly,
+            producers: registry
+                .producers
+                .iter()
+                .map(|(&id, &(_, epoch))| (id, epoch))
+                .collect(),
             fenced_at,
             producer_expiration,
             owner,

@@ -26,7 +26,7 @@ use crate::session::Session;
 use crate::spec::{FlowKey, FlowSpec};
 use crate::status::LinkStatus;
 use crate::transfer::{FetchAnswer, Lane, Part, Way};
-use health::{CLUSTER, Side};
+use health::{CLUSTER, Ill, Side};
 
 /// How often time-driven work is looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -107,7 +107,7 @@ pub(crate) struct Shard<'a> {
     syncing: bool,
     routing: BTreeSet<Side>,
     /// Brokers that cannot be used at the moment, with the cause.
-    ills: BTreeMap<(Side, i32), String>,
+    ills: BTreeMap<(Side, i32), Ill>,
     stopping: Option<(Instant, bool)>,
     lost: Option<SessionError>,
 }
@@ -161,7 +161,14 @@ impl<'a> Shard<'a> {
             self.dispatch(now);
             if let Some(error) = self.lost.take() {
                 session.lease.revoke();
-                return Ended::Lost(error);
+                // A stop that was asked for stands, however the session ends.
+                return match self.stopping {
+                    Some((_, false)) => {
+                        warn!(link = %session.spec.name, "stopping without the last positions, the next start reads the target instead: {error}");
+                        Ended::Stopped
+                    }
+                    _ => Ended::Lost(error),
+                };
             }
             if let Some((deadline, renewal)) = self.stopping
                 && (now >= deadline || self.drained())
@@ -177,10 +184,11 @@ impl<'a> Shard<'a> {
                         self.take(event);
                     }
                 }
-                command = commands.recv() => match command {
+                command = commands.recv(), if !matches!(self.stopping, Some((_, false))) => match command {
                     Some(Command::Flows(new)) => {
                         *flows = new.iter().map(|f| (f.key.clone(), f.clone())).collect();
                         self.select(new);
+                        LinkStatus::select(self.status);
                     }
                     Some(Command::Stop) | None => {
                         info!(link = %session.spec.name, "stopping: waiting for what is in flight");
@@ -197,6 +205,9 @@ impl<'a> Shard<'a> {
 
     fn select(&mut self, specs: Vec<FlowSpec>) {
         let now = self.session.rt.now();
+        // Whoever looked for topics may have found re-created ones.
+        self.session.source.invalidate();
+        self.session.target.invalidate();
         for flow in &mut self.flows {
             flow.removing = true;
         }
@@ -233,9 +244,9 @@ impl<'a> Shard<'a> {
                 });
             }
         }
+        self.watch_leaders();
         for at in 0..self.flows.len() {
             self.settle(at, now);
-            self.watch_leaders(at);
             self.schedule(at, now);
         }
         self.write_syncs(now);
@@ -285,12 +296,6 @@ impl<'a> Shard<'a> {
                 self.flows[at].wait(now + wait);
             }
         }
-    }
-
-    pub(super) fn trouble(&mut self, at: usize, error: &FlowError) {
-        let link = &self.session.spec.name;
-        metrics::counter!("strait_flow_errors_total", "link" => link.clone()).increment(1);
-        self.flows[at].report(link, error);
     }
 
     /// Puts the flow into the queues it has a reason to be in.
@@ -367,38 +372,6 @@ impl<'a> Shard<'a> {
                 .or_default()
                 .waiting
                 .push_back(at);
-        }
-    }
-
-    /// A running flow whose partition has no leader on one side stands still: said once, and once when it is over.
-    fn watch_leaders(&mut self, at: usize) {
-        let flow = &mut self.flows[at];
-        if flow.running().is_none() {
-            return;
-        }
-        let (key, target_topic) = (&flow.spec.key, &flow.spec.target_topic);
-        let sides = [
-            (&self.session.source, &key.topic),
-            (&self.session.target, target_topic),
-        ];
-        let without = sides
-            .into_iter()
-            .find(|(routes, topic)| routes.lookup(topic, key.partition) == Lookup::NoLeader);
-        match without {
-            Some((routes, topic)) if !flow.leaderless => {
-                let error = FlowError::NoLeader {
-                    cluster: routes.cluster().alias().to_owned(),
-                    topic: topic.clone(),
-                    partition: key.partition,
-                };
-                flow.leaderless = true;
-                self.trouble(at, &error);
-            }
-            None if flow.leaderless => {
-                flow.leaderless = false;
-                flow.recovered(&self.session.spec.name);
-            }
-            _ => {}
         }
     }
 

@@ -1,5 +1,7 @@
 //! What a link reports about itself.
 
+use tokio::sync::watch;
+
 use crate::spec::FlowKey;
 
 /// How many troubles a status names; it is renewed several times a second.
@@ -10,6 +12,8 @@ pub(crate) const TROUBLES: usize = 20;
 pub struct LinkStatus {
     /// Whether a session is open.
     pub open: bool,
+    /// Whether it is known what to mirror.
+    pub selected: bool,
     /// Flows selected.
     pub flows: usize,
     /// Flows that mirror, or would if there were something to mirror.
@@ -28,4 +32,14 @@ pub struct LinkStatus {
     pub troubles: Vec<(FlowKey, String)>,
     /// Why the link as a whole does not move.
     pub trouble: Option<String>,
+}
+
+impl LinkStatus {
+    /// It is known now what to mirror; said with the next status, which counts the flows.
+    pub(crate) fn select(status: &watch::Sender<Self>) {
+        status.send_if_modified(|status| {
+            status.selected = true;
+            false
+        });
+    }
 }

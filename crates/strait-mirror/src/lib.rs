@@ -7,5 +7,5 @@ mod mirror;
 mod naming;
 mod topics;
 
-pub use mirror::{Mirror, MirrorError};
+pub use mirror::{Mirror, MirrorError, Selection};
 pub use naming::{NamingError, Route, route};

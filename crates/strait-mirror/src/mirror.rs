@@ -32,6 +32,22 @@ pub enum MirrorError {
     Net(#[from] NetError),
 }
 
+/// How long topics and partitions that were just made may take to appear in the target's metadata.
+const APPEARANCE: Duration = Duration::from_secs(5);
+
+/// What the last look at both clusters brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Whether there was such a look since the start.
+    pub known: bool,
+    /// Topics selected, mirrored or not.
+    pub topics: usize,
+    /// Partitions that are mirrored or shall be.
+    pub flows: usize,
+    /// Topics selected that are not mirrored, or not with all their partitions: the name and why.
+    pub troubles: Vec<(String, String)>,
+}
+
 /// One link, ready to run.
 pub struct Mirror {
     rt: Runtime,
@@ -40,6 +56,7 @@ pub struct Mirror {
     target: Cluster,
     link: Link,
     handle: LinkHandle,
+    selection: watch::Sender<Selection>,
 }
 
 /// What a look at both clusters brought.
@@ -49,6 +66,7 @@ struct Found {
     flows: Vec<FlowSpec>,
     /// The target refused something.
     refused: bool,
+    troubles: Vec<(String, String)>,
 }
 
 impl Mirror {
@@ -87,12 +105,18 @@ impl Mirror {
             target,
             link,
             handle,
+            selection: watch::Sender::new(Selection::default()),
         }
     }
 
     /// The link's state while it runs.
     pub fn status(&self) -> watch::Receiver<LinkStatus> {
         self.handle.status()
+    }
+
+    /// The topics while it runs.
+    pub fn selection(&self) -> watch::Receiver<Selection> {
+        self.selection.subscribe()
     }
 
     /// Steers the running link: [`LinkHandle::stop`] ends it cleanly.
@@ -112,12 +136,13 @@ impl Mirror {
             target,
             link,
             handle,
+            selection,
         } = self;
         let refresh = async {
             let mut keeper = TopicKeeper::default();
             let (mut first, mut empty) = (true, false);
             loop {
-                let wait = match flows(&config, &source, &target, &mut keeper, first).await {
+                let wait = match flows(&rt, &config, &source, &target, &mut keeper, first).await {
                     Ok(found) => {
                         if first {
                             info!(link = %config.name, topics = found.topics, flows = found.flows.len(), "topics found");
@@ -130,7 +155,14 @@ impl Mirror {
                             );
                         }
                         (first, empty) = (false, found.topics == 0);
+                        let now = Selection {
+                            known: true,
+                            topics: found.topics,
+                            flows: found.flows.len(),
+                            troubles: found.troubles,
+                        };
                         handle.set_flows(found.flows).await;
+                        selection.send_replace(now);
                         match (config.refresh_topics, found.refused) {
                             (Some(interval), false) => interval,
                             (Some(interval), true) => interval.min(RETRY_REFUSED),
@@ -156,6 +188,7 @@ impl Mirror {
 
 /// The flows of the present selection, with their topics in place on the target.
 async fn flows(
+    rt: &Runtime,
     config: &LinkConfig,
     source: &Cluster,
     target: &Cluster,
@@ -163,7 +196,16 @@ async fn flows(
     first: bool,
 ) -> Result<Found, NetError> {
     let found = source.metadata(None).await?;
-    let chosen = choose(config, source.alias(), target.alias(), &found, keeper);
+    let mut troubles = Vec::new();
+    let chosen = choose(
+        config,
+        source.alias(),
+        target.alias(),
+        &found,
+        keeper,
+        &mut troubles,
+    );
+    let topics = chosen.len() + troubles.len();
     if first {
         for name in config.topics.named_topics() {
             if !found.topics.contains_key(&name) {
@@ -178,7 +220,6 @@ async fn flows(
     let targets: Vec<String> = chosen.values().cloned().collect();
     let configs = source.describe_topic_configs(&sources).await?;
     let mut there = target.metadata(Some(&targets)).await?;
-    let mut created = false;
     let mut kept = BTreeMap::new();
     let mut refused = false;
     for (name, target_name) in &chosen {
@@ -192,14 +233,19 @@ async fn flows(
                 &format!("the settings of the source topic cannot be read, so they are not copied: {error}; give Strait's user DescribeConfigs on it"),
             );
         }
-        created |= there.topics.get(target_name).is_none_or(|t| t.error != 0);
         let now = keeper.keep(config, target, &there, &wanted).await?;
         refused |= now.refused;
+        if let Some(why) = now.why {
+            troubles.push((name.clone(), why));
+        }
         if now.partitions > 0 {
             kept.insert(name.clone(), now.partitions);
         }
     }
-    if created {
+    // Brokers learn of new topics and partitions a moment after they were made.
+    let deadline = rt.now() + APPEARANCE;
+    while rt.now() < deadline && !complete(&there, &chosen, &kept) {
+        rt.sleep(APPEARANCE / 100).await;
         there = target.metadata(Some(&targets)).await?;
     }
     let on_target: Vec<String> = kept
@@ -251,9 +297,22 @@ async fn flows(
         }
     }
     Ok(Found {
-        topics: chosen.len(),
+        topics,
         flows,
         refused,
+        troubles,
+    })
+}
+
+/// Whether the target's metadata shows every partition that is there or was just made.
+fn complete(
+    there: &Metadata,
+    chosen: &BTreeMap<String, String>,
+    kept: &BTreeMap<String, usize>,
+) -> bool {
+    kept.iter().all(|(name, partitions)| {
+        let topic = chosen.get(name).and_then(|t| there.topics.get(t));
+        topic.is_some_and(|t| t.partitions.len() >= *partitions)
     })
 }
 
@@ -274,13 +333,14 @@ fn wanted<'a>(
     })
 }
 
-/// Source topic to target topic, for everything that is selected and may be mirrored.
+/// Source topic to target topic, for everything that is selected and may be mirrored. What may not is a trouble.
 fn choose(
     config: &LinkConfig,
     source: &str,
     target: &str,
     found: &Metadata,
     keeper: &mut TopicKeeper,
+    troubles: &mut Vec<(String, String)>,
 ) -> BTreeMap<String, String> {
     let mut chosen: BTreeMap<String, String> = BTreeMap::new();
     for (name, topic) in &found.topics {
@@ -292,7 +352,11 @@ fn choose(
                 chosen.insert(name.clone(), target_name);
             }
             Ok(Route::Leave) => {}
-            Err(error) => keeper.report(&config.name, name, &error.to_string()),
+            Err(error) => {
+                let why = error.to_string();
+                keeper.report(&config.name, name, &why);
+                troubles.push((name.clone(), why));
+            }
         }
     }
     chosen

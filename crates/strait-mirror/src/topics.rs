@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use strait_config::LinkConfig;
 use strait_net::{Cluster, ConfigEntry, KafkaError, Metadata, NetError, NewTopic, TopicMetadata};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// A topic's own settings, as opposed to defaults: DescribeConfigs source 1 (`DYNAMIC_TOPIC_CONFIG`).
 const OWN: i8 = 1;
@@ -25,12 +25,14 @@ pub(crate) struct TopicKeeper {
 }
 
 /// How a topic stands on the target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Kept {
     /// Partitions that are there, or will be in a moment.
     pub(crate) partitions: usize,
     /// The target refused something that may be mended there: ask again before long.
     pub(crate) refused: bool,
+    /// Why the topic is not mirrored, or not all of its partitions.
+    pub(crate) why: Option<String>,
 }
 
 /// One topic to mirror.
@@ -73,8 +75,16 @@ pub(crate) fn setting<'a>(configs: &'a [ConfigEntry], name: &str) -> Option<&'a 
 }
 
 impl TopicKeeper {
-    /// Says it once, and again only when it changed.
+    /// Says why a topic is not mirrored at all: once, and again only when it changed.
     pub(crate) fn report(&mut self, link: &str, topic: &str, problem: &str) {
+        if self.reported.get(topic).map(String::as_str) != Some(problem) {
+            error!(link, topic, "{problem}");
+            self.reported.insert(topic.to_owned(), problem.to_owned());
+        }
+    }
+
+    /// [`report`](Self::report) for a topic of which a part is mirrored.
+    fn report_part(&mut self, link: &str, topic: &str, problem: &str) {
         if self.reported.get(topic).map(String::as_str) != Some(problem) {
             warn!(link, topic, "{problem}");
             self.reported.insert(topic.to_owned(), problem.to_owned());
@@ -112,17 +122,15 @@ impl TopicKeeper {
             }
             Some(existing) if existing.error != 0 => {
                 let error = KafkaError(existing.error);
-                self.report(
-                    &link.name,
-                    wanted.target,
-                    &format!(
-                        "the target answers {error} for this topic; {}",
-                        rights(error)
-                    ),
+                let why = format!(
+                    "the target answers {error} for this topic; {}",
+                    rights(error)
                 );
+                self.report(&link.name, wanted.target, &why);
                 Ok(Kept {
                     partitions: 0,
                     refused: true,
+                    why: Some(why),
                 })
             }
             Some(existing) => self.grow(link, target, wanted, existing).await,
@@ -139,6 +147,7 @@ impl TopicKeeper {
         let all = Kept {
             partitions: wanted.found.partitions.len(),
             refused: false,
+            why: None,
         };
         let live = i16::try_from(brokers.max(1)).unwrap_or(i16::MAX);
         let replication = link.replication_factor.unwrap_or_else(|| {
@@ -202,16 +211,14 @@ impl TopicKeeper {
                     Some(code) => rights(code).to_owned(),
                     None => String::new(),
                 };
-                self.report(
-                    &link.name,
-                    wanted.target,
-                    &format!(
-                        "cannot create the topic on the target, the others go on: {error}; {advice}"
-                    ),
+                let why = format!(
+                    "cannot create the topic on the target, the others go on: {error}; {advice}"
                 );
+                self.report(&link.name, wanted.target, &why);
                 Ok(Kept {
                     partitions: 0,
                     refused: true,
+                    why: Some(why),
                 })
             }
             (Err(error), _) => Err(error),
@@ -225,25 +232,23 @@ impl TopicKeeper {
         wanted: &Wanted<'_>,
         existing: &TopicMetadata,
     ) -> Result<Kept, NetError> {
-        let kept = |partitions, refused| Kept {
+        let kept = |partitions, refused, why| Kept {
             partitions,
             refused,
+            why,
         };
         let (have, need) = (existing.partitions.len(), wanted.found.partitions.len());
         if have >= need {
             self.settled(wanted.target);
-            return Ok(kept(need, false));
+            return Ok(kept(need, false, None));
         }
         if !link.grow_partitions {
-            self.report(
-                &link.name,
-                wanted.target,
-                &format!(
-                    "the target topic has {have} partitions, the source {need}: {} not mirrored; add partitions on the target, or set grow-partitions = true",
-                    missing(have, need)
-                ),
+            let why = format!(
+                "the target topic has {have} partitions, the source {need}: {} not mirrored; add partitions on the target, or set grow-partitions = true",
+                missing(have, need)
             );
-            return Ok(kept(have, false));
+            self.report_part(&link.name, wanted.target, &why);
+            return Ok(kept(have, false, Some(why)));
         }
         match target
             .create_partitions(wanted.target, wanted.partitions())
@@ -252,20 +257,17 @@ impl TopicKeeper {
             Ok(()) => {
                 info!(link = %link.name, topic = %wanted.target, from = have, to = need, "added partitions on the target");
                 self.settled(wanted.target);
-                Ok(kept(need, false))
+                Ok(kept(need, false, None))
             }
             Err(error) => match error.code() {
                 Some(code) => {
-                    self.report(
-                        &link.name,
-                        wanted.target,
-                        &format!(
-                            "the target topic has {have} partitions, the source {need}, and adding them was refused: {error}; {} not mirrored; add them yourself, or {}",
-                            missing(have, need),
-                            rights(code)
-                        ),
+                    let why = format!(
+                        "the target topic has {have} partitions, the source {need}, and adding them was refused: {error}; {} not mirrored; add them yourself, or {}",
+                        missing(have, need),
+                        rights(code)
                     );
-                    Ok(kept(have, true))
+                    self.report_part(&link.name, wanted.target, &why);
+                    Ok(kept(have, true, Some(why)))
                 }
                 None => Err(error),
             },

@@ -414,7 +414,7 @@ impl Driver {
         let hint = if self.answered || self.in_flight.is_empty() {
             ""
         } else {
-            "; it has answered nothing so far: check whether this listener wants TLS or SASL"
+            "; if it always does, this listener may want TLS or SASL"
         };
         self.closed(&format!("the broker closed it{inside}{hint}"))
     }

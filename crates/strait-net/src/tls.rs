@@ -151,7 +151,7 @@ fn handshake_error(peer: &Peer, error: &io::Error) -> NetError {
         // A bad signature is what an authority of the same name but with another key looks like.
         rustls::Error::InvalidCertificate(
             CertificateError::UnknownIssuer | CertificateError::BadSignature,
-        ) => "; its authority is not trusted: name it in the TLS settings (CA file)",
+        ) => "; its authority is not trusted: name it in the TLS settings (ca-file)",
         rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => "; connect by a name that the certificate has",

@@ -68,7 +68,7 @@ pub(crate) struct DemoArgs {
     /// Leave clusters and mirror running afterwards, to play with, until Ctrl-C
     #[arg(long)]
     pub(crate) keep: bool,
-    /// Repeat a demo: data and kills are drawn from this number
+    /// Repeat a demo: the same data and the same schedule of kills, drawn from this number
     #[arg(long, value_name = "NUMBER")]
     pub(crate) seed: Option<u64>,
 }

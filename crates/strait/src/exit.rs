@@ -5,7 +5,7 @@ use std::process::ExitCode;
 /// The end of a run, as scripts see it. The table in `strait --help` ([`TABLE`]) is the promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// Done, or stopped on request with everything written.
+    /// Done, or stopped on request. What could not be written in time is in the log, and costs no record.
     Ok,
     /// Failed for a reason that the last log lines tell.
     Failed,
@@ -30,7 +30,7 @@ pub(crate) enum Exit {
 /// The table in `--help`.
 pub(crate) const TABLE: &str = "\
 Exit codes:
-    0  done, or stopped by SIGINT or SIGTERM with everything written
+    0  done, or stopped by SIGINT or SIGTERM; what could not be written is told on stderr
     1  failed; the last lines on stderr tell why
     2  wrong usage of the command line
     3  wrong configuration, or credentials or certificates that a cluster refuses

@@ -44,13 +44,13 @@ impl Logging {
     /// Prints what has been held back for a minute, with its count. Call it now and then, so that a trouble that
     /// ended is counted too.
     pub(crate) fn flush_repeats(&self) {
-        self.log.print_held(false);
+        self.log.print_held(|_| false);
     }
 }
 
 impl Drop for Logging {
     fn drop(&mut self) {
-        self.log.print_held(true);
+        self.log.print_held(|_| true);
     }
 }
 
@@ -108,12 +108,16 @@ impl Log {
         }
     }
 
-    fn print_held(&self, all: bool) {
-        let now = (self.clock)();
-        let mut printer = self.printer();
-        for (line, count) in printer.repeats.take_held(now, all) {
+    fn print_held(&self, due: impl Fn(&Line) -> bool) {
+        self.print_held_by(&mut self.printer(), due);
+    }
+
+    fn print_held_by(&self, printer: &mut Printer, due: impl Fn(&Line) -> bool) {
+        for held in printer.repeats.take_held((self.clock)(), due) {
             // The count alone tells that this stands for more than one.
-            let text = line.render(self.format, self.color, now, count);
+            let text = held
+                .line
+                .render(self.format, self.color, held.last_ms, held.count);
             let _ = printer.out.write_all(text.as_bytes());
         }
     }
@@ -158,6 +162,12 @@ impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for Log {
         };
         let now = (self.clock)();
         let mut printer = self.printer();
+        // What is no trouble may tell the end of one: what was held back until then stands before it.
+        if level == Level::INFO {
+            self.print_held_by(&mut printer, |held| {
+                line.link().is_none() || held.link() == line.link()
+            });
+        }
         if let Some(repeated) = printer.repeats.admit(&metadata.callsite(), &line, now) {
             let text = line.render(self.format, self.color, now, repeated);
             // One write per line keeps lines whole; a closed stderr must not stop a mirror.
@@ -259,19 +269,45 @@ mod tests {
             lag("orders", 2);
             lag("orders", 3);
             page.take();
-            log.print_held(false);
+            log.print_held(|_| false);
             assert!(page.take().is_empty());
             now.fetch_add(60_000, Ordering::Relaxed);
-            log.print_held(false);
+            log.print_held(|_| false);
             assert_eq!(
                 page.take(),
                 ["WARN  topic=orders records=3 repeated=2 behind"]
             );
             lag("orders", 4);
-            log.print_held(true);
+            log.print_held(|_| true);
             assert_eq!(page.take(), ["WARN  topic=orders records=4 behind"]);
-            log.print_held(true);
+            log.print_held(|_| true);
             assert!(page.take().is_empty());
+        });
+    }
+
+    #[test]
+    fn what_is_held_back_stands_before_the_end_of_the_trouble_with_its_own_time() {
+        logged(|_, page, now| {
+            for _ in 0..3 {
+                tracing::warn!(link = "a", "behind");
+                tracing::warn!(link = "b", "behind");
+                now.fetch_add(1_000, Ordering::Relaxed);
+            }
+            page.take();
+            tracing::info!(link = "a", "goes on");
+            tracing::info!(link = "a", "goes on");
+            let bytes = std::mem::take(&mut *page.0.lock().unwrap());
+            assert_eq!(
+                String::from_utf8(bytes).unwrap(),
+                "2026-11-21T09:00:02.000Z WARN  link=a repeated=2 behind\n\
+                 2026-11-21T09:00:03.000Z INFO  link=a goes on\n\
+                 2026-11-21T09:00:03.000Z INFO  link=a goes on\n"
+            );
+            tracing::info!("signal received");
+            assert_eq!(
+                page.take(),
+                ["WARN  link=b repeated=2 behind", "INFO  signal received"]
+            );
         });
     }
 

@@ -8,6 +8,7 @@ mod logging;
 mod output;
 mod run;
 mod serve;
+mod standing;
 
 use std::process::ExitCode;
 
@@ -53,7 +54,5 @@ fn run(args: &args::RunArgs, logging: &Logging) -> Exit {
             return Exit::Configuration;
         }
     };
-    let exit = serve::serve(&config, args);
-    logging.flush_repeats();
-    exit
+    serve::serve(&config, args, logging)
 }

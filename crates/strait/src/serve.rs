@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use strait_admin::{Admin, Health, Metrics, State};
 use strait_config::{ClusterConfig, Config, LinkConfig, SaslMechanism};
-use strait_engine::{LinkHandle, LinkStatus, SessionError};
+use strait_engine::{LinkHandle, SessionError};
 use strait_mirror::{Mirror, MirrorError};
 use strait_net::{
     Action, ClientCertificate, Cluster, Identity, Limits, NetError, Runtime, Sasl, Security, Tls,
@@ -14,10 +14,12 @@ use strait_net::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::args::RunArgs;
 use crate::exit::Exit;
+use crate::logging::Logging;
+use crate::standing::{follow, report};
 
 /// How many times the connect timeout a cluster may be out of reach at start before the link is given up.
 const START_PATIENCE: u32 = 3;
@@ -25,11 +27,13 @@ const START_PATIENCE: u32 = 3;
 const START_PAUSE: Duration = Duration::from_secs(2);
 /// How often the same failure to start is logged.
 const REMIND: Duration = Duration::from_secs(60);
+/// How often log lines that were held back are looked at.
+const HELD_PAUSE: Duration = Duration::from_secs(10);
 /// Signals that come this close together are one: `timeout`, for example, sends its own twice.
 const ONE_SIGNAL: Duration = Duration::from_millis(100);
 
 /// Runs every link of the configuration.
-pub(crate) fn serve(config: &Config, args: &RunArgs) -> Exit {
+pub(crate) fn serve(config: &Config, args: &RunArgs, logging: &Logging) -> Exit {
     let threads = std::thread::available_parallelism()
         .map_or(2, usize::from)
         .clamp(1, 8);
@@ -39,7 +43,7 @@ pub(crate) fn serve(config: &Config, args: &RunArgs) -> Exit {
         .build();
     match runtime {
         Ok(runtime) => {
-            let exit = runtime.block_on(mirror_all(config, args));
+            let exit = runtime.block_on(mirror_all(config, args, logging));
             runtime.shutdown_timeout(Duration::from_millis(200));
             exit
         }
@@ -50,7 +54,7 @@ pub(crate) fn serve(config: &Config, args: &RunArgs) -> Exit {
     }
 }
 
-async fn mirror_all(config: &Config, args: &RunArgs) -> Exit {
+async fn mirror_all(config: &Config, args: &RunArgs, logging: &Logging) -> Exit {
     let rt = Runtime::system();
     let health = Health::new();
     let (stop, stopped) = watch::channel(false);
@@ -133,6 +137,7 @@ async fn mirror_all(config: &Config, args: &RunArgs) -> Exit {
                     return early;
                 }
             },
+            () = rt.sleep(HELD_PAUSE) => logging.flush_repeats(),
         }
     }
 }
@@ -195,7 +200,7 @@ struct OneLink {
 
 impl OneLink {
     /// Mirrors until stopped. A cluster that is out of reach at start gets some time before that is an error; while
-    /// other links mirror, it gets all the time it needs.
+    /// other links mirror or begin to, it gets all the time it needs.
     async fn run(self, mut stopped: watch::Receiver<bool>) -> Exit {
         let name = self.config.name.clone();
         info!(
@@ -216,11 +221,12 @@ impl OneLink {
                 self.take_over,
             );
             let (handle, status) = (mirror.handle(), mirror.status());
-            let mut follow = JoinSet::new();
-            follow.spawn(follow_health(name.clone(), status, self.health.clone()));
-            follow.spawn(stop_when(handle, stopped.clone()));
+            let selection = mirror.selection();
+            let mut beside = JoinSet::new();
+            beside.spawn(follow(name.clone(), status, selection, self.health.clone()));
+            beside.spawn(stop_when(handle, stopped.clone()));
             let ended = mirror.run().await;
-            follow.shutdown().await;
+            beside.shutdown().await;
             let Err(cause) = ended else {
                 report(&self.health, &name, State::Stopped);
                 return Exit::Ok;
@@ -228,7 +234,7 @@ impl OneLink {
             report(&self.health, &name, State::Failed(cause.to_string()));
             let exit = exit_for(&cause);
             let waited = self.rt.now() - begun;
-            if exit != Exit::Unreachable || (waited >= patience && !self.others_mirror()) {
+            if exit != Exit::Unreachable || (waited >= patience && !self.others_live()) {
                 match exit {
                     Exit::Unreachable => {
                         error!(link = %name, "given up after {} s: {cause}", waited.as_secs());
@@ -239,11 +245,21 @@ impl OneLink {
             }
             let text = cause.to_string();
             let now = self.rt.now();
+            match &said {
+                None => {
+                    warn!(link = %name, "{text}; trying again for {} s", patience.as_secs_f64())
+                }
+                Some((old, at)) if *old != text || now - *at >= REMIND => {
+                    warn!(link = %name, "{text}; still trying");
+                }
+                Some((_, at)) => {
+                    debug!(link = %name, "{text}; said {} s ago", (now - *at).as_secs());
+                }
+            }
             if said
                 .as_ref()
                 .is_none_or(|(old, at)| *old != text || now - *at >= REMIND)
             {
-                warn!(link = %name, "{text}; trying again for {} s", patience.saturating_sub(waited).as_secs());
                 said = Some((text, now));
             }
             tokio::select! {
@@ -254,9 +270,9 @@ impl OneLink {
         }
     }
 
-    fn others_mirror(&self) -> bool {
+    fn others_live(&self) -> bool {
         self.health.states().iter().any(|(link, state)| {
-            *link != self.config.name && matches!(state, State::Mirroring | State::Impaired(_))
+            *link != self.config.name && !matches!(state, State::Failed(_) | State::Stopped)
         })
     }
 }
@@ -284,53 +300,6 @@ async fn stop_when(handle: LinkHandle, mut stopped: watch::Receiver<bool>) {
     if stopped.wait_for(|stop| *stop).await.is_ok() {
         handle.stop().await;
     }
-}
-
-async fn follow_health(link: String, mut status: watch::Receiver<LinkStatus>, health: Health) {
-    let mut announced = false;
-    while status.changed().await.is_ok() {
-        let now = status.borrow_and_update().clone();
-        let state = state_of(&now);
-        if matches!(state, State::Mirroring | State::Impaired(_)) && !announced {
-            announced = true;
-            info!(link, flows = now.flows, running = now.running, "mirroring");
-        }
-        announced &= now.open;
-        report(&health, &link, state);
-    }
-}
-
-fn state_of(now: &LinkStatus) -> State {
-    if let Some(trouble) = &now.trouble {
-        return State::Failed(trouble.clone());
-    }
-    if !now.open {
-        return State::Starting;
-    }
-    if let Some((flow, why)) = now.troubles.first() {
-        let stand = if now.troubled == 1 { "stands" } else { "stand" };
-        let text = format!(
-            "{} of {} flows {stand} still; {flow}: {why}",
-            now.troubled, now.flows
-        );
-        return if now.running > 0 {
-            State::Impaired(text)
-        } else {
-            State::Failed(text)
-        };
-    }
-    if now.running < now.flows {
-        State::Starting
-    } else {
-        State::Mirroring
-    }
-}
-
-/// Tells whoever asks for health or metrics.
-fn report(health: &Health, link: &str, state: State) {
-    let ready = matches!(state, State::Mirroring | State::Impaired(_));
-    metrics::gauge!("strait_link_ready", "link" => link.to_owned()).set(f64::from(u8::from(ready)));
-    health.set(link, state);
 }
 
 /// The longest time to connect that a link using the cluster asks for.
@@ -414,6 +383,7 @@ fn begin_metrics(link: &str) {
         metrics::counter!(counter, "link" => link.to_owned()).increment(0);
     }
     metrics::gauge!("strait_link_ready", "link" => link.to_owned()).set(0.0);
+    metrics::gauge!("strait_topics_troubled", "link" => link.to_owned()).set(0.0);
 }
 
 fn describe_metrics() {
@@ -444,9 +414,19 @@ fn describe_metrics() {
         "Flows (source partitions) by state; troubled ones stand still. /readyz and the log tell why."
     );
     describe_gauge!(
+        "strait_topics_troubled",
+        Unit::Count,
+        "Topics selected that are not mirrored, or not with all their partitions. /readyz and the log tell why."
+    );
+    describe_gauge!(
         "strait_lag_records",
         Unit::Count,
         "Source offsets not yet forwarded, all running flows together."
+    );
+    describe_counter!(
+        "strait_gap_offsets_total",
+        Unit::Count,
+        "Source offsets left out, by reason."
     );
     describe_gauge!(
         "strait_memory_bytes",

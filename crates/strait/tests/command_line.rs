@@ -56,7 +56,7 @@ fn help_goes_to_stdout_and_has_the_exit_codes() {
         "check ",
         "--log-format <LOG_FORMAT>",
         "--quiet",
-        "Exit codes:\n    0  done, or stopped by SIGINT or SIGTERM with everything written\n    1  failed;",
+        "Exit codes:\n    0  done, or stopped by SIGINT or SIGTERM; what could not be written is told on stderr\n    1  failed;",
         "    2  wrong usage of the command line\n    3  wrong configuration, or credentials or certificates that a cluster refuses\n    4  differences found\n    5  a cluster cannot be reached, tried for three times the connect timeout\n  130  ended by a second SIGINT before everything was written\n  143  ended by a second SIGTERM",
     ] {
         assert!(
@@ -229,7 +229,7 @@ fn run_logs_a_wrong_configuration_line_by_line() {
     for line in json.lines() {
         assert!(line.starts_with("{\"time\":\"20"), "{line}");
         assert!(
-            line.contains("\",\"level\":\"ERROR\",\"target\":\"strait"),
+            line.contains("\",\"level\":\"ERROR\",\"module\":\"strait"),
             "{line}"
         );
         assert!(line.ends_with("\"}"), "{line}");

@@ -221,10 +221,11 @@ fn append_times_are_kept() {
     assert_eq!(stamped(target, "west.stamped-a"), 0);
 }
 
-type Value = (i64, Option<Vec<u8>>);
+/// Timestamp and value of the last record of each key.
+type LastValues = BTreeMap<Option<Vec<u8>>, (i64, Option<Vec<u8>>)>;
 
-/// The last value of every key, with its time, as somebody who reads the topic into a map gets it.
-fn last_values(dump: &Dump) -> BTreeMap<Option<Vec<u8>>, Value> {
+/// The last value of every key, as somebody who reads the topic into a map gets it.
+fn last_values(dump: &Dump) -> LastValues {
     let records = dump.partitions.iter().flat_map(|p| &p.records);
     records
         .map(|r| (r.key.clone(), (r.timestamp, r.value.clone())))

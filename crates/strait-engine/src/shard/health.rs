@@ -1,14 +1,25 @@
 //! What does not work at the moment: brokers out of reach, flows that stand still, and who is told.
 
-use tracing::{info, warn};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use strait_net::Action;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
 
 use super::Shard;
+use crate::error::FlowError;
 use crate::flow::{Flow, Phase};
 use crate::routes::{Lookup, Routes};
 use crate::status::{LinkStatus, TROUBLES};
 
 /// Stands for the cluster as a whole where a broker's id is asked for.
 pub(super) const CLUSTER: i32 = -1;
+
+/// How often a trouble that lasts is said.
+const REMIND: Duration = Duration::from_secs(60);
+/// How many partitions one line names.
+const NAMED: usize = 5;
 
 /// One of a link's two clusters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,15 +28,27 @@ pub(crate) enum Side {
     Target,
 }
 
+/// A broker that cannot be used at the moment.
+pub(crate) struct Ill {
+    why: String,
+    said: Instant,
+}
+
 impl Shard<'_> {
-    /// A broker cannot be used: its flows wait, the others go on.
+    /// A broker cannot be used: its flows wait, the others go on. Said once, and once a minute while it lasts: one
+    /// dead broker fails in many ways.
     pub(super) fn ill(&mut self, side: Side, broker: i32, why: String) {
+        let now = self.session.rt.now();
         let link = &self.session.spec.name;
-        match side {
-            Side::Source => warn!(link, "cannot read from the source, trying again: {why}"),
-            Side::Target => warn!(link, "cannot write to the target, trying again: {why}"),
+        let said = self.ills.get(&(side, broker)).map(|ill| ill.said);
+        let silent = said.filter(|said| now.saturating_duration_since(*said) < REMIND);
+        match (silent, side) {
+            (Some(_), _) => debug!(link, "{why}"),
+            (None, Side::Source) => warn!(link, "cannot read from the source, trying again: {why}"),
+            (None, Side::Target) => warn!(link, "cannot write to the target, trying again: {why}"),
         }
-        self.ills.insert((side, broker), why);
+        let said = silent.unwrap_or(now);
+        self.ills.insert((side, broker), Ill { why, said });
     }
 
     /// A broker answers.
@@ -54,6 +77,11 @@ impl Shard<'_> {
         if let Some(trouble) = &flow.trouble {
             return Some(trouble);
         }
+        self.ill_end(flow)
+    }
+
+    /// Why one of the brokers that lead the flow's partitions cannot be used, if that is so.
+    fn ill_end(&self, flow: &Flow) -> Option<&str> {
         if self.ills.is_empty() {
             return None;
         }
@@ -63,16 +91,96 @@ impl Shard<'_> {
         ];
         ends.into_iter().find_map(|(side, topic)| {
             match self.side(side).lookup(topic, flow.spec.key.partition) {
-                Lookup::Leader(route) => self.ills.get(&(side, route.broker)).map(String::as_str),
+                Lookup::Leader(route) => {
+                    let ill = self.ills.get(&(side, route.broker))?;
+                    Some(ill.why.as_str())
+                }
                 _ => None,
             }
         })
+    }
+
+    pub(super) fn trouble(&mut self, at: usize, error: &FlowError) {
+        let link = &self.session.spec.name;
+        metrics::counter!("strait_flow_errors_total", "link" => link.clone()).increment(1);
+        // What a broker's illness does to each of its flows needs no line of its own.
+        let quiet = error.action() != Action::Stop && self.ill_end(&self.flows[at]).is_some();
+        self.flows[at].report(link, error, quiet);
+    }
+
+    /// Running flows whose partitions have no leader on one side stand still: said once for all that lost theirs
+    /// together, and once when it is over.
+    pub(super) fn watch_leaders(&mut self) {
+        let mut lost: BTreeMap<Side, Vec<usize>> = BTreeMap::new();
+        let mut back = Vec::new();
+        for at in 0..self.flows.len() {
+            if self.flows[at].running().is_none() {
+                continue;
+            }
+            let flow = &self.flows[at];
+            let (key, target_topic) = (&flow.spec.key, &flow.spec.target_topic);
+            let ends = [(Side::Source, &key.topic), (Side::Target, target_topic)];
+            let without = ends.into_iter().find(|(side, topic)| {
+                self.side(*side).lookup(topic, key.partition) == Lookup::NoLeader
+            });
+            match without {
+                Some((side, _)) if !flow.leaderless => lost.entry(side).or_default().push(at),
+                None if flow.leaderless => back.push(at),
+                _ => {}
+            }
+        }
+        let link = self.session.spec.name.clone();
+        for (side, flows) in lost {
+            let cluster = self.side(side).cluster().alias().to_owned();
+            let mut named = Vec::new();
+            for at in flows {
+                let flow = &mut self.flows[at];
+                let (topic, partition) = match side {
+                    Side::Source => (&flow.spec.key.topic, flow.spec.key.partition),
+                    Side::Target => (&flow.spec.target_topic, flow.spec.key.partition),
+                };
+                let error = FlowError::NoLeader {
+                    cluster: cluster.clone(),
+                    topic: topic.clone(),
+                    partition,
+                };
+                named.push(format!("{topic}-{partition}"));
+                flow.leaderless = true;
+                metrics::counter!("strait_flow_errors_total", "link" => link.clone()).increment(1);
+                flow.report(&link, &error, true);
+            }
+            let (count, have) = (named.len(), if named.len() == 1 { "has" } else { "have" });
+            warn!(
+                link,
+                cluster,
+                partitions = count,
+                "{} {have} no leader: look at the brokers of this cluster; mirroring goes on by itself when there is one",
+                list(&named)
+            );
+        }
+        let mut named = Vec::new();
+        for at in back {
+            let flow = &mut self.flows[at];
+            flow.leaderless = false;
+            flow.recovered(&link);
+            named.push(flow.spec.key.to_string());
+        }
+        if !named.is_empty() {
+            let count = named.len();
+            info!(
+                link,
+                partitions = count,
+                "leaders are back, mirroring goes on: {}",
+                list(&named)
+            );
+        }
     }
 
     /// Tells everybody who watches how the link is.
     pub(super) fn publish(&self) {
         let mut status = LinkStatus {
             open: self.stopping.is_none(),
+            selected: self.status.borrow().selected,
             records: self.status.borrow().records,
             bytes: self.status.borrow().bytes,
             ..LinkStatus::default()
@@ -115,5 +223,15 @@ impl Shard<'_> {
         metrics::gauge!("strait_memory_bytes", "link" => link)
             .set((self.held + self.reserved) as f64);
         self.status.send_replace(status);
+    }
+}
+
+/// The first few names.
+fn list(named: &[String]) -> String {
+    match named.get(..NAMED) {
+        Some(first) if named.len() > NAMED => {
+            format!("{} and {} more", first.join(", "), named.len() - NAMED)
+        }
+        _ => named.join(", "),
     }
 }

@@ -16,6 +16,7 @@ use crate::flow::Running;
 use crate::limits;
 use crate::partition::{FETCH, FETCH_BY_NAME, FETCH_NEWEST, PartitionReader, moved};
 use crate::routes::Lookup;
+use crate::spec::FlowKey;
 use crate::stitch::{Item, Stitch, StitchError};
 use crate::transfer::{FetchAnswer, Lane, Part, epoch_reaches, fetch, readable_end};
 
@@ -43,7 +44,7 @@ impl Shard<'_> {
             .get(&way)
             .is_some_and(|s| !s.waiting.is_empty() && s.outstanding < lane.outstanding())
         {
-            let Some((request, parts, version)) = self.plan_fetch(way, &connection) else {
+            let Some((request, parts, version)) = self.plan_fetch(way, &connection, now) else {
                 return;
             };
             self.reserved += reservation(parts.len());
@@ -57,13 +58,13 @@ impl Shard<'_> {
                 Event::Fetched { way, parts, result }
             });
         }
-        let _ = now;
     }
 
     pub(super) fn plan_fetch(
         &mut self,
         way: (i32, Lane),
         connection: &Connection,
+        now: Instant,
     ) -> Option<(FetchRequest, Vec<Part>, i16)> {
         let (broker, lane) = way;
         let budget = self.session.spec.memory_budget;
@@ -71,19 +72,20 @@ impl Shard<'_> {
         let mut chosen = Vec::new();
         let mut by_id = true;
         let state = self.lanes.get_mut(&way)?;
-        while let Some(&at) = state.waiting.front() {
+        while chosen.len() < limits::FETCH_PARTITIONS
+            && let Some(at) = state.waiting.pop_front()
+        {
             let planned = self.held + self.reserved + reservation(chosen.len() + 1);
-            let first = self.held + self.reserved == 0 && chosen.is_empty();
-            if chosen.len() >= limits::FETCH_PARTITIONS || (planned > budget && !first) {
-                break;
-            }
-            state.waiting.pop_front();
             let flow = &mut self.flows[at];
             let (key, generation) = (flow.spec.key.clone(), flow.generation);
             let Some(running) = flow.running() else {
                 continue;
             };
             running.in_lane = false;
+            // A flow that holds nothing is always let in: those that stand still must not hold up the others.
+            if planned > budget && running.writer.bytes() > 0 {
+                continue;
+            }
             let Lookup::Leader(route) = self.session.source.lookup(&key.topic, key.partition)
             else {
                 continue;
@@ -105,9 +107,21 @@ impl Shard<'_> {
         if chosen.is_empty() {
             return None;
         }
-        let version = connection
-            .version(FETCH, if by_id { FETCH_NEWEST } else { FETCH_BY_NAME }, 4)
-            .ok()?;
+        let newest = if by_id { FETCH_NEWEST } else { FETCH_BY_NAME };
+        let version = match connection.version(FETCH, newest, 4) {
+            Ok(version) => version,
+            Err(error) => {
+                let error = FlowError::from(error);
+                for (at, ..) in chosen {
+                    if let Some(running) = self.flows[at].running() {
+                        running.fetching = false;
+                        running.fetch_at = now + limits::BACKOFF_MAX;
+                    }
+                    self.trouble(at, &error);
+                }
+                return None;
+            }
+        };
         let named = version <= FETCH_BY_NAME;
         let mut parts = Vec::with_capacity(chosen.len());
         for (flow, key, generation, route, offset, epoch) in chosen {
@@ -212,6 +226,7 @@ impl Shard<'_> {
     ) {
         let at = part.flow;
         let isolation = self.session.spec.isolation;
+        let key = self.flows[at].spec.key.clone();
         let Some(running) = self.flows[at].running() else {
             return;
         };
@@ -246,12 +261,18 @@ impl Shard<'_> {
             Ok(items) if running.idle && !items.is_empty() => self.flows[at].activate(now),
             Ok(items) => {
                 running.caught_up = running.stitch.head() >= running.source_end;
-                if items.is_empty() && !running.caught_up {
+                if items.is_empty() && running.stitch.head() != running.source_end {
                     // Between the end of what may be read and the log end brokers answer at once.
                     running.fetch_at = now + Duration::from_millis(20);
                 }
                 let before = running.writer.bytes();
                 for item in items {
+                    if let Item::Gap {
+                        reason, from, to, ..
+                    } = &item
+                    {
+                        left_out(&self.session.spec.name, &key, *reason, *from, *to);
+                    }
                     running.writer.push(item);
                 }
                 self.held += running.writer.bytes() - before;
@@ -302,6 +323,7 @@ impl Shard<'_> {
         }
         self.jobs.spawn(async move {
             let reader = PartitionReader {
+                source: true,
                 rt: session.rt.clone(),
                 routes: session.source.clone(),
                 topic: key.topic,
@@ -321,7 +343,8 @@ impl Shard<'_> {
         let now = self.session.rt.now();
         let link = self.session.spec.name.clone();
         let flow = &mut self.flows[at];
-        let (topic, partition) = (flow.spec.key.topic.clone(), flow.spec.key.partition);
+        let key = flow.spec.key.clone();
+        let (topic, partition) = (&key.topic, key.partition);
         let (compacted, isolation) = (flow.spec.compacted, self.session.spec.isolation);
         let Some(running) = flow.running() else {
             return;
@@ -338,6 +361,7 @@ impl Shard<'_> {
                     "retention on the source overtook the mirror: offsets {head} to {} are gone there and were not mirrored; going on at {start}",
                     start - 1
                 );
+                left_out(&link, &key, GapReason::Expired, head, start);
                 running.writer.push(Item::Gap {
                     reason: GapReason::Expired,
                     from: head,
@@ -382,4 +406,18 @@ impl Shard<'_> {
 /// What a fetch for so many partitions may bring: its answer is bounded for each and as a whole.
 fn reservation(partitions: usize) -> u64 {
     (partitions as u64 * limits::FETCH_PARTITION_BYTES as u64).min(limits::FETCH_BYTES as u64)
+}
+
+/// Counts what is left out. A hole that nothing explains is said as well.
+fn left_out(link: &str, key: &FlowKey, reason: GapReason, from: i64, to: i64) {
+    let offsets = u64::try_from(to - from).unwrap_or(0);
+    metrics::counter!("strait_gap_offsets_total", "link" => link.to_owned(), "reason" => reason.as_str())
+        .increment(offsets);
+    if reason == GapReason::Unexplained {
+        warn!(
+            link, topic = %key.topic, partition = key.partition,
+            "the source has no records from offset {from} to {}, and neither compaction nor retention explains it: they are recorded as a gap",
+            to - 1
+        );
+    }
 }

@@ -91,14 +91,19 @@ impl Shard<'_> {
             if route.broker != broker || now < running.send_at {
                 continue;
             }
-            if let Some(until) = running.hold_until.filter(|until| now < *until)
-                && running
-                    .writer
-                    .next_timestamp()
-                    .is_some_and(|timestamp| session.forgotten(timestamp))
-            {
-                running.send_at = until;
-                continue;
+            let forgotten = running
+                .writer
+                .next_timestamp()
+                .is_some_and(|timestamp| session.forgotten(timestamp));
+            if forgotten {
+                if let Some(until) = running.hold_until.filter(|until| now < *until) {
+                    running.send_at = until;
+                    continue;
+                }
+                // A broker that forgot us takes any sequence: a refused batch must have no successor in flight.
+                if running.writer.in_flight() > 0 {
+                    continue;
+                }
             }
             let Some(dispatch) = running.writer.next_batch() else {
                 running.writer.advance_ledger(&mut running.ledger, now);
@@ -270,19 +275,23 @@ impl Shard<'_> {
                 last,
                 size,
             }) => {
+                // Damaged here or on the way: only a new copy can help.
+                let damaged = error.0 == 2;
                 running.send_at = now + limits::BACKOFF_MAX;
                 let advice = FlowError::advice(error);
-                return self.trouble(
-                    at,
-                    &FlowError::Refused {
-                        first,
-                        last,
-                        size,
-                        error,
-                        message,
-                        advice,
-                    },
-                );
+                let refused = FlowError::Refused {
+                    first,
+                    last,
+                    size,
+                    error,
+                    message,
+                    advice,
+                };
+                return if damaged {
+                    self.reopen(at, &refused, now)
+                } else {
+                    self.trouble(at, &refused)
+                };
             }
             Some(Settled::Reopen(why)) => return self.reopen(at, &FlowError::Doubt(why), now),
             Some(Settled::Hole { first, last }) => {
@@ -353,6 +362,12 @@ impl Shard<'_> {
         } = *running;
         let (epoch, end) = truncated.unwrap_or((-1, ledger.source_next()));
         let next = end.min(ledger.source_next());
+        // What was accounted for ends before the cut: its own epoch stands there, not the cut one.
+        let epoch = if end < ledger.source_next() {
+            epoch
+        } else {
+            ledger.source_epoch()
+        };
         warn!(
             link = %session.spec.name, topic = %spec.key.topic, partition = spec.key.partition,
             "the source lost records: its log was cut at offset {end}, {} of them are already in the target (up to target offset {}); mirroring its new history from {next}",

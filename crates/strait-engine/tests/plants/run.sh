@@ -5,11 +5,13 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here" && git rev-parse --show-toplevel)
-export CARGO_TARGET_DIR="$root/target/plants"
-# Always the same place, so that only what a patch touches is built again.
-copy="$CARGO_TARGET_DIR/workspace"
-log="$CARGO_TARGET_DIR/log"
-mkdir -p "$CARGO_TARGET_DIR"
+# The same target directory, so that dependencies are there already; always the same place, so that only what a
+# patch touches is built again.
+export CARGO_TARGET_DIR="$root/target"
+plants="$CARGO_TARGET_DIR/plants"
+copy="$plants/workspace"
+log="$plants/log"
+mkdir -p "$plants"
 rm -rf "$copy"
 mkdir "$copy"
 cd "$root"

@@ -179,7 +179,7 @@ impl Script {
             expiration_ms: [600_000, 600_000, 25_000][rng.usize(0..3)],
             leased,
             preload: rng.u32(0..60),
-            pause_ms: [80, 200, 800][rng.usize(0..3)],
+            pause_ms: [50, 150, 600][rng.usize(0..3)],
             calm_at_ms,
             request_timeout: Duration::from_millis([2_000, 5_000][rng.usize(0..2)]),
             topics,
@@ -191,7 +191,7 @@ impl Script {
                 dies_after: dies_after(&mut rng),
             },
         });
-        for _ in 0..rng.u32(4..18) {
+        for _ in 0..rng.u32(4..24) {
             let at_ms = rng.u64(0..calm_at_ms);
             if let Some(what) = script.event(&mut rng) {
                 script.steps.push(Step { at_ms, what });
@@ -263,7 +263,10 @@ impl Script {
 
 fn dies_after(rng: &mut fastrand::Rng) -> Option<u64> {
     // Often while it still opens its session or its flows.
-    (rng.u32(0..3) == 0).then(|| rng.u64(1..80))
+    (rng.u32(0..3) == 0).then(|| {
+        let most = [40, 100, 400][rng.usize(0..3)];
+        rng.u64(1..most)
+    })
 }
 
 /// A start after a crash or a stop.

@@ -34,6 +34,8 @@ pub(crate) struct Outcome {
     pub(crate) sessions: u64,
     pub(crate) syncs: u64,
     pub(crate) virtual_ms: u64,
+    /// Flows with a documented and reported hole.
+    pub(crate) excused: u64,
 }
 
 /// One running process.
@@ -142,6 +144,7 @@ pub(crate) async fn live(script: Script, journal: Journal) -> Outcome {
         sessions: world.sessions,
         syncs: checker.syncs,
         virtual_ms: journal.now_ms(),
+        excused: excused.len() as u64,
         violations: trouble,
     }
 }

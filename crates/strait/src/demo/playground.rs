@@ -26,7 +26,7 @@ pub(crate) fn next(seed: u64, paint: Paint) -> String {
         .collect();
     let program = std::env::args().next().unwrap_or("strait".to_owned());
     format!(
-        "\n{}\n  {program} demo --keep          leaves it running: kill the mirror yourself, read both clusters\n  {program} demo --seed {seed:<8} the same data and the same kills again\n  {program} run mirror.toml      mirrors your own clusters; these lines are enough:\n\n{config}",
+        "\n{}\n  {program} demo --keep          leaves it running: kill the mirror yourself, read both clusters\n  {program} demo --seed {seed:<8} the same data and the same schedule of kills\n  {program} run mirror.toml      mirrors your own clusters; these lines are enough:\n\n{config}",
         paint.bold("Next")
     )
 }

@@ -7,6 +7,9 @@ use tracing::Level;
 use super::fields::{Fields, Value};
 use crate::args::LogFormat;
 
+/// The keys that each JSON line has beside its fields. A field of such a name has another key, because keys are unique.
+const KEYS: [&str; 5] = ["time", "level", "module", "repeated", "message"];
+
 /// Everything of a line but its time.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
@@ -16,6 +19,14 @@ pub(super) struct Line {
 }
 
 impl Line {
+    /// The link it is about, if it is about one.
+    pub(super) fn link(&self) -> Option<&str> {
+        let mut named = self.fields.named.iter();
+        named
+            .find(|(name, _)| *name == "link")
+            .map(|(_, value)| value.text())
+    }
+
     /// The line with its end. `ms` is milliseconds since 1970-01-01 UTC; `repeated` is left out when it is 1.
     pub(super) fn render(&self, format: LogFormat, color: bool, ms: i64, repeated: u64) -> String {
         let time = jiff::Timestamp::from_millisecond(ms)
@@ -59,13 +70,17 @@ impl Line {
         let mut line = String::with_capacity(200);
         let _ = write!(
             line,
-            "{{\"time\":\"{time}\",\"level\":\"{}\",\"target\":",
+            "{{\"time\":\"{time}\",\"level\":\"{}\",\"module\":",
             self.level
         );
         push_json(&mut line, self.target);
         for (name, value) in &self.fields.named {
             line.push(',');
-            push_json(&mut line, name);
+            if KEYS.contains(name) {
+                push_json(&mut line, &format!("field_{name}"));
+            } else {
+                push_json(&mut line, name);
+            }
             line.push(':');
             match value {
                 Value::Text(text) => push_json(&mut line, text),
@@ -177,10 +192,28 @@ mod tests {
     }
 
     #[test]
+    fn json_keys_are_unique_whatever_the_fields_are_called() {
+        let mut line = line();
+        line.fields.named = ["target", "time", "level", "module", "repeated", "message"]
+            .map(|name| (name, Value::Bare("1".to_owned())))
+            .to_vec();
+        let json = line.render(LogFormat::Json, false, NINE, 2);
+        let mut keys: Vec<&str> = json
+            .split(['{', ','])
+            .filter_map(|part| part.strip_prefix('"')?.split_once("\":"))
+            .map(|(key, _)| key)
+            .collect();
+        assert_eq!(keys.len(), 11, "{json}");
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), 11, "{json}");
+    }
+
+    #[test]
     fn json_is_one_object_per_line() {
         assert_eq!(
             line().render(LogFormat::Json, true, NINE, 2),
-            "{\"time\":\"2026-11-21T09:00:00.123Z\",\"level\":\"WARN\",\"target\":\"strait_engine::flow\",\"link\":\"A->B\",\"topic\":\"orders\",\"partition\":3,\"reason\":\"broker said \\\"no\\\"\\n\\u001b[31m\",\"repeated\":2,\"message\":\"flow stopped\\nbadly\"}\n"
+            "{\"time\":\"2026-11-21T09:00:00.123Z\",\"level\":\"WARN\",\"module\":\"strait_engine::flow\",\"link\":\"A->B\",\"topic\":\"orders\",\"partition\":3,\"reason\":\"broker said \\\"no\\\"\\n\\u001b[31m\",\"repeated\":2,\"message\":\"flow stopped\\nbadly\"}\n"
         );
     }
 }

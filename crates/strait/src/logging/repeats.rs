@@ -21,8 +21,18 @@ struct Seen {
     printed_ms: i64,
     /// Times it happened since it was last printed.
     held: u64,
-    /// The last of them.
+    /// The last of them, and when.
     last: Line,
+    last_ms: i64,
+}
+
+/// An event that was held back.
+pub(super) struct Held {
+    pub(super) line: Line,
+    /// Times it happened since it was last printed.
+    pub(super) count: u64,
+    /// When it happened last.
+    pub(super) last_ms: i64,
 }
 
 /// What happened lately.
@@ -33,9 +43,9 @@ pub(super) struct Repeats {
 
 impl Repeats {
     /// Whether this event is to be printed now: with how many times it happened since it was last printed, this
-    /// time included. Events for developers (DEBUG, TRACE) always are.
+    /// time included. What is no trouble (INFO and below) always is.
     pub(super) fn admit(&mut self, callsite: &Identifier, line: &Line, now_ms: i64) -> Option<u64> {
-        if line.level > Level::INFO {
+        if line.level > Level::WARN {
             return Some(1);
         }
         let key = key(callsite, line);
@@ -44,6 +54,7 @@ impl Repeats {
             // A clock set back must not silence anything.
             if (0..QUIET_MS).contains(&(now_ms - seen.printed_ms)) {
                 seen.last = line.clone();
+                seen.last_ms = now_ms;
                 return None;
             }
             let repeated = seen.held;
@@ -67,21 +78,27 @@ impl Repeats {
                 printed_ms: now_ms,
                 held: 0,
                 last: line.clone(),
+                last_ms: now_ms,
             },
         );
         Some(1)
     }
 
-    /// Events held back whose minute is over (`all`: every event held back), to be printed with their counts.
-    pub(super) fn take_held(&mut self, now_ms: i64, all: bool) -> Vec<(Line, u64)> {
-        let mut held: Vec<(i64, Line, u64)> = Vec::new();
+    /// Events held back whose minute is over, or that are `due` all the same, to be printed with their counts and the
+    /// time at which they happened last.
+    pub(super) fn take_held(&mut self, now_ms: i64, due: impl Fn(&Line) -> bool) -> Vec<Held> {
+        let mut held: Vec<Held> = Vec::new();
         self.seen.retain(|_, seen| {
             let over = now_ms.saturating_sub(seen.printed_ms) >= QUIET_MS;
-            if !over && !all {
+            if !over && !(seen.held > 0 && due(&seen.last)) {
                 return true;
             }
             if seen.held > 0 {
-                held.push((seen.printed_ms, seen.last.clone(), seen.held));
+                held.push(Held {
+                    line: seen.last.clone(),
+                    count: seen.held,
+                    last_ms: seen.last_ms,
+                });
                 seen.held = 0;
                 seen.printed_ms = now_ms;
                 return true;
@@ -89,10 +106,8 @@ impl Repeats {
             // It has not happened for a minute: forget it.
             false
         });
-        held.sort_by_key(|(printed, ..)| *printed);
-        held.into_iter()
-            .map(|(_, line, count)| (line, count))
-            .collect()
+        held.sort_by_key(|held| held.last_ms);
+        held
     }
 }
 

@@ -1,0 +1,215 @@
+//! How a link stands: told to health, metrics and the log.
+
+use strait_admin::{Health, State};
+use strait_engine::LinkStatus;
+use strait_mirror::Selection;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+/// Topics named at most where troubles are told.
+const NAMED: usize = 20;
+
+/// What was said last about a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    Nothing,
+    Mirroring,
+    StandsStill,
+}
+
+/// Tells how the link stands, at every change, until it ends.
+pub(crate) async fn follow(
+    link: String,
+    mut status: watch::Receiver<LinkStatus>,
+    mut selection: watch::Receiver<Selection>,
+    health: Health,
+) {
+    let mut said = Said::Nothing;
+    loop {
+        // Whichever ends first: the link has ended, and the caller tells that.
+        let changed = tokio::select! {
+            biased;
+            changed = status.changed() => changed,
+            changed = selection.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+        let now = status.borrow_and_update().clone();
+        let topics = selection.borrow_and_update().clone();
+        let state = state_of(&now, &topics);
+        said = say(&link, said, &now, &topics, &state);
+        let troubled = u32::try_from(topics.troubles.len()).unwrap_or(u32::MAX);
+        metrics::gauge!("strait_topics_troubled", "link" => link.clone()).set(f64::from(troubled));
+        report(&health, &link, state);
+    }
+}
+
+/// Tells whoever asks for health or metrics.
+pub(crate) fn report(health: &Health, link: &str, state: State) {
+    let ready = matches!(state, State::Mirroring | State::Impaired(_));
+    metrics::gauge!("strait_link_ready", "link" => link.to_owned()).set(f64::from(u8::from(ready)));
+    health.set(link, state);
+}
+
+/// One line when everything that can run runs, one when nothing does.
+fn say(link: &str, said: Said, now: &LinkStatus, topics: &Selection, state: &State) -> Said {
+    match state {
+        State::Failed(why)
+            if said != Said::StandsStill && (now.trouble.is_some() || settled(now, topics)) =>
+        {
+            warn!(link, "the link stands still: {why}");
+            Said::StandsStill
+        }
+        State::Mirroring | State::Impaired(_)
+            if said != Said::Mirroring && settled(now, topics) =>
+        {
+            let (flows, running) = (now.flows, now.running);
+            let troubled = now.troubled;
+            let again = match said {
+                Said::StandsStill => "mirroring again",
+                _ => "mirroring",
+            };
+            info!(link, flows, running, troubled, "{again}");
+            Said::Mirroring
+        }
+        _ if !now.open && said == Said::Mirroring => Said::Nothing,
+        _ => said,
+    }
+}
+
+/// Whether each flow runs or is known to stand still.
+fn settled(now: &LinkStatus, topics: &Selection) -> bool {
+    now.open && topics.known && now.flows >= topics.flows && now.running + now.troubled >= now.flows
+}
+
+fn state_of(now: &LinkStatus, topics: &Selection) -> State {
+    if let Some(trouble) = &now.trouble {
+        return State::Failed(trouble.clone());
+    }
+    if !now.open || !topics.known || now.flows < topics.flows {
+        return State::Starting;
+    }
+    let mut troubles = Vec::new();
+    if let Some((flow, why)) = now.troubles.first() {
+        let stand = if now.troubled == 1 { "stands" } else { "stand" };
+        troubles.push(format!(
+            "{} of {} flows {stand} still; {flow}: {why}",
+            now.troubled, now.flows
+        ));
+    }
+    if !topics.troubles.is_empty() {
+        troubles.push(topics_in_trouble(topics));
+    }
+    if !troubles.is_empty() && now.running > 0 {
+        return State::Impaired(troubles.join("; "));
+    }
+    // With topics in trouble the flows that there are may still be opened.
+    if now.troubled > 0 || (now.flows == 0 && !troubles.is_empty()) {
+        return State::Failed(troubles.join("; "));
+    }
+    if now.running < now.flows {
+        State::Starting
+    } else {
+        State::Mirroring
+    }
+}
+
+fn topics_in_trouble(topics: &Selection) -> String {
+    let are = if topics.troubles.len() == 1 {
+        "is"
+    } else {
+        "are"
+    };
+    let mut text = format!(
+        "{} of {} topics {are} not mirrored, or not whole",
+        topics.troubles.len(),
+        topics.topics
+    );
+    for (topic, why) in topics.troubles.iter().take(NAMED) {
+        text.push_str(&format!("; {topic}: {why}"));
+    }
+    if topics.troubles.len() > NAMED {
+        text.push_str(&format!("; and {} more", topics.troubles.len() - NAMED));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Said, Selection, State, say, settled, state_of};
+    use strait_engine::LinkStatus;
+
+    fn status(flows: usize, running: usize) -> LinkStatus {
+        LinkStatus {
+            open: true,
+            flows,
+            running,
+            ..LinkStatus::default()
+        }
+    }
+
+    fn topics(topics: usize, flows: usize, troubled: &[&str]) -> Selection {
+        Selection {
+            known: true,
+            topics,
+            flows,
+            troubles: troubled
+                .iter()
+                .map(|topic| ((*topic).to_owned(), "refused".to_owned()))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn a_link_whose_only_topic_is_refused_is_not_ready() {
+        assert_eq!(
+            state_of(&status(0, 0), &topics(1, 0, &["orders"])),
+            State::Failed(
+                "1 of 1 topics is not mirrored, or not whole; orders: refused".to_owned()
+            )
+        );
+    }
+
+    #[test]
+    fn a_refused_topic_beside_others_is_named() {
+        assert_eq!(
+            state_of(&status(3, 3), &topics(2, 3, &["orders"])),
+            State::Impaired(
+                "1 of 2 topics is not mirrored, or not whole; orders: refused".to_owned()
+            )
+        );
+        assert_eq!(
+            state_of(&status(3, 0), &topics(2, 3, &["orders"])),
+            State::Starting
+        );
+    }
+
+    #[test]
+    fn nothing_is_ready_before_topics_were_looked_for() {
+        assert_eq!(
+            state_of(&status(0, 0), &Selection::default()),
+            State::Starting
+        );
+        assert_eq!(state_of(&status(0, 0), &topics(1, 3, &[])), State::Starting);
+        assert_eq!(
+            state_of(&status(0, 0), &topics(0, 0, &[])),
+            State::Mirroring
+        );
+    }
+
+    #[test]
+    fn mirroring_is_said_when_all_flows_are_settled_and_again_after_a_standstill() {
+        let all = topics(2, 7, &[]);
+        let told = |said, now: &LinkStatus| say("a", said, now, &all, &state_of(now, &all));
+        let mut now = status(7, 3);
+        assert!(!settled(&now, &all));
+        assert_eq!(told(Said::Nothing, &now), Said::Nothing);
+        now = status(7, 7);
+        assert_eq!(told(Said::Nothing, &now), Said::Mirroring);
+        now.trouble = Some("no session".to_owned());
+        assert_eq!(told(Said::Mirroring, &now), Said::StandsStill);
+        assert_eq!(told(Said::StandsStill, &status(7, 3)), Said::StandsStill);
+        assert_eq!(told(Said::StandsStill, &status(7, 7)), Said::Mirroring);
+    }
+}
