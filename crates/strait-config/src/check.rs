@@ -141,8 +141,25 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
             ));
         }
     }
+    for link in &config.links {
+        for pattern in link.topics.includes() {
+            if let Some(meant) = glob(&pattern) {
+                warnings.push(format!(
+                    "link {}: topics = {pattern:?} is a regular expression, in which * repeats the letter before it; to have every name that begins so, write {meant:?}",
+                    link.name
+                ));
+            }
+        }
+    }
     warnings.extend(config.admin.warning());
     warnings
+}
+
+/// What `orders*` was probably to mean: `orders.*`.
+fn glob(pattern: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let name = pattern.strip_suffix('*')?;
+    (!name.is_empty() && name.chars().all(plain)).then(|| format!("{name}.*"))
 }
 
 /// Two links whose equal source topics have one target topic.
@@ -197,4 +214,15 @@ fn loop_through(config: &Config, index: usize) -> Option<Vec<String>> {
     }
     round.push(link.name.clone());
     Some(round)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_shell_pattern_is_told_from_a_regular_expression() {
+        assert_eq!(super::glob("orders*").as_deref(), Some("orders.*"));
+        for fine in ["orders.*", "orders", "*", "[a-z]*", "a|b*"] {
+            assert_eq!(super::glob(fine), None, "{fine}");
+        }
+    }
 }

@@ -492,15 +492,19 @@ fn host_and_port(address: &str) -> Result<(&str, u16), NetError> {
 struct Tried {
     list: Vec<String>,
     hopeful: bool,
+    /// Some address failed for another reason than the settings.
+    away: bool,
 }
 
 impl Tried {
     fn add(&mut self, address: &str, error: &NetError) {
         self.hopeful |= error.action() != Action::Stop;
+        self.away |= error.action() != Action::Stop && !error.is_mismatch();
         self.list.push(format!("{address} ({})", error.cause()));
     }
 
     fn into_error(self, alias: &Arc<str>) -> NetError {
+        let mismatch = !self.list.is_empty() && !self.away;
         let tried = if self.list.is_empty() {
             "nothing, since no bootstrap address is given".to_owned()
         } else {
@@ -514,6 +518,7 @@ impl Tried {
             } else {
                 Action::Stop
             },
+            mismatch,
         }
     }
 }

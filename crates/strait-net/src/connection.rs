@@ -22,6 +22,9 @@ use crate::security::Security;
 use crate::socket::Stream;
 use crate::{handshake, sasl, tls};
 
+/// The API that brokers have and KRaft controllers have not.
+const METADATA: i16 = 3;
+
 /// How we introduce ourselves to brokers.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -213,6 +216,9 @@ impl Connection {
                 let name = call_name(api);
                 let offer = match other {
                     Some((low, high)) => format!("it offers {low} to {high}"),
+                    None if api == METADATA => {
+                        "it does not offer this API: this is probably a KRaft controller's listener, use a broker's".to_owned()
+                    }
                     None => "it does not offer this API".to_owned(),
                 };
                 Err(NetError::Unsupported {

@@ -194,9 +194,11 @@ impl Driver {
     fn received(&self, read: Poll<io::Result<usize>>) -> Result<Option<usize>, NetError> {
         match read {
             Poll::Pending => Ok(None),
-            Poll::Ready(Ok(0)) => Err(self.closed_by_peer()),
+            Poll::Ready(Ok(0)) => Err(self.cut_short().unwrap_or_else(|| self.closed_by_peer())),
             Poll::Ready(Ok(n)) => Ok(Some(n)),
-            Poll::Ready(Err(e)) => Err(self.closed(&io_cause(&e))),
+            Poll::Ready(Err(e)) => Err(self
+                .cut_short()
+                .unwrap_or_else(|| self.closed(&io_cause(&e)))),
         }
     }
 
@@ -207,8 +209,8 @@ impl Driver {
         let correlation = i32::from_be_bytes([e, f, g, h]);
         let left = match usize::try_from(length) {
             Ok(n) if (4..=self.limits.response_bytes).contains(&n) => n - 4,
-            _ if a == 0x15 && b == 3 => {
-                return Err(self.malformed("a TLS alert: this listener speaks TLS, configure it"));
+            _ if let Some(why) = other_protocol(&prefix) => {
+                return Err(self.mismatch(why));
             }
             _ => {
                 return Err(self.malformed(&format!(
@@ -419,6 +421,23 @@ impl Driver {
         self.closed(&format!("the broker closed it{inside}{hint}"))
     }
 
+    fn mismatch(&self, why: &str) -> NetError {
+        NetError::Mismatch {
+            peer: self.shared.peer.clone(),
+            why: why.to_owned(),
+        }
+    }
+
+    /// A TLS alert is shorter than the prefix of a frame.
+    fn cut_short(&self) -> Option<NetError> {
+        match &self.reading {
+            Reading::Prefix { bytes, filled } => {
+                other_protocol(bytes.get(..*filled)?).map(|why| self.mismatch(why))
+            }
+            _ => None,
+        }
+    }
+
     fn malformed(&self, what: &str) -> NetError {
         NetError::Malformed {
             peer: self.shared.peer.clone(),
@@ -495,5 +514,18 @@ impl Future for Driver {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+/// What the first bytes of an answer say about a listener that is not spoken to as it wants.
+fn other_protocol(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0x15, 3, ..] => {
+            Some("a TLS alert: this listener speaks TLS, configure tls for this cluster")
+        }
+        [b'H', b'T', b'T', b'P', ..] => {
+            Some("it answers like an HTTP server: this is no Kafka broker, correct the address")
+        }
+        _ => None,
     }
 }

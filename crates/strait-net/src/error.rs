@@ -26,7 +26,7 @@ pub enum Action {
 pub enum NetError {
     /// No address of the cluster could be used.
     #[error(
-        "cannot reach cluster '{cluster}': tried {tried}; {}", unreachable_hint(*.action)
+        "cannot reach cluster '{cluster}': tried {tried}; {}", unreachable_hint(*.action, *.mismatch)
     )]
     Unreachable {
         /// The cluster's alias.
@@ -35,6 +35,8 @@ pub enum NetError {
         tried: String,
         /// `Stop` if every single cause needs the operator, otherwise `Reconnect`.
         action: Action,
+        /// Whether every single address answered, but not as the settings say that it should.
+        mismatch: bool,
     },
     /// The host name has no address.
     #[error("cannot resolve the host name of {peer}: {why}; check the name and this machine's DNS")]
@@ -113,6 +115,15 @@ pub enum NetError {
         /// The API and versions that are missing.
         what: String,
     },
+    /// The other end answers, but speaks something else than the settings say: TLS or not, no Kafka at all. It may
+    /// also be a broker that is just starting or stopping behind a proxy.
+    #[error("{peer} does not speak as configured: {why}")]
+    Mismatch {
+        /// The other end.
+        peer: Peer,
+        /// What it seems to speak, and what to do.
+        why: String,
+    },
     /// The broker sent something that is not Kafka's protocol; the connection has been closed.
     #[error("{peer} sent an answer that cannot be understood: {what}")]
     Malformed {
@@ -168,6 +179,7 @@ impl NetError {
             | Self::Closed { .. }
             | Self::TimedOut { .. }
             | Self::Malformed { .. }
+            | Self::Mismatch { .. }
             | Self::UnknownBroker { .. } => Action::Reconnect,
             Self::Auth { .. }
             | Self::Tls { .. }
@@ -175,6 +187,15 @@ impl NetError {
             | Self::GuardRefused { .. }
             | Self::OtherCluster { .. }
             | Self::Invalid { .. } => Action::Stop,
+        }
+    }
+
+    /// Whether the settings of the cluster do not fit what its addresses speak, as far as can be told from here.
+    pub fn is_mismatch(&self) -> bool {
+        match self {
+            Self::Unreachable { mismatch, .. } => *mismatch,
+            Self::Mismatch { .. } | Self::Unsupported { .. } => true,
+            _ => false,
         }
     }
 
@@ -209,6 +230,7 @@ impl NetError {
             }
             Self::Auth { mechanism, why, .. } => format!("SASL {mechanism}: {why}"),
             Self::Tls { why, .. } => format!("TLS: {why}"),
+            Self::Mismatch { why, .. } => why.clone(),
             other => other.to_string(),
         }
     }
@@ -228,8 +250,9 @@ impl fmt::Display for Seconds {
 }
 
 /// Where every cause is a setting, advice about the network would mislead.
-fn unreachable_hint(action: Action) -> &'static str {
+fn unreachable_hint(action: Action, mismatch: bool) -> &'static str {
     match action {
+        _ if mismatch => "correct these settings of the cluster",
         Action::Stop => "correct these settings of the cluster",
         _ => {
             "check the bootstrap addresses, that the brokers run, and that no firewall is in between"

@@ -79,7 +79,7 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, NetError> {
             let (added, _) = roots.add_parsable_certificates(found.certs);
             if added == 0 {
                 return Err(invalid(
-                    "this system has no trusted certificates: name the brokers' authority in the TLS settings (CA file)".to_owned(),
+                    "this system has no trusted certificates: name the brokers' authority in the TLS settings (ca-file)".to_owned(),
                 ));
             }
         }
@@ -139,7 +139,7 @@ fn handshake_error(peer: &Peer, error: &io::Error) -> NetError {
         .get_ref()
         .and_then(|e| e.downcast_ref::<rustls::Error>());
     let Some(inner) = inner else {
-        return NetError::Closed {
+        return NetError::Mismatch {
             peer: peer.clone(),
             why: format!(
                 "{} during the TLS handshake; check that this listener speaks TLS",

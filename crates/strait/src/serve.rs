@@ -234,9 +234,9 @@ impl OneLink {
             report(&self.health, &name, State::Failed(cause.to_string()));
             let exit = exit_for(&cause);
             let waited = self.rt.now() - begun;
-            if exit != Exit::Unreachable || (waited >= patience && !self.others_live()) {
+            if !may_mend(&cause) || (waited >= patience && !self.others_live()) {
                 match exit {
-                    Exit::Unreachable => {
+                    _ if may_mend(&cause) => {
                         error!(link = %name, "given up after {} s: {cause}", waited.as_secs());
                     }
                     _ => error!(link = %name, "{cause}"),
@@ -247,7 +247,12 @@ impl OneLink {
             let now = self.rt.now();
             match &said {
                 None => {
-                    warn!(link = %name, "{text}; trying again for {} s", patience.as_secs_f64())
+                    if self.others_live() {
+                        warn!(link = %name, "{text}; trying again as long as another link goes on");
+                    } else {
+                        let all = patience.as_secs_f64();
+                        warn!(link = %name, "{text}; trying again, for {all} s in all or a little more");
+                    }
                 }
                 Some((old, at)) if *old != text || now - *at >= REMIND => {
                     warn!(link = %name, "{text}; still trying");
@@ -284,6 +289,7 @@ fn exit_for(cause: &MirrorError) -> Exit {
         return Exit::Failed;
     };
     match (net, net.action()) {
+        _ if net.is_mismatch() => Exit::Configuration,
         (
             NetError::Unreachable { .. }
             | NetError::Auth { .. }
@@ -294,6 +300,14 @@ fn exit_for(cause: &MirrorError) -> Exit {
         (_, Action::Stop) => Exit::Failed,
         (_, Action::Retry | Action::Reconnect) => Exit::Unreachable,
     }
+}
+
+/// Whether waiting may mend it: a broker may be starting, or the other end of a proxy.
+fn may_mend(cause: &MirrorError) -> bool {
+    let (MirrorError::Net(net) | MirrorError::Session(SessionError::Net(net))) = cause else {
+        return false;
+    };
+    net.action() != Action::Stop
 }
 
 async fn stop_when(handle: LinkHandle, mut stopped: watch::Receiver<bool>) {

@@ -2,6 +2,7 @@
 
 use super::error::HarnessError;
 use super::oracle::Oracle;
+use super::reading::Isolation;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -43,7 +44,8 @@ pub struct TopicConfig {
 
 /// Topics. Every error is Kafka's own answer, or that of a client that got none within a minute.
 impl Oracle {
-    /// Creates a topic and returns its id once every partition has a leader.
+    /// Creates a topic and returns its id once every partition has a leader that answers. Without that, a producer
+    /// whose first batch comes too early and whose second one does not never gets the first one in.
     pub fn create_topic(
         &self,
         bootstrap: &str,
@@ -61,6 +63,7 @@ impl Oracle {
             json!({"bootstrap": bootstrap, "topic": topic, "partitions": partitions, "replication": replication,
                    "configs": pairs(configs)}),
         )?;
+        self.offsets(bootstrap, topic, Isolation::ReadUncommitted)?;
         Ok(created.id)
     }
 
@@ -72,7 +75,7 @@ impl Oracle {
         )
     }
 
-    /// Raises a topic's partitions to `total` and returns once each has a leader.
+    /// Raises a topic's partitions to `total` and returns once each has a leader that answers.
     pub fn create_partitions(
         &self,
         bootstrap: &str,
@@ -82,7 +85,9 @@ impl Oracle {
         self.tell(
             "create_partitions",
             json!({"bootstrap": bootstrap, "topic": topic, "total": total}),
-        )
+        )?;
+        self.offsets(bootstrap, topic, Isolation::ReadUncommitted)?;
+        Ok(())
     }
 
     /// The names of all topics, internal ones too, sorted.

@@ -90,7 +90,7 @@ impl Repeats {
         let mut held: Vec<Held> = Vec::new();
         self.seen.retain(|_, seen| {
             let over = now_ms.saturating_sub(seen.printed_ms) >= QUIET_MS;
-            if !over && !(seen.held > 0 && due(&seen.last)) {
+            if !(over || seen.held > 0 && due(&seen.last)) {
                 return true;
             }
             if seen.held > 0 {
