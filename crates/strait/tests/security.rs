@@ -205,12 +205,16 @@ fn a_certificate_that_cannot_be_trusted_stops_the_start() {
 fn the_wrong_kind_of_listener_is_named() {
     let [safe, _] = clusters();
     // Plain words to a TLS listener, and to one that wants SASL first.
-    for (bootstrap, hint) in [
-        (safe.ssl_bootstrap(), "this listener may want TLS or SASL"),
-        (safe.sasl_bootstrap(), "this listener may want TLS or SASL"),
+    for (bootstrap, hint, code) in [
+        (safe.ssl_bootstrap(), "this listener speaks TLS", 3),
+        (
+            safe.sasl_bootstrap(),
+            "this listener may want TLS or SASL",
+            5,
+        ),
     ] {
         let said = start(&cluster(&bootstrap, None, None));
-        assert_eq!(said.code, Some(5), "{}", said.log);
+        assert_eq!(said.code, Some(code), "{}", said.log);
         let errors = said.lines("ERROR");
         assert!(
             errors.len() == 1 && errors[0].contains(hint),
