@@ -261,7 +261,7 @@ pub(crate) async fn read_log(
     };
     let mut offset = from.max(reader.log_start().await.map_err(internal)?);
     let end = reader.log_end().await.map_err(internal)?;
-    let deadline = rt.now() + limits::REQUEST_TIMEOUT;
+    let mut deadline = rt.now() + limits::REQUEST_TIMEOUT;
     loop {
         if matches!(until, Until::End) && offset >= end {
             return Ok(offset);
@@ -284,6 +284,9 @@ pub(crate) async fn read_log(
                 topic: topic.to_owned(),
                 why,
             });
+        }
+        if !batches.is_empty() {
+            deadline = rt.now() + limits::REQUEST_TIMEOUT;
         }
         for batch in batches {
             offset = batch.header.last_offset() + 1;
