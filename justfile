@@ -16,7 +16,7 @@ build:
 
 # All tests, those against real Kafka too.
 test: setup
-    cargo test --workspace --locked
+    cargo test --workspace --locked --no-fail-fast
 
 # Formatting, clippy, documentation, dependencies.
 lint: && deny
