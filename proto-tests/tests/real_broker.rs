@@ -189,6 +189,8 @@ async fn the_epoch_is_raised_only_for_its_holder() {
     let first = retried(&node.cluster, None).await;
     let raised = retried(&node.cluster, Some(first)).await;
     assert_eq!(raised, (first.0, first.1 + 1));
+    // The same request again, as after a lost answer, gives the same epoch.
+    assert_eq!(retried(&node.cluster, Some(first)).await, raised);
     let taken = retried(&node.cluster, None).await;
     assert_eq!(taken, (first.0, raised.1 + 1));
     let error = node
