@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::error::FlowError;
 use crate::ledger::Ledger;
 use crate::open::Opened;
+use crate::ranges::Ranges;
 use crate::spec::FlowSpec;
 use crate::stitch::Stitch;
 use crate::writer::Writer;
@@ -58,8 +59,10 @@ pub(crate) struct Running {
     pub(crate) writer: Writer,
     pub(crate) ledger: Ledger,
     pub(crate) ids: (Uuid, Uuid),
-    /// A fetch for it is outstanding.
-    pub(crate) fetching: bool,
+    /// What was asked of the source and not admitted yet.
+    pub(crate) ranges: Ranges,
+    /// The source's bounds or epochs are asked for; nothing is fetched meanwhile.
+    pub(crate) checking: bool,
     /// It waits for its turn in a lane.
     pub(crate) in_lane: bool,
     /// It waits for its turn in a channel.
@@ -79,6 +82,21 @@ pub(crate) struct Running {
     pub(crate) truncated: Option<(i32, i64)>,
     /// Watched without a fence: it may not write.
     pub(crate) idle: bool,
+}
+
+impl Running {
+    /// Forgets what was queued and not sent yet; it is fetched again.
+    pub(crate) fn unqueue(&mut self) {
+        let epoch = self
+            .writer
+            .sent_epoch()
+            .unwrap_or(self.ledger.source_epoch());
+        if let Some(first) = self.writer.drop_queue() {
+            self.ranges.clear();
+            self.stitch.rewind(first, epoch);
+            self.caught_up = false;
+        }
+    }
 }
 
 impl Flow {
@@ -128,7 +146,8 @@ impl Flow {
             writer,
             ledger,
             ids,
-            fetching: false,
+            ranges: Ranges::default(),
+            checking: false,
             in_lane: false,
             in_channel: false,
             syncing: false,

@@ -15,6 +15,7 @@ mod link;
 mod lock;
 mod open;
 mod partition;
+pub mod ranges;
 mod registry;
 pub mod resume;
 mod routes;

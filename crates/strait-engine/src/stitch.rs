@@ -29,6 +29,16 @@ pub enum Item {
     },
 }
 
+impl Item {
+    /// The first source offset it accounts for.
+    pub fn first(&self) -> i64 {
+        match self {
+            Self::Batch(outgoing) => outgoing.first,
+            Self::Gap { from, .. } => *from,
+        }
+    }
+}
+
 /// A batch on its way: untouched source bytes, or a re-encoded batch where those cannot be forwarded.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
@@ -140,6 +150,12 @@ impl Stitch {
     /// `last_fetched_epoch` (KIP-595).
     pub fn epoch(&self) -> i32 {
         self.epoch
+    }
+
+    /// Goes back to `head`, behind a batch of leader epoch `epoch`: what was admitted from there on was not used.
+    pub fn rewind(&mut self, head: i64, epoch: i32) {
+        self.head = head;
+        self.epoch = epoch;
     }
 
     /// The end of the admitted epoch was asked for and lies at or above the head: the next epoch may join.

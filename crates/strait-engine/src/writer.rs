@@ -101,6 +101,7 @@ enum Slot {
     },
     Gap {
         reason: GapReason,
+        from: i64,
         to: i64,
         source_epoch: i32,
     },
@@ -186,13 +187,24 @@ impl Writer {
         self.queue.push_back(item);
     }
 
-    /// Forgets what was not sent yet: it will be fetched again by whoever continues.
-    pub fn drop_queue(&mut self) {
+    /// Forgets what was not sent yet and returns its first source offset: it will be fetched again by whoever
+    /// continues.
+    pub fn drop_queue(&mut self) -> Option<i64> {
+        let first = self.queue.front().map(Item::first);
         for item in self.queue.drain(..) {
             if let Item::Batch(outgoing) = item {
                 self.bytes -= outgoing.size() as u64;
             }
         }
+        first
+    }
+
+    /// The source's leader epoch of the last item that was sent and is not in the ledger yet.
+    pub fn sent_epoch(&self) -> Option<i32> {
+        self.slots.back().map(|slot| match slot {
+            Slot::Batch { outgoing, .. } => outgoing.source_epoch,
+            Slot::Gap { source_epoch, .. } => *source_epoch,
+        })
     }
 
     // A broker that does not know the producer accepts any first sequence: a refused batch with
@@ -211,11 +223,12 @@ impl Writer {
             match self.queue.pop_front()? {
                 Item::Gap {
                     reason,
+                    from,
                     to,
                     source_epoch,
-                    ..
                 } => self.slots.push_back(Slot::Gap {
                     reason,
+                    from,
                     to,
                     source_epoch,
                 }),
@@ -277,6 +290,7 @@ impl Writer {
                     reason,
                     to,
                     source_epoch,
+                    ..
                 } => ledger.leave_out(*reason, *to, *source_epoch, now),
                 Slot::Batch {
                     outgoing,
@@ -389,11 +403,12 @@ impl Writer {
                 }
                 Slot::Gap {
                     reason,
+                    from,
                     to,
                     source_epoch,
                 } => Item::Gap {
                     reason,
-                    from: -1,
+                    from,
                     to,
                     source_epoch,
                 },

@@ -221,7 +221,7 @@ impl Shard<'_> {
         }
         metrics::gauge!("strait_lag_records", "link" => link.clone()).set(status.lag as f64);
         metrics::gauge!("strait_memory_bytes", "link" => link)
-            .set((self.held + self.reserved) as f64);
+            .set(self.pool.held() as f64 + self.reserved as f64);
         self.status.send_replace(status);
     }
 }

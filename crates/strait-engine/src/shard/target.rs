@@ -1,8 +1,9 @@
 //! The target side of a shard: batches sent, answers judged, positions persisted.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use strait_net::Connection;
+use strait_net::{Connection, NetError};
 use strait_wire::{
     GapReason, ProducePartition, ProduceRequest, ProducedPartition, SyncKind, SyncRecord, TopicRef,
 };
@@ -18,35 +19,55 @@ use crate::limits;
 use crate::open::{Opened, sync_record};
 use crate::routes::Lookup;
 use crate::stitch::Stitch;
-use crate::transfer::{Part, produce_version, produced};
+use crate::transfer::{Channel, Part, produce_version, produced};
 use crate::writer::{Answer, Settled};
 
 impl Shard<'_> {
-    pub(super) fn dispatch_batches(&mut self, broker: i32, now: Instant) {
+    pub(super) fn dispatch_batches(&mut self, channel: Channel, now: Instant) {
         if !self.session.lease.valid() {
             return;
         }
-        let Some(state) = self.channels.get_mut(&broker) else {
-            return;
-        };
-        let Some(connection) = state.open() else {
-            if !state.connecting {
-                state.connecting = true;
+        let way = self.channels.entry(channel).or_default();
+        let Some(connection) = way.open() else {
+            if !way.connecting {
+                way.connecting = true;
                 let cluster = self.session.spec.target.clone();
                 self.jobs.spawn(async move {
                     Event::ChannelOpen {
-                        broker,
-                        result: cluster.connect(broker).await,
+                        channel,
+                        result: cluster.connect(channel.0).await,
                     }
                 });
             }
             return;
         };
-        while self.channels.get(&broker).is_some_and(|s| {
-            !s.waiting.is_empty() && s.outstanding < limits::REQUESTS_PER_CONNECTION
-        }) {
-            if !self.send_request(broker, &connection, now) {
+        while self
+            .channels
+            .get(&channel)
+            .is_some_and(|way| way.outstanding < limits::REQUESTS_PER_CONNECTION)
+        {
+            if !self.send_request(channel, &connection, now) {
                 return;
+            }
+        }
+    }
+
+    pub(super) fn channel_open(&mut self, channel: Channel, result: Result<Connection, NetError>) {
+        let now = self.session.rt.now();
+        let way = self.channels.entry(channel).or_default();
+        way.connecting = false;
+        match result {
+            Ok(connection) => way.connection = Some(connection),
+            Err(error) => {
+                self.ill(Side::Target, channel.0, error.to_string());
+                self.session.target.invalidate();
+                let waiting = self.produce_queues.remove(&channel);
+                for at in waiting.unwrap_or_default() {
+                    if let Some(running) = self.flows[at].running() {
+                        running.in_channel = false;
+                        running.send_at = now + limits::ROUTES_MIN_AGE * 2;
+                    }
+                }
             }
         }
     }
@@ -54,7 +75,7 @@ impl Shard<'_> {
     /// One request with at most one batch per target partition; false when there was nothing to send.
     pub(super) fn send_request(
         &mut self,
-        broker: i32,
+        channel: Channel,
         connection: &Connection,
         now: Instant,
     ) -> bool {
@@ -63,16 +84,14 @@ impl Shard<'_> {
         let mut parts = Vec::new();
         let mut size = 0;
         let mut by_id = true;
-        let turns = self.channels.get(&broker).map_or(0, |s| s.waiting.len());
+        let queued = self.produce_queues.get(&channel);
+        let turns = queued.map_or(0, VecDeque::len);
         for _ in 0..turns {
             if size >= limits::PRODUCE_BYTES {
                 break;
             }
-            let Some(at) = self
-                .channels
-                .get_mut(&broker)
-                .and_then(|s| s.waiting.pop_front())
-            else {
+            let queued = self.produce_queues.get_mut(&channel);
+            let Some(at) = queued.and_then(VecDeque::pop_front) else {
                 break;
             };
             let flow = &mut self.flows[at];
@@ -88,7 +107,7 @@ impl Shard<'_> {
             let Lookup::Leader(route) = self.session.target.lookup(&topic, partition) else {
                 continue;
             };
-            if route.broker != broker || now < running.send_at {
+            if route.broker != channel.0 || now < running.send_at {
                 continue;
             }
             let forgotten = running
@@ -162,8 +181,8 @@ impl Shard<'_> {
                 .map(|body| (v, body))
                 .map_err(|e| e.to_string())
         });
-        if let Some(state) = self.channels.get_mut(&broker) {
-            state.outstanding += 1;
+        if let Some(way) = self.channels.get_mut(&channel) {
+            way.sent(now);
         }
         match encoded {
             Ok((version, body)) => {
@@ -174,7 +193,7 @@ impl Shard<'_> {
                 self.jobs.spawn(async move {
                     let (parts, failure) = produced(pending, version, parts).await;
                     Event::Produced {
-                        broker,
+                        channel,
                         parts,
                         failure,
                     }
@@ -182,7 +201,7 @@ impl Shard<'_> {
             }
             Err(failure) => {
                 let parts = parts.into_iter().map(|p| (p, None)).collect();
-                self.produced(broker, parts, Some(failure));
+                self.produced(channel, parts, Some(failure));
             }
         }
         true
@@ -195,25 +214,25 @@ impl Shard<'_> {
 
     pub(super) fn produced(
         &mut self,
-        broker: i32,
+        channel: Channel,
         parts: Vec<(Part, Option<ProducedPartition>)>,
         failure: Option<String>,
     ) {
         let now = self.session.rt.now();
-        if let Some(state) = self.channels.get_mut(&broker) {
-            state.outstanding -= 1;
+        if let Some(way) = self.channels.get_mut(&channel) {
+            way.answered(now);
             if failure.is_some()
-                && let Some(connection) = state.connection.take()
+                && let Some(connection) = way.connection.take()
             {
                 connection.close();
             }
         }
         match &failure {
             Some(why) => {
-                self.ill(Side::Target, broker, why.clone());
+                self.ill(Side::Target, channel.0, why.clone());
                 self.session.target.invalidate();
             }
-            None => self.well(Side::Target, broker),
+            None => self.well(Side::Target, channel.0),
         }
         let (mut records, mut bytes) = (0, 0);
         for (part, answered) in parts {
@@ -235,7 +254,6 @@ impl Shard<'_> {
             let freed = held - running.writer.bytes();
             let moved = running.ledger.forwarded() - forwarded;
             (records, bytes) = (records + moved as u64, bytes + freed);
-            self.held -= freed;
             if moved > 0 {
                 self.flows[part.flow].recovered(&self.session.spec.name);
             }
@@ -311,13 +329,8 @@ impl Shard<'_> {
             return;
         };
         if running.reopen.is_some() || running.truncated.is_some() {
-            let before = running.writer.bytes();
             running.writer.drop_queue();
-            self.held -= before - running.writer.bytes();
         }
-        let Some(running) = self.flows[at].running() else {
-            return;
-        };
         if running.writer.in_flight() > 0 || running.syncing {
             return;
         }
@@ -327,16 +340,12 @@ impl Shard<'_> {
         if running.truncated.is_some() && running.idle {
             return self.flows[at].activate(now);
         }
-        if running.truncated.is_some() && !running.fetching {
+        if running.truncated.is_some() && !running.checking {
             self.rebase(at);
         }
     }
 
     pub(super) fn reopen(&mut self, at: usize, error: &FlowError, now: Instant) {
-        if let Some(running) = self.flows[at].running() {
-            let held = running.writer.bytes();
-            self.held -= held;
-        }
         self.session.target.invalidate();
         self.trouble(at, error);
         let wait = error.backoff(self.flows[at].tries.saturating_sub(1));
