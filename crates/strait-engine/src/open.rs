@@ -575,11 +575,12 @@ impl Opening {
             if fetched.part.error != 0 || fetched.part.diverging.is_some() {
                 return Ok(walk);
             }
-            let items = match stitch.admit(&fetched.part, fetched.proven) {
-                Ok(items) => items,
+            let mut items = Vec::new();
+            match stitch.admit(&fetched.part, fetched.proven, &mut items) {
+                Ok(()) => {}
                 Err(StitchError::Stale { .. } | StitchError::Unproven { .. }) => return Ok(walk),
                 Err(error) => return Err(error.into()),
-            };
+            }
             if items.is_empty() {
                 // Forwarded once, so it was below the high watermark: it comes back, or it was truncated.
                 if self.session.rt.now() >= deadline {
@@ -684,7 +685,8 @@ impl Opening {
                     offset: stitch.head(),
                 });
             }
-            let items = stitch.admit(&fetched.part, true)?;
+            let mut items = Vec::new();
+            stitch.admit(&fetched.part, true, &mut items)?;
             let end = match position.isolation {
                 Isolation::ReadCommitted => fetched.part.last_stable_offset,
                 Isolation::ReadUncommitted => fetched.part.high_watermark,

@@ -14,7 +14,7 @@ use strait_wire::{ProducedPartition, SyncKind, SyncRecord};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::error::{FlowError, SessionError};
@@ -420,6 +420,7 @@ impl<'a> Shard<'a> {
         let enough = self.session.spec.memory_budget / 4 * 3;
         let full = |shard: &Self| shard.pool.held() as u64 + shard.reserved > enough;
         self.pool.trim();
+        debug!(link = %self.session.spec.name, held = self.pool.held(), reserved = self.reserved, "memory is short");
         let mut dropped = true;
         while full(self) && std::mem::take(&mut dropped) {
             for flow in &mut self.flows {

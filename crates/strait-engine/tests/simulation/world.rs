@@ -489,7 +489,7 @@ impl World {
             lock_dir: None,
             internal_replication: None,
             take_over: false,
-            memory_budget: 64 << 20,
+            memory_budget: self.script.memory_budget,
             long_poll: Duration::from_millis(500),
             request_timeout: self.script.request_timeout,
             drain: Duration::from_secs(5),
