@@ -26,7 +26,7 @@ use crate::session::Session;
 use crate::spec::{FlowKey, FlowSpec};
 use crate::status::LinkStatus;
 use crate::transfer::{Channel, FetchAnswer, Lane, Pace, Part, Way, lanes};
-use health::{CLUSTER, Ill, Side};
+use health::{CLUSTER, Ill, Side, Sums};
 
 /// How often time-driven work is looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -117,6 +117,7 @@ pub(crate) struct Shard<'a> {
     reserved: u64,
     /// A fetch had to wait for memory.
     tight: bool,
+    sums: Sums,
     syncing: bool,
     routing: BTreeSet<Side>,
     /// Brokers that cannot be used at the moment, with the cause.
@@ -131,6 +132,7 @@ impl<'a> Shard<'a> {
         flows: Vec<FlowSpec>,
         status: &'a watch::Sender<LinkStatus>,
     ) -> Self {
+        let sums = Sums::new(&session.spec.name, &status.borrow());
         let mut shard = Self {
             session,
             status,
@@ -147,6 +149,7 @@ impl<'a> Shard<'a> {
             pool: Pool::new(limits::IDLE_BUFFERS),
             reserved: 0,
             tight: false,
+            sums,
             syncing: false,
             routing: BTreeSet::new(),
             ills: BTreeMap::new(),
@@ -547,6 +550,7 @@ impl<'a> Shard<'a> {
     async fn close(mut self, late: bool, renewal: bool) -> Ended {
         let session = self.session.clone();
         let now = session.rt.now();
+        self.publish();
         let mut records = Vec::new();
         for flow in &mut self.flows {
             let spec = flow.spec.clone();
