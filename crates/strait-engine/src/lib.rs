@@ -31,5 +31,5 @@ pub mod writer;
 
 pub use error::{FlowError, SessionError};
 pub use link::{Link, LinkHandle};
-pub use spec::{FlowKey, FlowSpec, LinkSpec, STRAIT_TOPIC, Start};
+pub use spec::{FlowKey, FlowSpec, LinkSpec, Policies, Policy, STRAIT_TOPIC, Start};
 pub use status::LinkStatus;
