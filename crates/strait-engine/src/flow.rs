@@ -134,6 +134,10 @@ impl Flow {
             idle,
         } = opened;
         self.last = Some(sync);
+        let mut writer = writer;
+        if let Some(bytes) = self.spec.max_batch_bytes {
+            writer.limit(bytes);
+        }
         if !idle {
             self.fence = Fence {
                 above: Some(writer.identity().1),
