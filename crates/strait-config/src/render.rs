@@ -133,7 +133,12 @@ fn write_link(out: &mut String, link: &LinkConfig) -> std::fmt::Result {
         "drain-timeout = \"{}\"",
         duration_text(link.timeouts.drain)
     )?;
-    writeln!(out, "memory-budget = \"{}\"", size_text(link.memory_budget))
+    writeln!(out, "memory-budget = \"{}\"", size_text(link.memory_budget))?;
+    writeln!(
+        out,
+        "open-transaction-warning = \"{}\"",
+        duration_text(link.open_transaction_warning)
+    )
 }
 
 fn tls_text(tls: &TlsConfig) -> String {

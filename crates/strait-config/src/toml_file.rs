@@ -22,7 +22,7 @@ use crate::start::{StartPosition, StartRules};
 use crate::table::{Field, Reader, Table};
 
 const TOP_KEYS: [&str; 5] = ["clusters", "links", "admin", "instance", "state-dir"];
-const LINK_KEYS: [&str; 20] = [
+const LINK_KEYS: [&str; 21] = [
     "name",
     "source",
     "target",
@@ -43,6 +43,7 @@ const LINK_KEYS: [&str; 20] = [
     "request-timeout",
     "drain-timeout",
     "memory-budget",
+    "open-transaction-warning",
 ];
 const LINK_EXAMPLE: &str =
     "[[links]] and under it source = \"paris\", target = \"tokyo\" and topics = [\"orders.*\"]";
@@ -228,6 +229,10 @@ fn read_link(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<LinkConfi
     }
     if let Some(field) = table.field(reader, "memory-budget") {
         link.memory_budget = read_budget(reader, &field)?;
+    }
+    if let Some(field) = table.field(reader, "open-transaction-warning") {
+        let range = Duration::from_secs(1)..=Duration::from_secs(86_400);
+        link.open_transaction_warning = read_duration(reader, &field, range)?;
     }
     Some(link)
 }

@@ -194,6 +194,7 @@ impl Shard<'_> {
             Ok(answer) => {
                 self.well(Side::Source, way.0);
                 for (part, fetched) in answer.parts {
+                    self.heard_stable(&part, fetched.as_ref(), now);
                     let Some(running) = self.current(&part) else {
                         continue;
                     };
