@@ -180,7 +180,11 @@ impl Stitch {
             if batch.header.last_offset() < next.head {
                 continue;
             }
-            next.seam(&batch, proven)?;
+            match next.seam(&batch, proven) {
+                // What comes before the seam is admitted; the seam is judged at the head of the next answer.
+                Err(StitchError::Unproven { .. }) if next.head > self.head => break,
+                seam => seam?,
+            }
             next.take(batch, verdict, &mut items)?;
         }
         *self = next;
@@ -390,6 +394,19 @@ mod tests {
         let error = proven.admit(&stale, true).unwrap_err();
         assert!(matches!(error, StitchError::Stale { .. }), "{error}");
         assert_eq!(proven.head(), 12);
+    }
+
+    #[test]
+    fn a_seam_inside_an_answer_is_judged_at_the_head_of_the_next() {
+        let answer = fetched(&[sample(0, 4).epoch(0).batch(), sample(4, 2).epoch(1).batch()]);
+        let mut stitch = Stitch::new(0, -1, false, Isolation::ReadCommitted);
+        assert_eq!(stitch.admit(&answer, false).unwrap().len(), 1);
+        assert_eq!((stitch.head(), stitch.epoch()), (4, 0));
+        let error = stitch.admit(&answer, false).unwrap_err();
+        assert!(matches!(error, StitchError::Unproven { at: 4, .. }));
+        stitch.confirm(1);
+        assert_eq!(stitch.admit(&answer, false).unwrap().len(), 1);
+        assert_eq!((stitch.head(), stitch.epoch()), (6, 1));
     }
 
     #[test]
