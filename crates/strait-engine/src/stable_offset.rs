@@ -117,6 +117,11 @@ impl StableOffset {
 mod tests {
     use super::*;
 
+    #[allow(clippy::disallowed_methods, reason = "some moment to count from")]
+    fn begin() -> Instant {
+        Instant::now()
+    }
+
     const LIMIT: Duration = Duration::from_secs(300);
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -129,7 +134,7 @@ mod tests {
 
     #[test]
     fn an_offset_that_stands_still_is_due_after_the_limit_and_reported_every_ten_minutes() {
-        let begun = Instant::now();
+        let begun = begin();
         let mut stable = waiting(begun);
         assert_eq!(stable.due(LIMIT, begun + LIMIT - SECOND), None);
         stable.heard(40, 40, 70, begun + LIMIT);
@@ -155,7 +160,7 @@ mod tests {
 
     #[test]
     fn the_end_of_what_was_reported_is_said_once() {
-        let begun = Instant::now();
+        let begun = begin();
         let mut stable = waiting(begun);
         let now = begun + LIMIT;
         assert!(stable.due(LIMIT, now).is_some());
@@ -173,7 +178,7 @@ mod tests {
 
     #[test]
     fn an_offset_that_moves_or_was_not_reached_is_not_due() {
-        let begun = Instant::now();
+        let begun = begin();
         let mut moving = waiting(begun);
         moving.heard(45, 45, 60, begun + LIMIT - SECOND);
         assert_eq!(moving.due(LIMIT, begun + LIMIT), None);
