@@ -83,6 +83,10 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 pub const ROUTES_MIN_AGE: Duration = Duration::from_millis(250);
 /// How often routes are asked for without a cause.
 pub const ROUTES_MAX_AGE: Duration = Duration::from_secs(60);
+/// How often an open transaction that holds a flow back is reported again.
+pub const OPEN_TRANSACTION_REMIND: Duration = Duration::from_secs(600);
+/// When the producer of an open transaction is asked for again where the question was not answered.
+pub const OPEN_TRANSACTION_RETRY: Duration = Duration::from_secs(10);
 /// Flows being opened at the same time.
 pub const OPENING_FLOWS: usize = 256;
 /// `producer.id.expiration.ms` where the broker does not tell: Apache Kafka's default.
