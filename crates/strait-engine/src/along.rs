@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use strait_net::{KafkaError, NetError};
-use strait_wire::{GapReason, Isolation, Position, SyncKind};
+use strait_wire::{GapReason, Isolation, Position, Record, SyncKind};
 use tracing::{debug, warn};
 
 use crate::error::FlowError;
@@ -11,7 +11,7 @@ use crate::ledger::Ledger;
 use crate::limits;
 use crate::open::{Ends, Opening, source_recreated};
 use crate::partition::{PartitionReader, batches_from};
-use crate::resume::{Match, Scanned, Walk, of_session};
+use crate::resume::{Match, Scanned, Walk, of_session, timeless};
 use crate::spec::Policy;
 use crate::stitch::{Item, Stitch, StitchError};
 use crate::transfer::epoch_reaches;
@@ -162,11 +162,12 @@ impl Opening {
             if fetched.part.error != 0 {
                 break;
             }
-            let items = match stitch.admit(&fetched.part, fetched.proven) {
-                Ok(items) => items,
+            let mut items = Vec::new();
+            match stitch.admit(&fetched.part, fetched.proven, &mut items) {
+                Ok(()) => {}
                 Err(StitchError::Stale { .. } | StitchError::Unproven { .. }) => break,
                 Err(error) => return Err(error.into()),
-            };
+            }
             if items.is_empty() {
                 // Forwarded once, so it was below the high watermark: it comes back, or it was truncated.
                 if self.session.rt.now() >= deadline {
@@ -193,7 +194,8 @@ impl Opening {
         scanned: &Scanned,
         ledger: &mut Ledger,
     ) -> Result<SyncKind, FlowError> {
-        let mut hashes = Vec::new();
+        let mut records = Vec::new();
+        let mut stamped = false;
         let mut offset = position.target_next.max(ends.target.log_start().await?);
         while offset < scanned.target_next {
             let fetched = ends
@@ -209,20 +211,23 @@ impl Opening {
             for batch in batches_from(&fetched.part, offset)? {
                 offset = batch.header.last_offset() + 1;
                 if of_session(position, &batch) {
-                    hashes.extend(
-                        batch
-                            .decode(limits::INFLATE_BYTES)?
-                            .iter()
-                            .map(strait_wire::Record::hash),
-                    );
+                    stamped |= batch.header.attributes.timestamp_type_append();
+                    records.extend(batch.decode(limits::INFLATE_BYTES)?);
                 }
             }
         }
-        let held = hashes.len() as i64;
+        let held = records.len() as i64;
         let from = position.source_next.max(ends.source.log_start().await?);
-        let matched = self
-            .embed(ends, position, Match::new(hashes, from), from)
-            .await?;
+        let matching = if !stamped {
+            Match::new(records.iter().map(Record::hash).collect(), from)
+        } else if self.spec.compacted || from > position.source_next {
+            // What is left of the source could be taken for what is gone.
+            Match::new(Vec::new(), from)
+        } else {
+            Match::new(records.iter().map(timeless).collect(), from).without_times()
+        };
+        drop(records);
+        let matched = self.embed(ends, position, matching, from).await?;
         let (link, topic, partition) = (
             &self.session.spec.name,
             &self.spec.key.topic,
@@ -233,6 +238,13 @@ impl Opening {
                 %link, id = "source-changed", %topic, partition,
                 "the source changed and the target no longer holds everything since the last sync: at most {} records are repeated",
                 scanned.records - held
+            );
+        }
+        if stamped && matched.matched() < held {
+            warn!(
+                %link, id = "source-changed", %topic, partition,
+                "the source changed, and the target stamps records itself (LogAppendTime), so that they cannot be told apart: at most {} records are repeated",
+                held - matched.matched()
             );
         }
         debug!(%link, %topic, partition, next = matched.next(), "position found by content");
@@ -257,18 +269,10 @@ impl Opening {
         ledger.resume(records, gaps, next, matched.epoch());
         let mirrored = position.source_next + records;
         // Compaction may have removed the last of what was mirrored.
-        if next >= mirrored || self.spec.compacted {
-            return Ok(SyncKind::Session);
-        }
-        if matched.matched() > 0 {
+        if next < mirrored && !self.spec.compacted && !stamped {
             self.may_follow(next, mirrored)?;
             return Ok(self.follow(ledger, (matched.epoch(), next), mirrored, scanned));
         }
-        // Nothing at all is alike: another history, or a target that replaces timestamps.
-        warn!(
-            %link, id = "source-changed", %topic, partition,
-            "what the target holds since the last sync cannot be found in the source any more: going on at {next}, at most {records} records are repeated"
-        );
         Ok(SyncKind::Session)
     }
 
@@ -288,7 +292,8 @@ impl Opening {
                     offset: stitch.head(),
                 });
             }
-            let items = stitch.admit(&fetched.part, true)?;
+            let mut items = Vec::new();
+            stitch.admit(&fetched.part, true, &mut items)?;
             let end = match position.isolation {
                 Isolation::ReadCommitted => fetched.part.last_stable_offset,
                 Isolation::ReadUncommitted => fetched.part.high_watermark,

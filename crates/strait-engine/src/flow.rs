@@ -11,6 +11,7 @@ use crate::ledger::Ledger;
 use crate::open::Opened;
 use crate::ranges::Ranges;
 use crate::spec::FlowSpec;
+use crate::stable_offset::StableOffset;
 use crate::stitch::Stitch;
 use crate::writer::Writer;
 
@@ -40,6 +41,8 @@ pub(crate) struct Flow {
     pub(crate) acked: Option<i64>,
     /// The source's log looked cut: its topic may be another one, whatever is known of it.
     pub(crate) looked_cut: bool,
+    /// What is known of open transactions on the source.
+    pub(crate) stable: StableOffset,
 }
 
 /// What the target said of a flow's records.
@@ -159,6 +162,7 @@ impl Flow {
             verdicts: Verdicts::default(),
             acked: None,
             looked_cut: false,
+            stable: StableOffset::default(),
         }
     }
 
@@ -186,6 +190,8 @@ impl Flow {
             self.verdicts.too_large = None;
         }
         self.last = Some(sync);
+        let mut writer = writer;
+        writer.limit(self.verdicts.largest(i64::MAX, self.spec.max_batch_bytes));
         if !idle {
             self.fence = Fence {
                 above: Some(writer.identity().1),

@@ -190,7 +190,8 @@ impl Opening {
                     offset: stitch.head(),
                 });
             }
-            let items = stitch.admit(&fetched.part, true)?;
+            let mut items = Vec::new();
+            stitch.admit(&fetched.part, true, &mut items)?;
             for item in &items {
                 if item.first() < position.source_next {
                     each(item)?;

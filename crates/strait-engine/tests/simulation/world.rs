@@ -489,9 +489,10 @@ impl World {
             lock_dir: None,
             internal_replication: None,
             take_over: false,
-            memory_budget: 64 << 20,
+            memory_budget: self.script.memory_budget,
             long_poll: Duration::from_millis(500),
             request_timeout: self.script.request_timeout,
+            open_transaction: Duration::from_secs(300),
             drain: Duration::from_secs(5),
             policies: Policies::default(),
         };
