@@ -5,10 +5,12 @@ mod compress;
 mod crc;
 mod error;
 mod fetch;
+mod join;
 mod judge;
 pub mod mm2;
 mod position;
 mod produce;
+mod raw;
 mod reader;
 mod record;
 mod registry;
@@ -20,6 +22,7 @@ pub use error::WireError;
 pub use fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition, TopicRef,
 };
+pub use join::{join, join_compressed, joinable, joinable_compressed, joined_bound};
 pub use judge::{AbortedTxn, Isolation, Judge, Verdict};
 pub use mm2::{Checkpoint, Heartbeat, OffsetSync};
 pub use position::{
