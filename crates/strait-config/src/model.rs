@@ -20,6 +20,8 @@ pub const DEFAULT_REFRESH_TOPICS: Duration = Duration::from_secs(30);
 pub const MM2_REFRESH_TOPICS: Duration = Duration::from_secs(600);
 /// Memory one link may hold in fetched, not yet acknowledged batches and in its ledger.
 pub const DEFAULT_MEMORY_BUDGET: u64 = 256 << 20;
+/// For [`LinkConfig::open_transaction_warning`].
+pub const DEFAULT_OPEN_TRANSACTION_WARNING: Duration = Duration::from_secs(300);
 /// The least a link can work with: one broker answer (a batch may be 1 MiB by default, and far larger where allowed)
 /// on each side.
 pub const MIN_MEMORY_BUDGET: u64 = 16 << 20;
@@ -162,6 +164,8 @@ pub struct LinkConfig {
     pub memory_budget: u64,
     /// Whether a flow goes on or stops where either can be wanted.
     pub policies: Policies,
+    /// How long an open transaction on the source may hold a flow back before it is reported.
+    pub open_transaction_warning: Duration,
 }
 
 impl LinkConfig {
@@ -187,6 +191,7 @@ impl LinkConfig {
             timeouts: Timeouts::default(),
             memory_budget: DEFAULT_MEMORY_BUDGET,
             policies: Policies::default(),
+            open_transaction_warning: DEFAULT_OPEN_TRANSACTION_WARNING,
         }
     }
 }

@@ -141,7 +141,11 @@ fn write_link(out: &mut String, link: &LinkConfig) -> std::fmt::Result {
         };
         writeln!(out, "{key} = \"{word}\"")?;
     }
-    Ok(())
+    writeln!(
+        out,
+        "open-transaction-warning = \"{}\"",
+        duration_text(link.open_transaction_warning)
+    )
 }
 
 fn tls_text(tls: &TlsConfig) -> String {

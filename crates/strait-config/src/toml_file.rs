@@ -22,7 +22,7 @@ use crate::start::{StartPosition, StartRules};
 use crate::table::{Field, Reader, Table};
 
 const TOP_KEYS: [&str; 5] = ["clusters", "links", "admin", "instance", "state-dir"];
-const LINK_KEYS: [&str; 27] = [
+const LINK_KEYS: [&str; 28] = [
     "name",
     "source",
     "target",
@@ -50,6 +50,7 @@ const LINK_KEYS: [&str; 27] = [
     "on-target-recreated",
     "on-foreign-writer",
     "on-refused-record",
+    "open-transaction-warning",
 ];
 const LINK_EXAMPLE: &str =
     "[[links]] and under it source = \"paris\", target = \"tokyo\" and topics = [\"orders.*\"]";
@@ -248,6 +249,10 @@ fn read_link(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<LinkConfi
             };
             *policy = read_choice(reader, &field, &all, name)?;
         }
+    }
+    if let Some(field) = table.field(reader, "open-transaction-warning") {
+        let range = Duration::from_secs(1)..=Duration::from_secs(86_400);
+        link.open_transaction_warning = read_duration(reader, &field, range)?;
     }
     Some(link)
 }

@@ -24,6 +24,7 @@ mod sample;
 mod session;
 mod shard;
 mod spec;
+mod stable_offset;
 mod status;
 pub mod stitch;
 mod transfer;

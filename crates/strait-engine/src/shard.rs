@@ -2,6 +2,7 @@
 //! the account. It never waits for one flow while another could move.
 
 mod health;
+mod open_transactions;
 mod source;
 mod target;
 
@@ -9,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use strait_net::{Connection, NetError, Pool};
+use strait_net::{Connection, NetError, Pool, ProducerState};
 use strait_wire::{ProducedPartition, SyncKind, SyncRecord};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -24,6 +25,7 @@ use crate::open::{Opened, Opening, passing, sync_record};
 use crate::routes::{Lookup, Routes};
 use crate::session::Session;
 use crate::spec::{FlowKey, FlowSpec};
+use crate::stable_offset::Held;
 use crate::status::LinkStatus;
 use crate::transfer::{Channel, FetchAnswer, Lane, Pace, Part, Way, lanes};
 use health::{CLUSTER, Ill, Side, Sums};
@@ -88,6 +90,12 @@ enum Event {
         generation: u64,
         found: i32,
         result: Result<(i32, i64, bool), FlowError>,
+    },
+    /// Who writes to a flow's source partition, asked because its last stable offset stands still.
+    Producers {
+        flow: usize,
+        held: Held,
+        result: Result<Vec<ProducerState>, NetError>,
     },
     Routed {
         side: Side,
@@ -266,6 +274,7 @@ impl<'a> Shard<'a> {
             }
         }
         self.watch_leaders();
+        self.watch_open_transactions(now);
         for at in 0..self.flows.len() {
             self.settle(at, now);
             self.schedule(at, now);
@@ -522,6 +531,7 @@ impl<'a> Shard<'a> {
                     self.schedule(flow, now);
                 }
             }
+            Event::Producers { flow, held, result } => self.producers(flow, held, result),
             Event::Routed { side, result } => {
                 self.routing.remove(&side);
                 match result {

@@ -120,6 +120,8 @@ pub struct LinkSpec {
     pub long_poll: Duration,
     /// How long a fetch or produce request may go unanswered before its connection is given up.
     pub request_timeout: Duration,
+    /// How long an open transaction on the source may hold a flow back before it is reported.
+    pub open_transaction: Duration,
     /// How long a stop waits for what is in flight.
     pub drain: Duration,
     /// Whether its flows go on or stop where either can be wanted.

@@ -5,7 +5,7 @@
 
 use strait_wire::{
     Batch, Entries, Entry, FetchedPartition, GapReason, Isolation, Judge, Record, Verdict,
-    WireError, needs_repack, repack,
+    WireError, joinable, needs_repack, repack,
 };
 use thiserror::Error;
 
@@ -72,6 +72,14 @@ impl Outgoing {
             .decode(limits::INFLATE_BYTES)?;
         records.retain(|record| record.offset >= self.first);
         Ok(records)
+    }
+
+    /// Whether it may be joined with its neighbours: small, and every source offset has its record, so that the joined
+    /// batch still tells which source offset each of its records has.
+    pub fn joins(&self) -> bool {
+        self.size() < limits::JOIN_BELOW
+            && self.last - self.first + 1 == i64::from(self.count())
+            && joinable(&self.batch.header)
     }
 
     /// Its size on the wire.

@@ -96,6 +96,7 @@ impl Mirror {
             memory_budget: config.memory_budget,
             long_poll: Duration::from_millis(500),
             request_timeout: config.timeouts.request,
+            open_transaction: config.open_transaction_warning,
             drain: config.timeouts.drain,
             policies: policies(&config),
         };

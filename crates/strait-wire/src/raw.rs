@@ -75,13 +75,7 @@ impl Front {
     #[inline]
     fn length(&mut self, length: u64) {
         let value = length << 1;
-        let width = match value {
-            ..0x80 => 1,
-            ..0x4000 => 2,
-            ..0x20_0000 => 3,
-            ..0x1000_0000 => 4,
-            _ => 5,
-        };
+        let width = (70 - (value | 1).leading_zeros() as usize) / 7;
         self.begin = LENGTH_ROOM - width;
         let mut rest = value;
         for byte in &mut self.raw[LENGTH_ROOM - width..LENGTH_ROOM] {

@@ -469,4 +469,9 @@ fn describe_metrics() {
         Unit::Bytes,
         "Record bytes held or reserved in memory."
     );
+    describe_gauge!(
+        "strait_flows_held_by_transactions",
+        Unit::Count,
+        "Flows that wait at an open transaction of the source for too long. The log names the producer."
+    );
 }

@@ -329,6 +329,7 @@ impl Shard<'_> {
                     *known = taken.min(*known);
                 }
                 for (part, fetched) in answer.parts {
+                    self.heard_stable(&part, fetched.as_ref(), now);
                     let Some(running) = self.current(&part) else {
                         continue;
                     };

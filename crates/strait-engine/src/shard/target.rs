@@ -124,7 +124,7 @@ impl Shard<'_> {
                     continue;
                 }
             }
-            let Some(dispatch) = running.writer.next_batch() else {
+            let Some(dispatch) = running.writer.next_batch(&self.pool) else {
                 running.writer.advance_ledger(&mut running.ledger, now);
                 continue;
             };

@@ -492,6 +492,7 @@ impl World {
             memory_budget: self.script.memory_budget,
             long_poll: Duration::from_millis(500),
             request_timeout: self.script.request_timeout,
+            open_transaction: Duration::from_secs(300),
             drain: Duration::from_secs(5),
             policies: Policies::default(),
         };
