@@ -15,6 +15,7 @@ mod reader;
 mod record;
 mod registry;
 mod rewrite;
+mod split;
 mod writer;
 
 pub use batch::{Attributes, Batch, BatchHeader, Codec, ControlType, Entries, Entry, HEADER_LEN};
@@ -34,4 +35,5 @@ pub use reader::Reader;
 pub use record::{BatchBuilder, Record};
 pub use registry::{MAX_RUNGS, REGISTRY_VERSION, RegistryError, RegistryRecord};
 pub use rewrite::{RepackCause, Stamp, needs_repack, repack, restamp};
+pub use split::{Run, split, without};
 pub use writer::Writer;

@@ -37,6 +37,11 @@ impl RawRecord<'_> {
         out.extend_from_slice(self.body);
     }
 
+    /// Bytes that [`copy_to`](Self::copy_to) appends.
+    pub(crate) fn size(&self, timestamp_delta: i64, offset_delta: i32) -> usize {
+        self.front(timestamp_delta, offset_delta).bytes().len() + self.body.len()
+    }
+
     #[inline]
     fn front(&self, timestamp_delta: i64, offset_delta: i32) -> Front {
         let mut front = Front {
