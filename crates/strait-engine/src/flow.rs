@@ -11,6 +11,7 @@ use crate::ledger::Ledger;
 use crate::open::Opened;
 use crate::ranges::Ranges;
 use crate::spec::FlowSpec;
+use crate::stable_offset::StableOffset;
 use crate::stitch::Stitch;
 use crate::writer::Writer;
 
@@ -34,6 +35,8 @@ pub(crate) struct Flow {
     pub(crate) leaderless: bool,
     /// No longer selected: it goes once it is idle.
     pub(crate) removing: bool,
+    /// What is known of open transactions on the source.
+    pub(crate) stable: StableOffset,
 }
 
 /// How far a flow's fence got in this session. The scan ends at the first marker of an epoch, so there may be
@@ -113,6 +116,7 @@ impl Flow {
             said: false,
             leaderless: false,
             removing: false,
+            stable: StableOffset::default(),
         }
     }
 
@@ -134,6 +138,10 @@ impl Flow {
             idle,
         } = opened;
         self.last = Some(sync);
+        let mut writer = writer;
+        if let Some(bytes) = self.spec.max_batch_bytes {
+            writer.limit(bytes);
+        }
         if !idle {
             self.fence = Fence {
                 above: Some(writer.identity().1),

@@ -24,6 +24,7 @@ mod sample;
 mod session;
 mod shard;
 mod spec;
+mod stable_offset;
 mod status;
 pub mod stitch;
 mod transfer;
@@ -31,5 +32,5 @@ pub mod writer;
 
 pub use error::{FlowError, SessionError};
 pub use link::{Link, LinkHandle};
-pub use spec::{FlowKey, FlowSpec, LinkSpec, STRAIT_TOPIC, Start};
+pub use spec::{FlowKey, FlowSpec, LinkSpec, Policies, Policy, STRAIT_TOPIC, Start};
 pub use status::LinkStatus;

@@ -23,6 +23,12 @@ pub const SYNCS_PER_BATCH: usize = 2_000;
 /// Unsynced bytes at which a flow pauses until its syncs get through again.
 pub const UNSYNCED_MAX: u64 = 1024 * MIB;
 
+/// A batch below this size is joined with those that wait behind it: from here on the copy costs more than the
+/// target saves.
+pub const JOIN_BELOW: usize = 128 * 1024;
+/// Bytes of a joined batch: below the `max.message.bytes` that brokers have by default (1,048,588).
+pub const JOIN_BYTES: usize = 1_000_000;
+
 /// Batches of one partition in flight at the most: what a broker remembers for deduplication.
 pub const IN_FLIGHT_PER_PARTITION: usize = 5;
 /// Produce requests in flight on one connection.
@@ -77,6 +83,10 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 pub const ROUTES_MIN_AGE: Duration = Duration::from_millis(250);
 /// How often routes are asked for without a cause.
 pub const ROUTES_MAX_AGE: Duration = Duration::from_secs(60);
+/// How often an open transaction that holds a flow back is reported again.
+pub const OPEN_TRANSACTION_REMIND: Duration = Duration::from_secs(600);
+/// When the producer of an open transaction is asked for again where the question was not answered.
+pub const OPEN_TRANSACTION_RETRY: Duration = Duration::from_secs(10);
 /// Flows being opened at the same time.
 pub const OPENING_FLOWS: usize = 256;
 /// `producer.id.expiration.ms` where the broker does not tell: Apache Kafka's default.

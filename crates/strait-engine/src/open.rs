@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use strait_net::{Action, KafkaError};
-use strait_wire::{GapReason, Isolation, Position, PositionFlags, SyncKind, SyncRecord};
+use strait_wire::{GapReason, Isolation, Position, PositionFlags, Record, SyncKind, SyncRecord};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 use uuid::Uuid;
@@ -14,7 +14,7 @@ use crate::flow::Fence;
 use crate::ledger::Ledger;
 use crate::limits;
 use crate::partition::{PartitionReader, batches_from};
-use crate::resume::{Match, Scan, ScanError, Scanned, Walk, ended_cleanly, of_session};
+use crate::resume::{Match, Scan, ScanError, Scanned, Walk, ended_cleanly, of_session, timeless};
 use crate::routes::{Lookup, Routes};
 use crate::session::Session;
 use crate::spec::{FlowSpec, Start};
@@ -575,11 +575,12 @@ impl Opening {
             if fetched.part.error != 0 || fetched.part.diverging.is_some() {
                 return Ok(walk);
             }
-            let items = match stitch.admit(&fetched.part, fetched.proven) {
-                Ok(items) => items,
+            let mut items = Vec::new();
+            match stitch.admit(&fetched.part, fetched.proven, &mut items) {
+                Ok(()) => {}
                 Err(StitchError::Stale { .. } | StitchError::Unproven { .. }) => return Ok(walk),
                 Err(error) => return Err(error.into()),
-            };
+            }
             if items.is_empty() {
                 // Forwarded once, so it was below the high watermark: it comes back, or it was truncated.
                 if self.session.rt.now() >= deadline {
@@ -606,7 +607,8 @@ impl Opening {
         scanned: &Scanned,
         ledger: &mut Ledger,
     ) -> Result<(), FlowError> {
-        let mut hashes = Vec::new();
+        let mut records = Vec::new();
+        let mut stamped = false;
         let mut offset = position.target_next.max(ends.target.log_start().await?);
         while offset < scanned.target_next {
             let fetched = ends
@@ -622,20 +624,23 @@ impl Opening {
             for batch in batches_from(&fetched.part, offset)? {
                 offset = batch.header.last_offset() + 1;
                 if of_session(position, &batch) {
-                    hashes.extend(
-                        batch
-                            .decode(limits::INFLATE_BYTES)?
-                            .iter()
-                            .map(strait_wire::Record::hash),
-                    );
+                    stamped |= batch.header.attributes.timestamp_type_append();
+                    records.extend(batch.decode(limits::INFLATE_BYTES)?);
                 }
             }
         }
-        let held = hashes.len() as i64;
+        let held = records.len() as i64;
         let from = position.source_next.max(ends.source.log_start().await?);
-        let matched = self
-            .embed(ends, position, Match::new(hashes, from), from)
-            .await?;
+        let matching = if !stamped {
+            Match::new(records.iter().map(Record::hash).collect(), from)
+        } else if self.spec.compacted || from > position.source_next {
+            // What is left of the source could be taken for what is gone.
+            Match::new(Vec::new(), from)
+        } else {
+            Match::new(records.iter().map(timeless).collect(), from).without_times()
+        };
+        drop(records);
+        let matched = self.embed(ends, position, matching, from).await?;
         let (link, topic, partition) = (
             &self.session.spec.name,
             &self.spec.key.topic,
@@ -646,6 +651,13 @@ impl Opening {
                 %link, %topic, partition,
                 "the source changed and the target no longer holds everything since the last sync: at most {} records are repeated",
                 scanned.records - held
+            );
+        }
+        if stamped && matched.matched() < held {
+            warn!(
+                %link, %topic, partition,
+                "the source changed, and the target stamps records itself (LogAppendTime), so that they cannot be told apart: at most {} records are repeated",
+                held - matched.matched()
             );
         }
         debug!(%link, %topic, partition, next = matched.next(), "position found by content");
@@ -684,7 +696,8 @@ impl Opening {
                     offset: stitch.head(),
                 });
             }
-            let items = stitch.admit(&fetched.part, true)?;
+            let mut items = Vec::new();
+            stitch.admit(&fetched.part, true, &mut items)?;
             let end = match position.isolation {
                 Isolation::ReadCommitted => fetched.part.last_stable_offset,
                 Isolation::ReadUncommitted => fetched.part.high_watermark,

@@ -343,6 +343,7 @@ pub struct Match {
     next: i64,
     epoch: i32,
     matched: i64,
+    timeless: bool,
     done: bool,
 }
 
@@ -356,8 +357,17 @@ impl Match {
             next: from,
             epoch: -1,
             matched: 0,
+            timeless: false,
             done,
         }
+    }
+
+    /// A match against a target that stamps records itself (LogAppendTime): `target` was hashed by [`timeless`].
+    /// Without their times different records look alike, so none of the target's is passed over.
+    #[must_use]
+    pub fn without_times(mut self) -> Self {
+        self.timeless = true;
+        self
     }
 
     /// Whether a source record was found that the target does not hold.
@@ -387,8 +397,14 @@ impl Match {
         if self.done {
             return true;
         }
-        let hash = record.hash();
-        match self.target[self.at..].iter().position(|&h| h == hash) {
+        let rest = &self.target[self.at..];
+        let found = if self.timeless {
+            (rest.first() == Some(&timeless(record))).then_some(0)
+        } else {
+            let hash = record.hash();
+            rest.iter().position(|&h| h == hash)
+        };
+        match found {
             Some(passed) => {
                 self.at += passed + 1;
                 self.next = record.offset + 1;
@@ -407,6 +423,15 @@ impl Match {
         }
         self.done
     }
+}
+
+/// A record's hash without its timestamp.
+pub fn timeless(record: &Record) -> u128 {
+    Record {
+        timestamp: 0,
+        ..record.clone()
+    }
+    .hash()
 }
 
 /// Whether a batch of the target belongs to the session of `sync` and lies behind it.
@@ -705,6 +730,22 @@ mod tests {
                 (next, matched),
                 "{left:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_target_that_stamps_records_is_matched_without_times_and_without_passing_over() {
+        let mut target = sample(0, 5).batch().decode(1 << 20).unwrap();
+        for record in &mut target {
+            record.timestamp += 1_000_000;
+        }
+        let target: Vec<u128> = target.iter().map(timeless).collect();
+        let source = sample(0, 8).batch().decode(1 << 20).unwrap();
+        // (the source's records in order, S', matched)
+        for (left, next, matched) in [(&source[..], 5, 5), (&source[1..], 1, 0)] {
+            let mut matching = Match::new(target.clone(), 0).without_times();
+            assert!(left.iter().any(|record| matching.feed(record, 2)));
+            assert_eq!((matching.next(), matching.matched()), (next, matched));
         }
     }
 }

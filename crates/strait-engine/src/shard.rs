@@ -2,6 +2,7 @@
 //! the account. It never waits for one flow while another could move.
 
 mod health;
+mod open_transactions;
 mod source;
 mod target;
 
@@ -9,12 +10,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use strait_net::{Connection, NetError, Pool};
+use strait_net::{Connection, NetError, Pool, ProducerState};
 use strait_wire::{ProducedPartition, SyncKind, SyncRecord};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::error::{FlowError, SessionError};
@@ -24,9 +25,10 @@ use crate::open::{Opened, Opening, passing, sync_record};
 use crate::routes::{Lookup, Routes};
 use crate::session::Session;
 use crate::spec::{FlowKey, FlowSpec};
+use crate::stable_offset::Held;
 use crate::status::LinkStatus;
 use crate::transfer::{Channel, FetchAnswer, Lane, Pace, Part, Way, lanes};
-use health::{CLUSTER, Ill, Side};
+use health::{CLUSTER, Ill, Side, Sums};
 
 /// How often time-driven work is looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -89,6 +91,12 @@ enum Event {
         found: i32,
         result: Result<(i32, i64, bool), FlowError>,
     },
+    /// Who writes to a flow's source partition, asked because its last stable offset stands still.
+    Producers {
+        flow: usize,
+        held: Held,
+        result: Result<Vec<ProducerState>, NetError>,
+    },
     Routed {
         side: Side,
         result: Result<(), NetError>,
@@ -117,6 +125,7 @@ pub(crate) struct Shard<'a> {
     reserved: u64,
     /// A fetch had to wait for memory.
     tight: bool,
+    sums: Sums,
     syncing: bool,
     routing: BTreeSet<Side>,
     /// Brokers that cannot be used at the moment, with the cause.
@@ -131,6 +140,7 @@ impl<'a> Shard<'a> {
         flows: Vec<FlowSpec>,
         status: &'a watch::Sender<LinkStatus>,
     ) -> Self {
+        let sums = Sums::new(&session.spec.name, &status.borrow());
         let mut shard = Self {
             session,
             status,
@@ -147,6 +157,7 @@ impl<'a> Shard<'a> {
             pool: Pool::new(limits::IDLE_BUFFERS),
             reserved: 0,
             tight: false,
+            sums,
             syncing: false,
             routing: BTreeSet::new(),
             ills: BTreeMap::new(),
@@ -263,6 +274,7 @@ impl<'a> Shard<'a> {
             }
         }
         self.watch_leaders();
+        self.watch_open_transactions(now);
         for at in 0..self.flows.len() {
             self.settle(at, now);
             self.schedule(at, now);
@@ -420,6 +432,7 @@ impl<'a> Shard<'a> {
         let enough = self.session.spec.memory_budget / 4 * 3;
         let full = |shard: &Self| shard.pool.held() as u64 + shard.reserved > enough;
         self.pool.trim();
+        debug!(link = %self.session.spec.name, held = self.pool.held(), reserved = self.reserved, "memory is short");
         let mut dropped = true;
         while full(self) && std::mem::take(&mut dropped) {
             for flow in &mut self.flows {
@@ -518,6 +531,7 @@ impl<'a> Shard<'a> {
                     self.schedule(flow, now);
                 }
             }
+            Event::Producers { flow, held, result } => self.producers(flow, held, result),
             Event::Routed { side, result } => {
                 self.routing.remove(&side);
                 match result {
@@ -546,6 +560,7 @@ impl<'a> Shard<'a> {
     async fn close(mut self, late: bool, renewal: bool) -> Ended {
         let session = self.session.clone();
         let now = session.rt.now();
+        self.publish();
         let mut records = Vec::new();
         for flow in &mut self.flows {
             let spec = flow.spec.clone();

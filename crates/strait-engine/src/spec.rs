@@ -47,6 +47,52 @@ pub struct FlowSpec {
     pub compacted: bool,
     /// `min.insync.replicas` of the target topic; a partition below it takes part in no barrier.
     pub min_insync: usize,
+    /// The largest batch that the target topic takes, in bytes (the smaller of `max.message.bytes` and
+    /// `segment.bytes`); `None` where that is not known.
+    pub max_batch_bytes: Option<usize>,
+}
+
+/// Whether a flow goes on or stops at something it can go on after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Go on; how depends on what happened.
+    GoOn,
+    /// Stop the flow until somebody decides.
+    Stop,
+}
+
+/// One [`Policy`] for each failure after which a flow can go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policies {
+    /// The source topic was deleted and created again. Going on appends the new topic's records.
+    pub source_recreated: Policy,
+    /// The source deleted records before they were mirrored. Going on leaves a gap.
+    pub retention_overtook: Policy,
+    /// The source lost records that were mirrored. Going on mirrors what it has in their place.
+    pub source_truncated: Policy,
+    /// The target lost records that it had acknowledged. Going on mirrors them again.
+    pub target_lost: Policy,
+    /// The target topic was deleted and created again. Going on mirrors everything again.
+    pub target_recreated: Policy,
+    /// Another producer wrote to the target partition. Going on writes beside it.
+    pub foreign_writer: Policy,
+    /// The target refuses a record. Going on leaves it out.
+    pub refused_record: Policy,
+}
+
+impl Default for Policies {
+    /// Records are never left out, and never mixed with others, unless somebody asked for it.
+    fn default() -> Self {
+        Self {
+            source_recreated: Policy::GoOn,
+            retention_overtook: Policy::GoOn,
+            source_truncated: Policy::GoOn,
+            target_lost: Policy::GoOn,
+            target_recreated: Policy::GoOn,
+            foreign_writer: Policy::Stop,
+            refused_record: Policy::Stop,
+        }
+    }
 }
 
 /// One link: a direction between two clusters, run by this process.
@@ -74,8 +120,12 @@ pub struct LinkSpec {
     pub long_poll: Duration,
     /// How long a fetch or produce request may go unanswered before its connection is given up.
     pub request_timeout: Duration,
+    /// How long an open transaction on the source may hold a flow back before it is reported.
+    pub open_transaction: Duration,
     /// How long a stop waits for what is in flight.
     pub drain: Duration,
+    /// Whether its flows go on or stop where either can be wanted.
+    pub policies: Policies,
 }
 
 impl LinkSpec {

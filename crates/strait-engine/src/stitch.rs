@@ -5,7 +5,7 @@
 
 use strait_wire::{
     Batch, Entries, Entry, FetchedPartition, GapReason, Isolation, Judge, Record, Verdict,
-    WireError, needs_repack, repack,
+    WireError, joinable, needs_repack, repack,
 };
 use thiserror::Error;
 
@@ -72,6 +72,14 @@ impl Outgoing {
             .decode(limits::INFLATE_BYTES)?;
         records.retain(|record| record.offset >= self.first);
         Ok(records)
+    }
+
+    /// Whether it may be joined with its neighbours: small, and every source offset has its record, so that the joined
+    /// batch still tells which source offset each of its records has.
+    pub fn joins(&self) -> bool {
+        self.size() < limits::JOIN_BELOW
+            && self.last - self.first + 1 == i64::from(self.count())
+            && joinable(&self.batch.header)
     }
 
     /// Its size on the wire.
@@ -163,27 +171,26 @@ impl Stitch {
         self.epoch = epoch;
     }
 
-    /// Admits what a fetch at the head brought. `proven` says whether the fetch carried the last epoch
-    /// (v12+), so that an answer without divergence proves the join of a new epoch.
+    /// Admits what a fetch at or below the head brought, and adds it to `items`. `proven` says whether the fetch
+    /// carried the last epoch (v12+), so that an answer without divergence proves the join of a new epoch.
     ///
     /// # Errors
-    /// Nothing is admitted and the head stays where it was.
+    /// What stands before the cause is admitted; the head is where the cause is.
     pub fn admit(
         &mut self,
         fetched: &FetchedPartition,
         proven: bool,
-    ) -> Result<Vec<Item>, StitchError> {
-        let mut next = self.clone();
-        let mut items = Vec::new();
+        items: &mut Vec<Item>,
+    ) -> Result<(), StitchError> {
         let mut judge = Judge::new(&fetched.aborted, self.isolation);
         for entry in Entries::new(fetched.records.clone()) {
             let entry = entry.map_err(|source| StitchError::Wire {
-                at: next.head,
+                at: self.head,
                 source,
             })?;
             let batch = match entry {
                 Entry::Batch(batch) => batch,
-                Entry::Legacy { magic, offset, .. } if offset < next.head => {
+                Entry::Legacy { magic, offset, .. } if offset < self.head => {
                     let _ = magic;
                     continue;
                 }
@@ -193,17 +200,16 @@ impl Stitch {
             };
             // Judged even when it lies below the head: an abort marker there ends a transaction.
             let verdict = judge.judge(&batch.header, &batch);
-            if batch.header.last_offset() < next.head {
+            if batch.header.last_offset() < self.head {
                 continue;
             }
-            next.seam(&batch, proven)?;
-            next.take(batch, verdict, &mut items)?;
+            self.seam(&batch, proven)?;
+            self.take(batch, verdict, items)?;
         }
-        *self = next;
-        Ok(items)
+        Ok(())
     }
 
-    fn seam(&mut self, batch: &Batch, proven: bool) -> Result<(), StitchError> {
+    fn seam(&self, batch: &Batch, proven: bool) -> Result<(), StitchError> {
         let found = batch.header.leader_epoch;
         if self.epoch >= 0 && found < self.epoch {
             return Err(StitchError::Stale {
@@ -218,7 +224,6 @@ impl Stitch {
                 at: self.head,
             });
         }
-        self.epoch = found;
         Ok(())
     }
 
@@ -244,7 +249,6 @@ impl Stitch {
             self.head = header.base_offset;
         }
         let (first, last, source_epoch) = (self.head, header.last_offset(), header.leader_epoch);
-        self.head = last + 1;
         let reason = match verdict {
             Verdict::Forward => {
                 let (batch, original) =
@@ -255,6 +259,7 @@ impl Stitch {
                     } else {
                         (batch, None)
                     };
+                (self.head, self.epoch) = (last + 1, source_epoch);
                 if batch.header.count > 0 {
                     items.push(Item::Batch(Outgoing {
                         batch,
@@ -271,6 +276,7 @@ impl Stitch {
             Verdict::Aborted => GapReason::Aborted,
             Verdict::Empty => GapReason::Compacted,
         };
+        (self.head, self.epoch) = (last + 1, source_epoch);
         items.push(Item::Gap {
             reason,
             from: first,
@@ -290,6 +296,15 @@ mod tests {
 
     fn stitch(head: i64) -> Stitch {
         Stitch::new(head, 2, false, Isolation::ReadCommitted)
+    }
+
+    fn admit(
+        stitch: &mut Stitch,
+        fetched: &FetchedPartition,
+        proven: bool,
+    ) -> Result<Vec<Item>, StitchError> {
+        let mut items = Vec::new();
+        stitch.admit(fetched, proven, &mut items).map(|()| items)
     }
 
     /// Items as (what, first, last).
@@ -327,7 +342,7 @@ mod tests {
             first_offset: 10,
         }];
         let mut stitch = stitch(4);
-        let items = stitch.admit(&answer, true).unwrap();
+        let items = admit(&mut stitch, &answer, true).unwrap();
         assert_eq!(
             shape(&items),
             [
@@ -362,7 +377,7 @@ mod tests {
     fn a_cleaned_batch_is_forwarded_dense_and_accounts_for_its_holes() {
         let mut stitch = Stitch::new(0, 2, true, Isolation::ReadCommitted);
         let answer = fetched(&[sample(0, 10).epoch(2).holding(&[3, 7])]);
-        let items = stitch.admit(&answer, true).unwrap();
+        let items = admit(&mut stitch, &answer, true).unwrap();
         assert_eq!(shape(&items), [("2 records".to_owned(), 0, 9)]);
         assert_eq!(stitch.head(), 10);
     }
@@ -371,8 +386,8 @@ mod tests {
     fn what_lies_below_the_head_is_dropped_and_nothing_proves_nothing() {
         let mut stitch = stitch(10);
         let below = fetched(&[sample(0, 10).epoch(2).batch()]);
-        assert!(stitch.admit(&below, true).unwrap().is_empty());
-        assert!(stitch.admit(&fetched(&[]), true).unwrap().is_empty());
+        assert!(admit(&mut stitch, &below, true).unwrap().is_empty());
+        assert!(admit(&mut stitch, &fetched(&[]), true).unwrap().is_empty());
         assert_eq!(stitch.head(), 10);
     }
 
@@ -380,7 +395,7 @@ mod tests {
     fn a_seam_between_epochs_has_to_be_proven() {
         let newer = fetched(&[sample(10, 2).epoch(3).batch()]);
         let mut unproven = stitch(10);
-        let error = unproven.admit(&newer, false).unwrap_err();
+        let error = admit(&mut unproven, &newer, false).unwrap_err();
         assert!(
             matches!(
                 error,
@@ -398,14 +413,34 @@ mod tests {
             "nothing was admitted"
         );
         unproven.confirm(3);
-        assert_eq!(unproven.admit(&newer, false).unwrap().len(), 1);
+        assert_eq!(admit(&mut unproven, &newer, false).unwrap().len(), 1);
 
         let mut proven = stitch(10);
-        assert_eq!(proven.admit(&newer, true).unwrap().len(), 1);
+        assert_eq!(admit(&mut proven, &newer, true).unwrap().len(), 1);
         let stale = fetched(&[sample(12, 2).epoch(2).batch()]);
-        let error = proven.admit(&stale, true).unwrap_err();
+        let error = admit(&mut proven, &stale, true).unwrap_err();
         assert!(matches!(error, StitchError::Stale { .. }), "{error}");
         assert_eq!(proven.head(), 12);
+    }
+
+    #[test]
+    fn what_stands_before_an_unproven_seam_is_admitted() {
+        let both = fetched(&[
+            sample(10, 2).epoch(2).batch(),
+            sample(12, 2).epoch(3).batch(),
+        ]);
+        let mut stitch = stitch(10);
+        let mut items = Vec::new();
+        let error = stitch.admit(&both, false, &mut items).unwrap_err();
+        assert!(
+            matches!(error, StitchError::Unproven { at: 12, .. }),
+            "{error}"
+        );
+        assert_eq!(shape(&items), [("2 records".to_owned(), 10, 11)]);
+        // Confirmed, it goes on at the seam, not at the batches of the old epoch again.
+        stitch.confirm(3);
+        assert_eq!(admit(&mut stitch, &both, false).unwrap().len(), 1);
+        assert_eq!(stitch.head(), 14);
     }
 
     #[test]
@@ -415,7 +450,7 @@ mod tests {
         bytes[16] = 9; // magic
         answer.records = bytes.into();
         let mut stitch = stitch(10);
-        assert!(stitch.admit(&answer, true).is_err());
+        assert!(admit(&mut stitch, &answer, true).is_err());
         assert_eq!(stitch.head(), 10);
     }
 }

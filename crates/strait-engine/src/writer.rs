@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use strait_net::KafkaError;
-use strait_wire::{GapReason, Stamp, restamp};
+use strait_net::{KafkaError, Pool};
+use strait_wire::{Batch, GapReason, Stamp, join, joined_bound, restamp};
 use tokio::time::Instant;
 
 use crate::ledger::{Forwarded, Ledger};
@@ -121,12 +121,14 @@ pub struct Writer {
     bytes: u64,
     next_ticket: u64,
     settling: bool,
+    join_bytes: usize,
 }
 
 impl Writer {
     /// A writer whose first record gets sequence 0 and is expected at target offset `expected`.
     pub fn new(producer_id: i64, epoch: i16, expected: i64) -> Self {
         Self {
+            join_bytes: limits::JOIN_BYTES,
             producer_id,
             epoch,
             expected,
@@ -139,6 +141,11 @@ impl Writer {
             next_ticket: 0,
             settling: false,
         }
+    }
+
+    /// The largest batch that the target takes: none is joined beyond it.
+    pub fn limit(&mut self, bytes: usize) {
+        self.join_bytes = limits::JOIN_BYTES.min(bytes);
     }
 
     /// The producer id and epoch of everything this writer sends.
@@ -217,8 +224,9 @@ impl Writer {
         }
     }
 
-    /// The next batch to send, now with its sequence; `None` when there is none or the window is full.
-    pub fn next_batch(&mut self) -> Option<Dispatch> {
+    /// The next batch to send, now with its sequence; `None` when there is none or the window is full. Small batches
+    /// that wait behind each other are joined, in a buffer of `pool`.
+    pub fn next_batch(&mut self, pool: &Pool) -> Option<Dispatch> {
         while self.ready() {
             match self.queue.pop_front()? {
                 Item::Gap {
@@ -232,10 +240,74 @@ impl Writer {
                     to,
                     source_epoch,
                 }),
-                Item::Batch(outgoing) => return Some(self.dispatch(outgoing)),
+                Item::Batch(outgoing) => {
+                    let outgoing = self.join(outgoing, pool);
+                    return Some(self.dispatch(outgoing));
+                }
             }
         }
         None
+    }
+
+    /// Joins a small batch with those that wait behind it: the target handles one batch of a partition at a time, so
+    /// few large ones cost it less than many small ones. A batch that is sent as soon as it comes is not copied.
+    fn join(&mut self, first: Outgoing, pool: &Pool) -> Outgoing {
+        let (mut size, mut last, mut behind) = (first.size(), first.last, 0);
+        if !first.joins() {
+            return first;
+        }
+        for item in &self.queue {
+            match item {
+                Item::Batch(next)
+                    if next.joins()
+                        && next.first == last + 1
+                        && size + next.size() <= self.join_bytes =>
+                {
+                    (size, last, behind) = (size + next.size(), next.last, behind + 1);
+                }
+                _ => break,
+            }
+        }
+        if behind == 0 {
+            return first;
+        }
+        let waiting = self
+            .queue
+            .iter()
+            .take(behind)
+            .filter_map(|item| match item {
+                Item::Batch(next) => Some(next),
+                Item::Gap { .. } => None,
+            });
+        let batches: Vec<&Batch> = std::iter::once(&first)
+            .chain(waiting)
+            .map(|outgoing| &outgoing.batch)
+            .collect();
+        let mut buffer = pool.buffer(joined_bound(&batches));
+        let Ok(header) = join(&batches, buffer.bytes()) else {
+            // Damaged on its way: it goes as it is, and the target refuses it by its checksum.
+            return first;
+        };
+        let source_epoch = self
+            .queue
+            .drain(..behind)
+            .last()
+            .map_or(first.source_epoch, |item| match item {
+                Item::Batch(last) => last.source_epoch,
+                Item::Gap { source_epoch, .. } => source_epoch,
+            });
+        let batch = Batch {
+            header,
+            bytes: buffer.freeze(),
+        };
+        self.bytes = self.bytes - size as u64 + batch.bytes.len() as u64;
+        Outgoing {
+            batch,
+            first: first.first,
+            last,
+            source_epoch,
+            original: None,
+        }
     }
 
     fn dispatch(&mut self, outgoing: Outgoing) -> Dispatch {
@@ -451,6 +523,7 @@ mod tests {
     /// A writer that expects target offset 100, with batches of 10 records from source offset 0.
     fn writer(batches: i64) -> (Writer, Ledger) {
         let mut writer = Writer::new(US.0, US.1, 100);
+        writer.limit(0); // Nothing is joined.
         for i in 0..batches {
             writer.push(Item::Batch(sample(i * 10, 10).epoch(5).outgoing()));
         }
@@ -467,13 +540,13 @@ mod tests {
     }
 
     fn send_all(writer: &mut Writer) -> Vec<Dispatch> {
-        std::iter::from_fn(|| writer.next_batch()).collect()
+        std::iter::from_fn(|| writer.next_batch(&pool())).collect()
     }
 
     /// The first batch is acknowledged, five are in flight behind it.
     fn pipelined() -> (Writer, Ledger, Vec<Dispatch>) {
         let (mut writer, mut ledger) = writer(8);
-        let first = writer.next_batch().unwrap();
+        let first = writer.next_batch(&pool()).unwrap();
         writer.answer(first.ticket, Answer::Appended(100), &mut ledger, now());
         let sent = send_all(&mut writer);
         (writer, ledger, sent)
@@ -481,6 +554,10 @@ mod tests {
 
     fn now() -> Instant {
         Instant::now()
+    }
+
+    fn pool() -> Pool {
+        Pool::new(0)
     }
 
     #[tokio::test(start_paused = true)]
@@ -492,6 +569,46 @@ mod tests {
         writer.answer(first[0].ticket, Answer::Appended(100), &mut ledger, now());
         let sequences: Vec<i32> = send_all(&mut writer).iter().map(|d| stamp(d).2).collect();
         assert_eq!(sequences, [10, 20, 30, 40, 50]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn small_batches_that_wait_are_sent_as_one() {
+        let (mut writer, mut ledger) = writer(8);
+        writer.limit(usize::MAX);
+        writer.push(Item::Batch(sample(90, 10).epoch(6).outgoing()));
+        let sent = writer.next_batch(&pool()).unwrap();
+        let header = BatchHeader::parse(&sent.batch.concat()).unwrap();
+        assert_eq!(
+            (header.count, stamp(&sent)),
+            (80, (7, 3, 0)),
+            "up to the hole at 80"
+        );
+        let held = writer.bytes();
+        assert_eq!(sent.size, sent.batch.concat().len());
+        // Refused for now: the same records keep their sequences.
+        writer.answer(
+            sent.ticket,
+            Answer::NotAppended(KafkaError(19)),
+            &mut ledger,
+            now(),
+        );
+        assert!(matches!(writer.settle(), Some(Settled::Resend(_))));
+        let again = writer.next_batch(&pool()).unwrap();
+        assert_eq!(
+            (again.batch.concat(), writer.bytes()),
+            (sent.batch.concat(), held)
+        );
+        writer.answer(again.ticket, Answer::Appended(100), &mut ledger, now());
+        let at = (
+            ledger.source_next(),
+            ledger.target_next(),
+            ledger.next_sequence(),
+        );
+        assert_eq!((at, ledger.source_epoch()), ((80, 180, 80), 5));
+        let last = writer.next_batch(&pool()).unwrap();
+        assert_eq!(stamp(&last).2, 80);
+        writer.answer(last.ticket, Answer::Appended(180), &mut ledger, now());
+        assert_eq!(writer.bytes(), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -516,12 +633,12 @@ mod tests {
             to: 11,
             source_epoch: 6,
         });
-        let first = writer.next_batch().unwrap();
-        assert!(writer.next_batch().is_none());
+        let first = writer.next_batch(&pool()).unwrap();
+        assert!(writer.next_batch(&pool()).is_none());
         writer.advance_ledger(&mut ledger, now());
         assert_eq!(ledger.source_next(), 0);
         writer.answer(first.ticket, Answer::Appended(100), &mut ledger, now());
-        assert!(writer.next_batch().is_none());
+        assert!(writer.next_batch(&pool()).is_none());
         writer.advance_ledger(&mut ledger, now());
         let at = (ledger.source_next(), ledger.source_epoch());
         assert_eq!(

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use strait_config::{Isolation, LinkConfig, StartPosition};
 use strait_engine::{
-    FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, LinkStatus, SessionError, Start,
+    FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, LinkStatus, Policies, Policy, SessionError,
+    Start,
 };
 use strait_net::{Cluster, ConfigEntry, Metadata, NetError, Runtime};
 use thiserror::Error;
@@ -95,7 +96,9 @@ impl Mirror {
             memory_budget: config.memory_budget,
             long_poll: Duration::from_millis(500),
             request_timeout: config.timeouts.request,
+            open_transaction: config.open_transaction_warning,
             drain: config.timeouts.drain,
+            policies: policies(&config),
         };
         let (link, handle) = Link::new(rt.clone(), spec);
         Self {
@@ -186,6 +189,23 @@ impl Mirror {
     }
 }
 
+fn policies(config: &LinkConfig) -> Policies {
+    let policy = |configured| match configured {
+        strait_config::Policy::GoOn => Policy::GoOn,
+        strait_config::Policy::Stop => Policy::Stop,
+    };
+    let configured = &config.policies;
+    Policies {
+        source_recreated: policy(configured.source_recreated),
+        retention_overtook: policy(configured.retention_overtook),
+        source_truncated: policy(configured.source_truncated),
+        target_lost: policy(configured.target_lost),
+        target_recreated: policy(configured.target_recreated),
+        foreign_writer: policy(configured.foreign_writer),
+        refused_record: policy(configured.refused_record),
+    }
+}
+
 /// The flows of the present selection, with their topics in place on the target.
 async fn flows(
     rt: &Runtime,
@@ -272,9 +292,12 @@ async fn flows(
                 .sync_settings(config, target, &wanted, existing)
                 .await?;
         }
-        let min_insync = setting(existing, "min.insync.replicas")
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(1);
+        let number = |name| setting(existing, name).and_then(|v| v.parse().ok());
+        let min_insync = number("min.insync.replicas").unwrap_or(1);
+        let max_batch_bytes = number("max.message.bytes")
+            .into_iter()
+            .chain(number("segment.bytes"))
+            .min();
         for &partition in wanted.found.partitions.keys() {
             // Said by the keeper.
             if usize::try_from(partition).is_ok_and(|p| p >= partitions) {
@@ -293,6 +316,7 @@ async fn flows(
                 },
                 compacted: wanted.compacted(),
                 min_insync,
+                max_batch_bytes,
             });
         }
     }

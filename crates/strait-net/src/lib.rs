@@ -40,7 +40,7 @@ pub use error::{Action, NetError};
 pub use kafka_error::KafkaError;
 pub use metadata::{BrokerAddress, Metadata, PartitionMetadata, TopicMetadata};
 pub use peer::Peer;
-pub use pool::Pool;
+pub use pool::{Buffer, Pool};
 pub use runtime::{Runtime, World};
 pub use security::{ClientCertificate, Sasl, Security, Tls};
 pub use socket::{Socket, Stream};

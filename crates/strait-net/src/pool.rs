@@ -51,6 +51,11 @@ impl Pool {
         self.lock().bytes
     }
 
+    /// An empty buffer with room for `capacity` bytes.
+    pub fn buffer(&self, capacity: usize) -> Buffer {
+        Buffer::new(Some(self), capacity)
+    }
+
     /// Counts `bytes`, made elsewhere, until the last slice of the result is dropped.
     pub fn adopt(&self, bytes: Bytes) -> Bytes {
         self.0.held.fetch_add(bytes.len(), Ordering::Relaxed);
@@ -122,7 +127,8 @@ impl fmt::Debug for Pool {
 }
 
 /// A buffer being filled; from a pool, or from the allocator where its connection has none.
-pub(crate) struct Buffer {
+#[derive(Debug)]
+pub struct Buffer {
     bytes: BytesMut,
     pool: Option<Pool>,
     counted: usize,
@@ -144,8 +150,8 @@ impl Buffer {
         buffer
     }
 
-    /// Where the bytes go. Whoever reserves more room calls [`count`](Self::count).
-    pub(crate) fn bytes(&mut self) -> &mut BytesMut {
+    /// Where the bytes go. Memory beyond the capacity asked for is not counted.
+    pub fn bytes(&mut self) -> &mut BytesMut {
         &mut self.bytes
     }
 
@@ -168,7 +174,7 @@ impl Buffer {
     }
 
     /// The bytes, to be shared. Their memory returns to the pool with the last slice.
-    pub(crate) fn freeze(mut self) -> Bytes {
+    pub fn freeze(mut self) -> Bytes {
         if self.pool.is_some() {
             Bytes::from_owner(self)
         } else {

@@ -3,6 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use kafka_protocol::messages::ResponseKind;
+
 /// What happens to a request that a rule matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
@@ -25,9 +28,79 @@ pub enum Fault {
     ErrorAfter(i16),
     /// The request is handled (Produce: appended) but never answered; the connection stays open and dead.
     Hang,
+    /// The request is handled, and its frame lies.
+    Frame(FrameLie),
+    /// The request is handled, and its answer is rewritten.
+    Answer(Rewrite),
     /// The connection is refused. Matched when a client connects; only the rule's node counts.
     RefuseConnection,
 }
+
+/// How the frame of an answer lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FrameLie {
+    /// Its length field says this; the bytes are those of the answer.
+    Length(i32),
+    /// Its correlation id is that of another request.
+    Correlation,
+    /// Its body is cut to so many bytes, and the length says so.
+    Cut(usize),
+    /// It promises so many bytes and sends one after the other, for ever.
+    Endless {
+        /// What the length field says.
+        promised: i32,
+        /// Between two bytes.
+        every: Duration,
+    },
+    /// It comes twice.
+    Twice,
+}
+
+/// Changes an answer before it is encoded.
+#[derive(Clone)]
+pub struct Rewrite(Arc<dyn Fn(&mut ResponseKind) + Send + Sync>);
+
+impl Rewrite {
+    /// A rewriting of any answer.
+    #[must_use]
+    pub fn new(change: impl Fn(&mut ResponseKind) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(change))
+    }
+
+    /// A rewriting of the records of each fetched partition that has any.
+    #[must_use]
+    pub fn records(change: impl Fn(Bytes) -> Bytes + Send + Sync + 'static) -> Self {
+        Self::new(move |answer| {
+            let ResponseKind::Fetch(fetched) = answer else {
+                return;
+            };
+            let partitions = fetched.responses.iter_mut().flat_map(|t| &mut t.partitions);
+            for records in partitions.filter_map(|p| p.records.as_mut()) {
+                if !records.is_empty() {
+                    *records = change(std::mem::take(records));
+                }
+            }
+        })
+    }
+
+    pub(crate) fn apply(&self, answer: &mut ResponseKind) {
+        (self.0)(answer);
+    }
+}
+
+impl std::fmt::Debug for Rewrite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rewrite")
+    }
+}
+
+impl PartialEq for Rewrite {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Rewrite {}
 
 /// One rule: which requests it matches, how often it fires, what it does.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! An in-memory Kafka broker with the real one's rejection rules and fault hooks, and a harness for real Kafka.
 //!
 //! # Map
-//! - [`broker`]: the handle: connections, topics, white-box access. [`config`]: its settings. [`clock`]: its time.
+//! - [`broker`]: the handle: connections, topics, white-box access. [`config`]: its settings, `release` those of older
+//!   releases. [`clock`]: its time.
 //! - [`producer`], [`workload`]: write data without a network. [`compare`]: what differs between two clusters, in words.
 //!   [`tail`]: what a partition has been given since the last look.
 //! - [`fault`]: dropped requests, lost responses, late requests, errors, by script or by seed.
@@ -41,6 +42,7 @@ mod changes;
 mod cluster;
 mod compaction;
 mod epochs;
+mod release;
 mod server;
 mod topic_config;
 mod validate;
@@ -50,8 +52,9 @@ pub use changes::Waiter;
 pub use cluster::KitError;
 pub use codec::Codec;
 pub use config::BrokerConfig;
-pub use fault::{Fault, FaultPlan, Rule};
+pub use fault::{Fault, FaultPlan, FrameLie, Rewrite, Rule};
 pub use log::StoredBatch;
 pub use producer::KitProducer;
 pub use records::KitRecord;
+pub use release::Release;
 pub use tail::Tail;

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::api::{self, Call, Forced, Session, Step};
 use crate::broker::Shared;
-use crate::fault::{Fault, Fired, Seen};
+use crate::fault::{Fault, Fired, FrameLie, Seen};
 
 /// `socket.request.max.bytes`: a longer frame closes the connection without an answer.
 const LARGEST_FRAME: usize = 100 << 20;
@@ -136,9 +136,15 @@ where
         (Some(Fault::Hang), _) | (_, Step::Hang) => hang(stream).await,
         (Some(Fault::DropAfter), _) | (_, Step::Close) => Ok(Next::Close),
         (_, Step::Silent | Step::Wait { .. }) => Ok(Next::GoOn),
-        (fault, Step::Reply(response)) => {
+        (fault, Step::Reply(mut response)) => {
             let header = response.header_version(version);
+            if let Some(Fault::Answer(rewrite)) = &fault {
+                rewrite.apply(&mut response);
+            }
             let frame = encode(&response, correlation, header, version)?;
+            if let Some(Fault::Frame(lie)) = &fault {
+                return lying(stream, frame, lie).await;
+            }
             if let Some(Fault::Truncate(bytes)) = fault {
                 write(stream, &frame, bytes).await?;
                 return Ok(Next::Close);
@@ -217,6 +223,44 @@ async fn wait_while_paused(shared: &Arc<Shared>, node: i32) {
         }
         changes.changed().await;
     }
+}
+
+/// Sends a frame that is not what it says. The connection stays open: it is the client's to close.
+async fn lying<S>(stream: &mut S, frame: Bytes, lie: &FrameLie) -> io::Result<Next>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut frame = BytesMut::from(frame);
+    let (length, rest) = frame.split_at_mut(4);
+    match lie {
+        FrameLie::Length(said) => length.copy_from_slice(&said.to_be_bytes()),
+        FrameLie::Correlation => {
+            if let Some(low) = rest.get_mut(3) {
+                *low ^= 0x55;
+            }
+        }
+        FrameLie::Cut(bytes) => {
+            let kept = rest.len().min(4 + bytes);
+            let said = i32::try_from(kept).map_err(io::Error::other)?;
+            length.copy_from_slice(&said.to_be_bytes());
+            frame.truncate(4 + kept);
+        }
+        FrameLie::Endless { promised, every } => {
+            length.copy_from_slice(&promised.to_be_bytes());
+            frame.truncate(8);
+            write(stream, &frame, usize::MAX).await?;
+            loop {
+                tokio::time::sleep(*every).await;
+                write(stream, &[0], usize::MAX).await?;
+            }
+        }
+        FrameLie::Twice => {
+            let again = frame.clone();
+            frame.extend_from_slice(&again);
+        }
+    }
+    write(stream, &frame, usize::MAX).await?;
+    Ok(Next::GoOn)
 }
 
 /// Keeps the connection open without reading requests from it, until the client goes.

@@ -5,6 +5,7 @@ mod compress;
 mod crc;
 mod error;
 mod fetch;
+mod join;
 mod judge;
 pub mod mm2;
 mod position;
@@ -20,6 +21,7 @@ pub use error::WireError;
 pub use fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition, TopicRef,
 };
+pub use join::{join, joinable, joined_bound};
 pub use judge::{AbortedTxn, Isolation, Judge, Verdict};
 pub use mm2::{Checkpoint, Heartbeat, OffsetSync};
 pub use position::{

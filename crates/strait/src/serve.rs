@@ -1,6 +1,5 @@
 //! `strait run` at work: every link mirrors until a signal or an error ends it.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,11 +33,7 @@ const ONE_SIGNAL: Duration = Duration::from_millis(100);
 
 /// Runs every link of the configuration.
 pub(crate) fn serve(config: &Config, args: &RunArgs, logging: &Logging) -> Exit {
-    let threads = std::thread::available_parallelism()
-        .map_or(2, usize::from)
-        .clamp(1, 8);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     match runtime {
@@ -80,30 +75,26 @@ async fn mirror_all(config: &Config, args: &RunArgs, logging: &Logging) -> Exit 
         .state_dir
         .clone()
         .unwrap_or_else(|| std::env::temp_dir().join("strait"));
-    let clusters: BTreeMap<&str, Cluster> = config
-        .clusters
-        .values()
-        .map(|c| (c.alias.as_str(), cluster(&rt, c, patience(config, c))))
-        .collect();
     let mut links = JoinSet::new();
     for link in &config.links {
-        let (Some(source), Some(target)) = (
-            clusters.get(link.source.as_str()),
-            clusters.get(link.target.as_str()),
-        ) else {
+        let connect = |alias: &str| {
+            let found = config.clusters.get(alias)?;
+            Some(cluster(&rt, found, patience(config, found)))
+        };
+        let (Some(source), Some(target)) = (connect(&link.source), connect(&link.target)) else {
             continue;
         };
         let one = OneLink {
             rt: rt.clone(),
             config: link.clone(),
-            source: source.clone(),
-            target: target.clone(),
+            source,
+            target,
             instance: instance.clone(),
             lock_dir: lock_dir.clone(),
             take_over: args.take_over,
             health: health.clone(),
         };
-        links.spawn(one.run(stopped.clone()));
+        links.spawn(on_its_thread(one, stopped.clone()));
     }
 
     let mut exit = Exit::Ok;
@@ -140,6 +131,37 @@ async fn mirror_all(config: &Config, args: &RunArgs, logging: &Logging) -> Exit 
             () = rt.sleep(HELD_PAUSE) => logging.flush_repeats(),
         }
     }
+}
+
+/// Runs a link on a thread of its own, with connections of its own: what it waits for, no other link waits for, and
+/// its tasks need not wake other threads.
+async fn on_its_thread(link: OneLink, stopped: watch::Receiver<bool>) -> Exit {
+    let (ended, end) = tokio::sync::oneshot::channel();
+    let name = link.config.name.clone();
+    let spawned = std::thread::Builder::new()
+        .name(name.clone())
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            let exit = match runtime {
+                Ok(runtime) => {
+                    let exit = runtime.block_on(link.run(stopped));
+                    runtime.shutdown_timeout(Duration::from_millis(200));
+                    exit
+                }
+                Err(cause) => {
+                    error!(link = %link.config.name, "cannot start: {cause}");
+                    Exit::Failed
+                }
+            };
+            let _ = ended.send(exit);
+        });
+    if let Err(cause) = spawned {
+        error!(link = %name, "cannot start: {cause}");
+        return Exit::Failed;
+    }
+    end.await.unwrap_or(Exit::Failed)
 }
 
 /// The drain, and two seconds for the last positions.
@@ -446,5 +468,10 @@ fn describe_metrics() {
         "strait_memory_bytes",
         Unit::Bytes,
         "Record bytes held or reserved in memory."
+    );
+    describe_gauge!(
+        "strait_flows_held_by_transactions",
+        Unit::Count,
+        "Flows that wait at an open transaction of the source for too long. The log names the producer."
     );
 }

@@ -28,6 +28,35 @@ pub(crate) enum Side {
     Target,
 }
 
+/// What the link has forwarded, in its status and in metrics.
+pub(crate) struct Sums {
+    records: u64,
+    bytes: u64,
+    counters: [metrics::Counter; 2],
+}
+
+impl Sums {
+    pub(super) fn new(link: &str, status: &LinkStatus) -> Self {
+        let counters = [
+            metrics::counter!("strait_records_total", "link" => link.to_owned()),
+            metrics::counter!("strait_bytes_total", "link" => link.to_owned()),
+        ];
+        Self {
+            records: status.records,
+            bytes: status.bytes,
+            counters,
+        }
+    }
+
+    pub(super) fn add(&mut self, records: u64, bytes: u64) {
+        self.records += records;
+        self.bytes += bytes;
+        let [counted_records, counted_bytes] = &self.counters;
+        counted_records.increment(records);
+        counted_bytes.increment(bytes);
+    }
+}
+
 /// A broker that cannot be used at the moment.
 pub(crate) struct Ill {
     why: String,
@@ -181,8 +210,8 @@ impl Shard<'_> {
         let mut status = LinkStatus {
             open: self.stopping.is_none(),
             selected: self.status.borrow().selected,
-            records: self.status.borrow().records,
-            bytes: self.status.borrow().bytes,
+            records: self.sums.records,
+            bytes: self.sums.bytes,
             ..LinkStatus::default()
         };
         if !self.session.lease.valid() && self.stopping.is_none() {

@@ -9,7 +9,7 @@ use strait_wire::{
     FetchPartition, FetchRequest, FetchTopic, FetchedPartition, GapReason, TopicRef,
 };
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::health::Side;
 use super::{Event, Shard, ranges_at_once};
@@ -224,6 +224,9 @@ impl Shard<'_> {
             else {
                 continue;
             };
+            if ask.from > head {
+                debug!(topic = %key.topic, partition = key.partition, head, from = ask.from, "reading ahead");
+            }
             planned += ask.max_bytes as u64;
             by_id &= !route.topic_id.is_nil();
             chosen.push((at, key, generation, route, ask));
@@ -326,6 +329,7 @@ impl Shard<'_> {
                     *known = taken.min(*known);
                 }
                 for (part, fetched) in answer.parts {
+                    self.heard_stable(&part, fetched.as_ref(), now);
                     let Some(running) = self.current(&part) else {
                         continue;
                     };
@@ -419,24 +423,28 @@ impl Shard<'_> {
         } else {
             end.max(running.source_end)
         };
-        match running.stitch.admit(&fetched, proven) {
-            Ok(items) if running.idle && !items.is_empty() => self.flows[at].activate(now),
-            Ok(items) => {
-                let reached = running.stitch.head();
-                running.ranges.learn(from, reached, fetched.records.len());
-                running.caught_up = reached >= running.source_end;
+        let mut items = Vec::new();
+        let admitted = running.stitch.admit(&fetched, proven, &mut items);
+        if running.idle && !items.is_empty() {
+            return self.flows[at].activate(now);
+        }
+        let reached = running.stitch.head();
+        running.ranges.learn(from, reached, fetched.records.len());
+        running.caught_up = reached >= running.source_end;
+        for item in items {
+            if let Item::Gap {
+                reason, from, to, ..
+            } = &item
+            {
+                left_out(&self.session.spec.name, &key, *reason, *from, *to);
+            }
+            running.writer.push(item);
+        }
+        match admitted {
+            Ok(()) => {
                 if reached == head && reached != running.source_end {
                     // Between the end of what may be read and the log end brokers answer at once.
                     running.fetch_at = now + Duration::from_millis(20);
-                }
-                for item in items {
-                    if let Item::Gap {
-                        reason, from, to, ..
-                    } = &item
-                    {
-                        left_out(&self.session.spec.name, &key, *reason, *from, *to);
-                    }
-                    running.writer.push(item);
                 }
                 if running.caught_up && running.writer.bytes() == 0 {
                     self.flows[at].caught_up(&self.session.spec.name);

@@ -124,7 +124,7 @@ impl Shard<'_> {
                     continue;
                 }
             }
-            let Some(dispatch) = running.writer.next_batch() else {
+            let Some(dispatch) = running.writer.next_batch(&self.pool) else {
                 running.writer.advance_ledger(&mut running.ledger, now);
                 continue;
             };
@@ -260,13 +260,7 @@ impl Shard<'_> {
             self.settle(part.flow, now);
             self.schedule(part.flow, now);
         }
-        let link = &self.session.spec.name;
-        metrics::counter!("strait_records_total", "link" => link.clone()).increment(records);
-        metrics::counter!("strait_bytes_total", "link" => link.clone()).increment(bytes);
-        self.status.send_modify(|status| {
-            status.records += records;
-            status.bytes += bytes;
-        });
+        self.sums.add(records, bytes);
     }
 
     /// Acts on a flow whose failed answers are all in, or that has to be drained for another reason.

@@ -37,7 +37,8 @@ pub(super) fn handle(cluster: &Cluster, call: &Call) -> ApiVersionsResponse {
 
 /// The answer to a version the broker does not speak; to be encoded as v0.
 pub(crate) fn unsupported(cluster: &Cluster) -> ApiVersionsResponse {
-    let own = advertised(&cluster.config).filter(|(key, ..)| *key == 18);
+    // Before KIP-511 (2.4) nothing was listed.
+    let own = advertised(&cluster.config).filter(|(key, _, high)| *key == 18 && *high >= 3);
     ApiVersionsResponse::default()
         .with_error_code(code::UNSUPPORTED_VERSION)
         .with_api_keys(own.map(row).collect())

@@ -63,6 +63,11 @@ const SERVED: [(i16, i16, i16); 25] = [
     (65, 0, 0),
 ];
 
+/// The API keys served.
+pub(crate) fn served() -> impl Iterator<Item = i16> {
+    SERVED.iter().map(|(key, ..)| *key)
+}
+
 /// Versions advertised for each API under this configuration.
 pub(crate) fn advertised(config: &BrokerConfig) -> impl Iterator<Item = (i16, i16, i16)> + '_ {
     SERVED

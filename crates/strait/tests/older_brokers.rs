@@ -1,0 +1,96 @@
+//! Mirrors from and to brokers that offer no more than older releases did, killed on the way: nothing is lost or
+//! doubled with what they have.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod kit;
+mod outcome;
+mod rig;
+
+use std::time::Duration;
+
+use kit::{Kit, cluster};
+use outcome::lines;
+use rig::{Mirror, west_to_east};
+use strait_testkit::Release;
+use strait_testkit::compare::compare;
+use strait_testkit::workload::{Age, Generator, Workload};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// Both sides hold the same once the mirror has come to the end.
+fn assert_mirrored(west: &Kit, east: &Kit, mirror: &Mirror) {
+    let mut report = String::new();
+    let equal = rig::holds_within(SOON, || {
+        let compared = compare(&west.broker, &east.broker, |topic| format!("west.{topic}"));
+        report = compared.to_string();
+        compared.is_equal()
+    });
+    assert!(equal, "{report}\n{}", mirror.tail());
+}
+
+/// Mirrors a workload with kills in between; `west` or `east` is the older one.
+fn mirror_with_kills(west: Option<Release>, east: Option<Release>) {
+    let runtime = kit::runtime();
+    let settings = |id, release| match release {
+        Some(release) => cluster(id).release(release),
+        None => cluster(id),
+    };
+    let sides = [settings("west", west), settings("east", east)];
+    let [west, east] = sides.map(|config| kit::start(&runtime, config));
+    let workload = Workload {
+        partitions: 2,
+        age: Age::Recent,
+        ..Workload::default()
+    };
+    let mut generator = Generator::new(&west.broker, workload).unwrap();
+    generator.write(60).unwrap();
+    let more = "internal-replication-factor = 1";
+    let config = west_to_east(&west.address, &east.address, &[".*"], more);
+    let mut mirror = Mirror::new(&config).started();
+    for round in 0..3 {
+        generator.write(60).unwrap();
+        // A leader of a new epoch, without loss: where Fetch proves no epochs the mirror has to ask.
+        west.broker.elect("orders", 0, 1);
+        east.broker.elect("west.orders", 1, 1);
+        generator.write(20).unwrap();
+        mirror.wait_for_log("mirroring", SOON);
+        if round == 1 {
+            generator.finish().unwrap();
+            assert_mirrored(&west, &east, &mirror);
+        }
+        mirror.kill9();
+        generator.write(20).unwrap();
+        mirror.start();
+    }
+    generator.finish().unwrap();
+    assert_mirrored(&west, &east, &mirror);
+    // Settings follow where the release has a request for it.
+    mirror.stop();
+    let log = mirror.log();
+    assert_eq!(lines(&log, "ERROR"), Vec::<&str>::new(), "{log}");
+    // A clean stop is gone on from without a fence.
+    generator.write(10).unwrap();
+    generator.finish().unwrap();
+    mirror.start();
+    assert_mirrored(&west, &east, &mirror);
+    mirror.stop();
+    runtime.shutdown_background();
+}
+
+#[test]
+fn older_sources_are_mirrored() {
+    std::thread::scope(|scope| {
+        for release in Release::ALL {
+            scope.spawn(move || mirror_with_kills(Some(release), None));
+        }
+    });
+}
+
+#[test]
+fn older_targets_are_mirrored_into() {
+    std::thread::scope(|scope| {
+        for release in Release::ALL {
+            scope.spawn(move || mirror_with_kills(None, Some(release)));
+        }
+    });
+}
