@@ -2,7 +2,8 @@
 //!
 //! What is kept the same: one pair of nodes for everything; each data set is written once and read by all; every run has a
 //! target topic of its own, deleted with its files before the next begins, and dirty pages are written first (`sync`), so
-//! that nobody pays for the run before. One run of the patching copier that is not counted lets both nodes compile their hot paths.
+//! that nobody pays for the run before. A run of the patching copier and one of Strait that are not counted let both nodes
+//! compile their hot paths and create their own topics.
 //! A run begins with the start of the process and ends when consumers of the target see the last record.
 
 use std::process::Stdio;
@@ -60,7 +61,8 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
         eprintln!("{}: writing {} records", data.name(), data.records);
         let bootstrap = clusters.source.bootstrap();
         data.produce(&clusters.oracle, &bootstrap, data.name(), PARTITIONS)?;
-        copy(Peer::Patching, &clusters, data, "Warm")?;
+        copy(Peer::Patching, &clusters, data, "WarmP")?;
+        copy(Peer::Strait, &clusters, data, "WarmS")?;
         let mut all = Peer::ALL.map(|peer| Series {
             peer,
             rounds: Vec::new(),

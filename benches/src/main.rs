@@ -9,9 +9,11 @@
     dead_code
 )]
 
+mod canned;
 mod clusters;
 mod comparison;
 mod dataset;
+mod engine;
 mod heading;
 mod peer;
 mod plot;
@@ -23,6 +25,7 @@ use std::process::ExitCode;
 type Failure = Box<dyn std::error::Error>;
 
 const USAGE: &str = "usage: bench mm2 [RECORDS] [ROUNDS] [PLOT]
+       bench engine [SECONDS] [ROUNDS] [OTHER]
 RECORDS is the size of the uncompressed data set; the compressed ones have three quarters of it.";
 
 fn main() -> ExitCode {
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let done = match command.as_str() {
+        "engine" => engine::run(args),
         "mm2" => comparison::run(args),
         _ => Err(USAGE.into()),
     };

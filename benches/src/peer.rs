@@ -66,7 +66,7 @@ impl Peer {
             command
         };
         match self {
-            Self::Strait => strait(dir, alias, &source, &target, topic),
+            Self::Strait => strait(&strait_binary()?, dir, alias, &source, &target, topic),
             Self::MirrorMaker => mirror_maker(dir, alias, &source, &target, topic, partitions),
             Self::Patching => {
                 let mut command = copier(python()?, Some(peers()?.join("copier.py")));
@@ -82,8 +82,17 @@ impl Peer {
     }
 }
 
+/// The binary to measure: `STRAIT_BIN`, or the one beside this one.
+pub(crate) fn strait_binary() -> Result<PathBuf, Failure> {
+    Ok(match std::env::var_os("STRAIT_BIN") {
+        Some(exe) => PathBuf::from(exe),
+        None => std::env::current_exe()?.with_file_name("strait"),
+    })
+}
+
 /// The command `strait run` for one topic, with every default.
 pub(crate) fn strait(
+    exe: &Path,
     dir: &Path,
     alias: &str,
     source: &str,
@@ -95,10 +104,6 @@ pub(crate) fn strait(
         "[clusters]\n{alias} = \"{source}\"\nT = \"{target}\"\n[[links]]\nsource = \"{alias}\"\ntarget = \"T\"\ntopics = [\"{topic}\"]\n"
     );
     std::fs::write(&config, text)?;
-    let exe = match std::env::var_os("STRAIT_BIN") {
-        Some(exe) => PathBuf::from(exe),
-        None => std::env::current_exe()?.with_file_name("strait"),
-    };
     if !exe.exists() {
         let exe = exe.display();
         return Err(format!("{exe} is missing: cargo build --release -p strait").into());
