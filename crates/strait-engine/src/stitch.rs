@@ -4,8 +4,8 @@
 //! shows the batch behind it (position protocol, section 7).
 
 use strait_wire::{
-    Batch, Entries, Entry, FetchedPartition, GapReason, Isolation, Judge, Record, Verdict,
-    WireError, joinable, needs_repack, repack,
+    Batch, Codec, Entries, Entry, FetchedPartition, GapReason, Isolation, Judge, Record, Verdict,
+    WireError, joinable, joinable_compressed, needs_repack, repack,
 };
 use thiserror::Error;
 
@@ -74,12 +74,18 @@ impl Outgoing {
         Ok(records)
     }
 
-    /// Whether it may be joined with its neighbours: small, and every source offset has its record, so that the joined
-    /// batch still tells which source offset each of its records has.
-    pub fn joins(&self) -> bool {
-        self.size() < limits::JOIN_BELOW
-            && self.last - self.first + 1 == i64::from(self.count())
-            && joinable(&self.batch.header)
+    /// How it may be joined with its neighbours, if at all: small, and every source offset has its record, so that
+    /// the joined batch still tells which source offset each of its records has.
+    pub fn joins(&self) -> Option<Codec> {
+        let header = &self.batch.header;
+        let codec = header.attributes.codec().ok()?;
+        let below = match codec {
+            Codec::None => limits::JOIN_BELOW,
+            _ => limits::JOIN_COMPRESSED_BELOW,
+        };
+        let dense = self.last - self.first + 1 == i64::from(self.count());
+        let fits = joinable(header) || joinable_compressed(header);
+        (dense && fits && self.size() < below).then_some(codec)
     }
 
     /// Its size on the wire.
