@@ -285,12 +285,10 @@ impl BatchBuilder {
 
     /// As [`build`](Self::build), but with the place in a log that a broker would give it, and also without a
     /// record: that has count 0 and last offset delta -1.
-    pub(crate) fn build_at(
-        &self,
-        base_offset: i64,
-        leader_epoch: i32,
-        stamp: Stamp,
-    ) -> Result<Batch> {
+    ///
+    /// # Errors
+    /// [`WireError::Encode`] when the batch would exceed 2 GiB.
+    pub fn build_at(&self, base_offset: i64, leader_epoch: i32, stamp: Stamp) -> Result<Batch> {
         let too_large = WireError::Encode {
             what: "record batch",
             why: "it exceeds 2 GiB",
