@@ -4,8 +4,10 @@
 //! [`ledger`] and [`resume`]. The steps, and why they are in this order, stand in the book's position
 //! protocol.
 
+mod along;
 mod error;
 mod fence;
+pub mod fit;
 mod flow;
 mod internal_log;
 mod lease;
@@ -17,7 +19,9 @@ mod open;
 mod partition;
 pub mod ranges;
 mod registry;
+mod remirror;
 pub mod resume;
+pub mod rewind;
 mod routes;
 #[cfg(test)]
 mod sample;

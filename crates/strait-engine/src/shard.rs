@@ -193,7 +193,7 @@ impl<'a> Shard<'a> {
                 // A stop that was asked for stands, however the session ends.
                 return match self.stopping {
                     Some((_, false)) => {
-                        warn!(link = %session.spec.name, "stopping without the last positions, the next start reads the target instead: {error}");
+                        warn!(link = %session.spec.name, id = "stop-unclean", "stopping without the last positions, the next start reads the target instead: {error}");
                         Ended::Stopped
                     }
                     _ => Ended::Lost(error),
@@ -249,8 +249,16 @@ impl<'a> Shard<'a> {
         for spec in specs {
             match self.index.get(&spec.key) {
                 Some(&at) if self.flows[at].spec.target_topic == spec.target_topic => {
-                    self.flows[at].removing = false;
-                    self.flows[at].spec = spec;
+                    let flow = &mut self.flows[at];
+                    flow.removing = false;
+                    if flow.spec.max_batch_bytes != spec.max_batch_bytes {
+                        // Perhaps what was refused is taken now.
+                        flow.verdicts.limit = None;
+                        if let Some(running) = flow.running() {
+                            running.send_at = now;
+                        }
+                    }
+                    flow.spec = spec;
                 }
                 _ => {
                     let last = self.session.positions.get(&spec.key).cloned();
@@ -295,6 +303,9 @@ impl<'a> Shard<'a> {
             last: flow.last.clone(),
             fence: flow.fence,
             active: flow.active,
+            acked: flow.acked,
+            looked_cut: flow.looked_cut,
+            too_large: flow.verdicts.too_large,
         };
         let generation = flow.generation;
         self.opening += 1;
@@ -369,8 +380,11 @@ impl<'a> Shard<'a> {
                 return;
             }
         };
-        let leaving =
-            stopping || flow.removing || running.reopen.is_some() || running.truncated.is_some();
+        let leaving = stopping
+            || flow.removing
+            || running.reopen.is_some()
+            || running.truncated.is_some()
+            || running.recut;
         let room = running.writer.bytes() < limits::FLOW_BYTES
             && running.ledger.unsynced_bytes() < limits::UNSYNCED_MAX
             && !running.writer.settling();
@@ -583,7 +597,7 @@ impl<'a> Shard<'a> {
             records.push(sync.to_record(session.rt.wall_ms()));
         }
         if late {
-            warn!(link = %session.spec.name, "not everything in flight was answered in time; the next start reads the target to be sure");
+            warn!(link = %session.spec.name, id = "stop-unclean", "not everything in flight was answered in time; the next start reads the target to be sure");
         }
         self.jobs.shutdown().await;
         let written = async {
@@ -598,10 +612,10 @@ impl<'a> Shard<'a> {
         tokio::select! {
             biased;
             result = written => if let Err(error) = result {
-                warn!(link = %session.spec.name, "the last positions could not be written, the next start reads the target instead: {error}");
+                warn!(link = %session.spec.name, id = "stop-unclean", "the last positions could not be written, the next start reads the target instead: {error}");
             },
             () = session.rt.sleep(Duration::from_millis(1_500)) => {
-                warn!(link = %session.spec.name, "the last positions could not be written in time, the next start reads the target instead");
+                warn!(link = %session.spec.name, id = "stop-unclean", "the last positions could not be written in time, the next start reads the target instead");
             }
         }
         if renewal {

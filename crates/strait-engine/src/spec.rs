@@ -134,6 +134,11 @@ impl LinkSpec {
         format!("strait.{}.{shard}", self.name)
     }
 
+    /// Whether others may write to the target partitions too.
+    pub(crate) fn shared_target(&self) -> bool {
+        self.policies.foreign_writer == Policy::GoOn
+    }
+
     /// The offset-syncs topic on the target, in MirrorMaker 2's naming for `offset-syncs.topic.location=target`.
     pub fn syncs_topic(&self) -> String {
         format!("mm2-offset-syncs.{}.internal", self.source.alias())

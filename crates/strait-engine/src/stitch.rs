@@ -70,7 +70,7 @@ impl Outgoing {
             .as_deref()
             .unwrap_or(&self.batch)
             .decode(limits::INFLATE_BYTES)?;
-        records.retain(|record| record.offset >= self.first);
+        records.retain(|record| (self.first..=self.last).contains(&record.offset));
         Ok(records)
     }
 

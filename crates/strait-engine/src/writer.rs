@@ -22,8 +22,9 @@ pub enum Answer {
     Appended(i64),
     /// Certainly not appended; the same bytes may be sent again later.
     NotAppended(KafkaError),
-    /// Certainly not appended, and it will not be until somebody changes something.
-    Refused(KafkaError, Option<String>),
+    /// Certainly not appended, and it will not be until somebody changes something; with the records that are to
+    /// blame, by their place in the batch, where the broker names them.
+    Refused(KafkaError, Option<String>, Vec<i32>),
     /// The sequence does not follow: something before it is missing, or the broker forgot us.
     OutOfOrder,
     /// Another session owns this partition.
@@ -35,12 +36,17 @@ pub enum Answer {
 impl Answer {
     /// Classifies a partition's answer. The codes that can follow an append are doubts
     /// (`ReplicaManager.appendRecords`, `Partition.appendRecordsToLeader`).
-    pub fn classify(code: i16, base_offset: i64, message: Option<String>) -> Self {
+    pub fn classify(
+        code: i16,
+        base_offset: i64,
+        message: Option<String>,
+        records: Vec<i32>,
+    ) -> Self {
         match code {
             0 => Self::Appended(base_offset),
             19 => Self::NotAppended(KafkaError(code)),
             2 | 10 | 18 | 29 | 32 | 42 | 43 | 44 | 53 | 76 | 87 => {
-                Self::Refused(KafkaError(code), message)
+                Self::Refused(KafkaError(code), message, records)
             }
             45 => Self::OutOfOrder,
             47 | 90 => Self::Fenced(KafkaError(code)),
@@ -60,12 +66,9 @@ pub enum Settled {
         error: KafkaError,
         /// The broker's words, where it sent any.
         message: Option<String>,
-        /// The first source offset of the refused batch.
-        first: i64,
-        /// Its last source offset.
-        last: i64,
-        /// Its size in bytes.
-        size: usize,
+        /// The records that are to blame, by their place in the batch, where the broker names them. The batch is
+        /// [`Writer::next_outgoing`] now.
+        records: Vec<i32>,
     },
     /// The target's log has to be read to know what it holds.
     Reopen(String),
@@ -121,6 +124,10 @@ pub struct Writer {
     bytes: u64,
     next_ticket: u64,
     settling: bool,
+    /// A refused record was passed: nothing follows before a sync behind it is persisted.
+    barred: bool,
+    /// Others write to the partition too.
+    shared: bool,
     join_bytes: usize,
 }
 
@@ -140,7 +147,33 @@ impl Writer {
             bytes: 0,
             next_ticket: 0,
             settling: false,
+            barred: false,
+            shared: false,
         }
+    }
+
+    /// Others write to the partition too: acknowledgements may skip their records.
+    pub fn shared(mut self, shared: bool) -> Self {
+        self.shared = shared;
+        self
+    }
+
+    /// The next batch to be sent.
+    pub fn next_outgoing(&self) -> Option<&Outgoing> {
+        self.queue.iter().find_map(|item| match item {
+            Item::Batch(outgoing) => Some(outgoing),
+            Item::Gap { .. } => None,
+        })
+    }
+
+    /// Whether the ledger stands right behind a refused record: a sync of it lets the flow go on.
+    pub fn at_refusal(&self) -> bool {
+        self.barred && self.slots.is_empty()
+    }
+
+    /// A sync behind the refused record is persisted.
+    pub fn refusal_recorded(&mut self) {
+        self.barred = false;
     }
 
     /// The largest batch that the target takes: none is joined beyond it.
@@ -170,7 +203,7 @@ impl Writer {
 
     /// Whether [`next_batch`](Self::next_batch) would give a batch or move a gap along.
     pub fn ready(&self) -> bool {
-        !self.settling && !self.queue.is_empty() && self.in_flight < self.window()
+        !self.settling && !self.barred && !self.queue.is_empty() && self.in_flight < self.window()
     }
 
     /// The largest timestamp of the batch that [`next_batch`](Self::next_batch) would give.
@@ -234,12 +267,16 @@ impl Writer {
                     from,
                     to,
                     source_epoch,
-                } => self.slots.push_back(Slot::Gap {
-                    reason,
-                    from,
-                    to,
-                    source_epoch,
-                }),
+                } => {
+                    // A walk must not cross it: it would count the record as forwarded.
+                    self.barred |= reason == GapReason::Refused;
+                    self.slots.push_back(Slot::Gap {
+                        reason,
+                        from,
+                        to,
+                        source_epoch,
+                    });
+                }
                 Item::Batch(outgoing) => {
                     let outgoing = self.join(outgoing, pool);
                     return Some(self.dispatch(outgoing));
@@ -375,6 +412,9 @@ impl Writer {
                     };
                     // A repeated base offset is what deduplication by content-blind sequence looks like, a
                     // higher one is somebody else's batch in between: the log has to be read.
+                    if self.shared && base > self.expected {
+                        self.expected = base;
+                    }
                     if base != self.expected {
                         let expected = self.expected;
                         *answer = Answer::Doubt(format!(
@@ -429,19 +469,11 @@ impl Writer {
             .any(|a| matches!(a, Answer::Appended(_)));
         let settled = match answers.first() {
             Some(Answer::NotAppended(error)) if nothing_after => Settled::Resend(*error),
-            Some(Answer::Refused(error, message)) if nothing_after => {
-                let (error, message) = (*error, message.clone());
-                let (first, last, size) = self
-                    .failed()
-                    .map_or((-1, -1, 0), |o| (o.first, o.last, o.size()));
-                Settled::Refused {
-                    error,
-                    message,
-                    first,
-                    last,
-                    size,
-                }
-            }
+            Some(Answer::Refused(error, message, records)) if nothing_after => Settled::Refused {
+                error: *error,
+                message: message.clone(),
+                records: records.clone(),
+            },
             Some(Answer::NotAppended(_) | Answer::Refused(..)) if appended_after => {
                 let (first, last) = self.failed().map_or((-1, -1), |o| (o.first, o.last));
                 Settled::Hole { first, last }
@@ -488,6 +520,7 @@ impl Writer {
         }
         self.known = false;
         self.settling = false;
+        self.barred = false;
     }
 }
 
@@ -651,7 +684,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_failed_answers_mean() {
         use Answer::{Appended, Doubt, Fenced, NotAppended, OutOfOrder, Refused};
-        let refused = || Refused(KafkaError(10), None);
+        let refused = || Refused(KafkaError(10), None, Vec::new());
         let lost = || Doubt("closed".to_owned());
         let not = || NotAppended(KafkaError(19));
         // Answers of the five batches in flight, expected at target offsets 110, 120, ...
@@ -706,6 +739,43 @@ mod tests {
         assert_eq!(again[0].batch, sent[1].batch);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn nothing_follows_a_refused_record_before_it_is_recorded() {
+        let (mut writer, mut ledger) = writer(1);
+        writer.push(Item::Gap {
+            reason: GapReason::Refused,
+            from: 10,
+            to: 11,
+            source_epoch: 5,
+        });
+        writer.push(Item::Batch(sample(11, 10).outgoing()));
+        let first = writer.next_batch(&pool()).unwrap();
+        writer.answer(first.ticket, Answer::Appended(100), &mut ledger, now());
+        assert!(writer.next_batch(&pool()).is_none());
+        writer.advance_ledger(&mut ledger, now());
+        assert!(writer.at_refusal() && !writer.ready());
+        assert_eq!(
+            (ledger.source_next(), ledger.gaps()),
+            (11, vec![(GapReason::Refused, 1)])
+        );
+        writer.refusal_recorded();
+        let next = writer.next_batch(&pool()).unwrap();
+        assert_eq!(stamp(&next).2, 10, "sequences go on");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn beside_other_writers_an_acknowledgement_may_skip_their_records() {
+        let (writer, mut ledger) = writer(8);
+        let mut writer = writer.shared(true);
+        let first = writer.next_batch(&pool()).unwrap();
+        writer.answer(first.ticket, Answer::Appended(107), &mut ledger, now());
+        assert_eq!((ledger.source_next(), ledger.target_next()), (10, 117));
+        let second = writer.next_batch(&pool()).unwrap();
+        writer.answer(second.ticket, Answer::Appended(110), &mut ledger, now());
+        assert!(matches!(writer.settle(), None | Some(Settled::Reopen(_))));
+        assert_eq!(ledger.source_next(), 10, "a lower one stays a doubt");
+    }
+
     #[test]
     fn codes_that_may_follow_an_append_are_doubts() {
         for (code, expected) in [
@@ -722,7 +792,7 @@ mod tests {
             (56, "Doubt"),
             (-1, "Doubt"),
         ] {
-            let answer = format!("{:?}", Answer::classify(code, 5, None));
+            let answer = format!("{:?}", Answer::classify(code, 5, None, Vec::new()));
             assert!(answer.starts_with(expected), "{code}: {answer}");
         }
     }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::naming::{Route, route};
-use crate::topics::{TopicKeeper, Wanted, setting};
+use crate::topics::{TOPIC_IN_PART, TOPIC_NOT_MIRRORED, TopicKeeper, Wanted, setting};
 
 /// How long to wait after a refresh that failed.
 const RETRY: Duration = Duration::from_secs(2);
@@ -31,6 +31,16 @@ pub enum MirrorError {
     /// A cluster could not be reached at start.
     #[error(transparent)]
     Net(#[from] NetError),
+}
+
+impl MirrorError {
+    /// The name under which this kind of failure stands in logs, metrics and the book; it never changes.
+    pub fn id(&self) -> &'static str {
+        match self {
+            Self::Session(error) => error.id(),
+            Self::Net(error) => error.id(),
+        }
+    }
 }
 
 /// How long topics and partitions that were just made may take to appear in the target's metadata.
@@ -152,7 +162,7 @@ impl Mirror {
                         }
                         if found.topics == 0 && (first || !empty) {
                             warn!(
-                                link = %config.name,
+                                link = %config.name, id = "nothing-selected",
                                 "no topic of the source is selected by topics = {}: nothing is mirrored until one appears",
                                 config.topics.includes().join(", ")
                             );
@@ -174,7 +184,7 @@ impl Mirror {
                         }
                     }
                     Err(error) => {
-                        warn!(link = %config.name, "cannot look for topics, trying again: {error}");
+                        warn!(link = %config.name, id = "topics-unreadable", "cannot look for topics, trying again: {error}");
                         RETRY
                     }
                 };
@@ -230,7 +240,7 @@ async fn flows(
         for name in config.topics.named_topics() {
             if !found.topics.contains_key(&name) {
                 warn!(
-                    link = %config.name, topic = %name,
+                    link = %config.name, id = "topic-unknown", topic = %name,
                     "the source has no such topic (or Strait's user may not see it: Describe is needed); it is mirrored as soon as it appears"
                 );
             }
@@ -256,7 +266,12 @@ async fn flows(
         let now = keeper.keep(config, target, &there, &wanted).await?;
         refused |= now.refused;
         if let Some(why) = now.why {
-            troubles.push((name.clone(), why));
+            let id = if now.partitions > 0 {
+                TOPIC_IN_PART
+            } else {
+                TOPIC_NOT_MIRRORED
+            };
+            troubles.push((name.clone(), format!("{why} (id={id})")));
         }
         if now.partitions > 0 {
             kept.insert(name.clone(), now.partitions);
@@ -379,7 +394,7 @@ fn choose(
             Err(error) => {
                 let why = error.to_string();
                 keeper.report(&config.name, name, &why);
-                troubles.push((name.clone(), why));
+                troubles.push((name.clone(), format!("{why} (id={TOPIC_NOT_MIRRORED})")));
             }
         }
     }

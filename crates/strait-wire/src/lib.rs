@@ -10,10 +10,12 @@ mod judge;
 pub mod mm2;
 mod position;
 mod produce;
+mod raw;
 mod reader;
 mod record;
 mod registry;
 mod rewrite;
+mod split;
 mod writer;
 
 pub use batch::{Attributes, Batch, BatchHeader, Codec, ControlType, Entries, Entry, HEADER_LEN};
@@ -21,7 +23,7 @@ pub use error::WireError;
 pub use fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition, TopicRef,
 };
-pub use join::{join, joinable, joined_bound};
+pub use join::{join, join_compressed, joinable, joinable_compressed, joined_bound};
 pub use judge::{AbortedTxn, Isolation, Judge, Verdict};
 pub use mm2::{Checkpoint, Heartbeat, OffsetSync};
 pub use position::{
@@ -33,4 +35,5 @@ pub use reader::Reader;
 pub use record::{BatchBuilder, Record};
 pub use registry::{MAX_RUNGS, REGISTRY_VERSION, RegistryError, RegistryRecord};
 pub use rewrite::{RepackCause, Stamp, needs_repack, repack, restamp};
+pub use split::{Run, split, without};
 pub use writer::Writer;

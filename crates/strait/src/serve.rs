@@ -253,15 +253,16 @@ impl OneLink {
                 report(&self.health, &name, State::Stopped);
                 return Exit::Ok;
             };
-            report(&self.health, &name, State::Failed(cause.to_string()));
+            let told = format!("{cause} (id={})", cause.id());
+            report(&self.health, &name, State::Failed(told));
             let exit = exit_for(&cause);
             let waited = self.rt.now() - begun;
             if !may_mend(&cause) || (waited >= patience && !self.others_live()) {
                 match exit {
                     _ if may_mend(&cause) => {
-                        error!(link = %name, "given up after {} s: {cause}", waited.as_secs());
+                        error!(link = %name, id = cause.id(), "given up after {} s: {cause}", waited.as_secs());
                     }
-                    _ => error!(link = %name, "{cause}"),
+                    _ => error!(link = %name, id = cause.id(), "{cause}"),
                 }
                 return exit;
             }
@@ -270,14 +271,14 @@ impl OneLink {
             match &said {
                 None => {
                     if self.others_live() {
-                        warn!(link = %name, "{text}; trying again as long as another link goes on");
+                        warn!(link = %name, id = cause.id(), "{text}; trying again as long as another link goes on");
                     } else {
                         let all = patience.as_secs_f64();
-                        warn!(link = %name, "{text}; trying again, for {all} s in all or a little more");
+                        warn!(link = %name, id = cause.id(), "{text}; trying again, for {all} s in all or a little more");
                     }
                 }
                 Some((old, at)) if *old != text || now - *at >= REMIND => {
-                    warn!(link = %name, "{text}; still trying");
+                    warn!(link = %name, id = cause.id(), "{text}; still trying");
                 }
                 Some((_, at)) => {
                     debug!(link = %name, "{text}; said {} s ago", (now - *at).as_secs());
@@ -411,11 +412,7 @@ fn host_name() -> String {
 
 /// From the first page on, so that a rate over the first record is seen.
 fn begin_metrics(link: &str) {
-    for counter in [
-        "strait_records_total",
-        "strait_bytes_total",
-        "strait_flow_errors_total",
-    ] {
+    for counter in ["strait_records_total", "strait_bytes_total"] {
         metrics::counter!(counter, "link" => link.to_owned()).increment(0);
     }
     metrics::gauge!("strait_link_ready", "link" => link.to_owned()).set(0.0);

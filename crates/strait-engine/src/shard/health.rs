@@ -73,8 +73,16 @@ impl Shard<'_> {
         let silent = said.filter(|said| now.saturating_duration_since(*said) < REMIND);
         match (silent, side) {
             (Some(_), _) => debug!(link, "{why}"),
-            (None, Side::Source) => warn!(link, "cannot read from the source, trying again: {why}"),
-            (None, Side::Target) => warn!(link, "cannot write to the target, trying again: {why}"),
+            (None, Side::Source) => warn!(
+                link,
+                id = "source-unavailable",
+                "cannot read from the source, trying again: {why}"
+            ),
+            (None, Side::Target) => warn!(
+                link,
+                id = "target-unavailable",
+                "cannot write to the target, trying again: {why}"
+            ),
         }
         let said = silent.unwrap_or(now);
         self.ills.insert((side, broker), Ill { why, said });
@@ -131,7 +139,8 @@ impl Shard<'_> {
 
     pub(super) fn trouble(&mut self, at: usize, error: &FlowError) {
         let link = &self.session.spec.name;
-        metrics::counter!("strait_flow_errors_total", "link" => link.clone()).increment(1);
+        metrics::counter!("strait_flow_errors_total", "link" => link.clone(), "id" => error.id())
+            .increment(1);
         // What a broker's illness does to each of its flows needs no line of its own.
         let quiet = error.action() != Action::Stop && self.ill_end(&self.flows[at]).is_some();
         self.flows[at].report(link, error, quiet);
@@ -175,12 +184,14 @@ impl Shard<'_> {
                 };
                 named.push(format!("{topic}-{partition}"));
                 flow.leaderless = true;
-                metrics::counter!("strait_flow_errors_total", "link" => link.clone()).increment(1);
+                metrics::counter!("strait_flow_errors_total", "link" => link.clone(), "id" => error.id())
+                    .increment(1);
                 flow.report(&link, &error, true);
             }
             let (count, have) = (named.len(), if named.len() == 1 { "has" } else { "have" });
             warn!(
                 link,
+                id = "no-leader",
                 cluster,
                 partitions = count,
                 "{} {have} no leader: look at the brokers of this cluster; mirroring goes on by itself when there is one",

@@ -1,6 +1,6 @@
 //! The source side of a shard: which flows are asked for next, and what their answers mean.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -14,12 +14,13 @@ use tracing::{debug, warn};
 use super::health::Side;
 use super::{Event, Shard, ranges_at_once};
 use crate::error::FlowError;
-use crate::flow::Running;
+use crate::fit::fit;
+use crate::flow::{Phase, Running};
 use crate::limits;
 use crate::partition::{FETCH, FETCH_BY_NAME, FETCH_NEWEST, PartitionReader, moved};
 use crate::ranges::Arrived;
 use crate::routes::Lookup;
-use crate::spec::FlowKey;
+use crate::spec::{FlowKey, Policy};
 use crate::stitch::{Item, Stitch, StitchError};
 use crate::transfer::{FetchAnswer, Lane, Pace, Part, epoch_reaches, fetch, lanes, readable_end};
 
@@ -251,6 +252,7 @@ impl Shard<'_> {
         };
         let named = version <= FETCH_BY_NAME;
         let mut topics: Vec<FetchTopic> = Vec::new();
+        let mut index: HashMap<String, usize> = HashMap::new();
         let mut parts = Vec::with_capacity(chosen.len());
         for (flow, key, generation, route, ask) in chosen {
             let partition = FetchPartition {
@@ -260,13 +262,16 @@ impl Shard<'_> {
                 last_fetched_epoch: ask.last_epoch,
                 max_bytes: ask.max_bytes,
             };
-            match topics.iter_mut().rev().find(|t| t.name == key.topic) {
+            match index.get(&key.topic).and_then(|at| topics.get_mut(*at)) {
                 Some(topic) => topic.partitions.push(partition),
-                None => topics.push(FetchTopic {
-                    name: key.topic.clone(),
-                    id: route.topic_id,
-                    partitions: vec![partition],
-                }),
+                None => {
+                    index.insert(key.topic.clone(), topics.len());
+                    topics.push(FetchTopic {
+                        name: key.topic.clone(),
+                        id: route.topic_id,
+                        partitions: vec![partition],
+                    });
+                }
             }
             let topic = if named {
                 TopicRef::Name(key.topic)
@@ -406,10 +411,12 @@ impl Shard<'_> {
             proven,
         } = arrived;
         let isolation = self.session.spec.isolation;
-        let key = self.flows[at].spec.key.clone();
-        let Some(running) = self.flows[at].running() else {
+        let flow = &mut self.flows[at];
+        let (key, max_batch_bytes) = (flow.spec.key.clone(), flow.spec.max_batch_bytes);
+        let Phase::Running(running) = &mut flow.phase else {
             return;
         };
+        let verdicts = &flow.verdicts;
         let head = running.stitch.head();
         if let Some((epoch, end)) = fetched.diverging {
             running.ranges.clear();
@@ -432,13 +439,32 @@ impl Shard<'_> {
         running.ranges.learn(from, reached, fetched.records.len());
         running.caught_up = reached >= running.source_end;
         for item in items {
-            if let Item::Gap {
-                reason, from, to, ..
-            } = &item
-            {
-                left_out(&self.session.spec.name, &key, *reason, *from, *to);
+            let fitting = match item {
+                Item::Batch(outgoing) => {
+                    let largest = verdicts.largest(outgoing.first, max_batch_bytes);
+                    fit(outgoing, largest, &verdicts.refused)
+                }
+                gap => Ok(vec![gap]),
+            };
+            let fitting = match fitting {
+                Ok(fitting) => fitting,
+                Err(error) => {
+                    let why = format!("a batch that has to be split cannot be read: {error}");
+                    running.reopen.get_or_insert(why);
+                    break;
+                }
+            };
+            for item in fitting {
+                if let Item::Gap {
+                    reason, from, to, ..
+                } = &item
+                    // A refused record was counted when it was found out.
+                    && *reason != GapReason::Refused
+                {
+                    left_out(&self.session.spec.name, &key, *reason, *from, *to);
+                }
+                running.writer.push(item);
             }
-            running.writer.push(item);
         }
         match admitted {
             Ok(()) => {
@@ -525,9 +551,17 @@ impl Shard<'_> {
             Ok((start, end)) if running.idle && (head < start || head > end) => {
                 self.flows[at].activate(now);
             }
+            // Opening it again says so, and stops.
+            Ok((start, _))
+                if head < start
+                    && self.session.spec.policies.retention_overtook == Policy::Stop =>
+            {
+                running.recut = true;
+                running.ranges.clear();
+            }
             Ok((start, _)) if head < start => {
                 warn!(
-                    %link, %topic, partition,
+                    %link, id = "retention-overtook", %topic, partition,
                     "retention on the source overtook the mirror: offsets {head} to {} are gone there and were not mirrored; going on at {start}",
                     start - 1
                 );
@@ -580,13 +614,13 @@ fn all_lanes(broker: i32, pace: Pace) -> RangeInclusive<Lane> {
 }
 
 /// Counts what is left out. A hole that nothing explains is said as well.
-fn left_out(link: &str, key: &FlowKey, reason: GapReason, from: i64, to: i64) {
+pub(super) fn left_out(link: &str, key: &FlowKey, reason: GapReason, from: i64, to: i64) {
     let offsets = u64::try_from(to - from).unwrap_or(0);
     metrics::counter!("strait_gap_offsets_total", "link" => link.to_owned(), "reason" => reason.as_str())
         .increment(offsets);
     if reason == GapReason::Unexplained {
         warn!(
-            link, topic = %key.topic, partition = key.partition,
+            link, id = "source-hole", topic = %key.topic, partition = key.partition,
             "the source has no records from offset {from} to {}, and neither compaction nor retention explains it: they are recorded as a gap",
             to - 1
         );
