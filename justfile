@@ -48,6 +48,10 @@ bench-mm2 records="2000000" rounds="3": setup bench-build
     target/release/bench mm2 {{records}} {{rounds}} benches/results/mm2.svg | tee benches/results/mm2.md.new
     mv benches/results/mm2.md.new benches/results/mm2.md
 
+# What Strait and MirrorMaker 2 add to a record's way; keeps the table in benches/results/latency.md.
+bench-latency seconds="20" rounds="3": setup bench-build
+    target/release/bench latency {{seconds}} {{rounds}} | tee benches/results/latency.md
+
 # The mirror alone between brokers that cost nothing, in GB/s per core; keeps the table in benches/results/engine.md.
 bench-engine seconds="5" rounds="3": bench-build
     target/release/bench engine {{seconds}} {{rounds}} | tee benches/results/engine.md

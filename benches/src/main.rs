@@ -15,6 +15,7 @@ mod comparison;
 mod dataset;
 mod engine;
 mod heading;
+mod latency;
 mod peer;
 mod plot;
 mod process;
@@ -25,6 +26,7 @@ use std::process::ExitCode;
 type Failure = Box<dyn std::error::Error>;
 
 const USAGE: &str = "usage: bench mm2 [RECORDS] [ROUNDS] [PLOT]
+       bench latency [SECONDS] [ROUNDS]
        bench engine [SECONDS] [ROUNDS] [OTHER]
 RECORDS is the size of the uncompressed data set; the compressed ones have three quarters of it.";
 
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
     };
     let done = match command.as_str() {
         "engine" => engine::run(args),
+        "latency" => latency::run(args),
         "mm2" => comparison::run(args),
         _ => Err(USAGE.into()),
     };
