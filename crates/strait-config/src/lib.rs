@@ -27,7 +27,8 @@ pub use model::{
     AdminConfig, ClusterConfig, Config, DEFAULT_ADMIN_LISTEN, DEFAULT_CONFIG_EXCLUDES,
     DEFAULT_MEMORY_BUDGET, DEFAULT_OPEN_TRANSACTION_WARNING, DEFAULT_REFRESH_TOPICS,
     DEFAULT_SEPARATOR, Isolation, LinkConfig, MIN_MEMORY_BUDGET, MM2_REFRESH_TOPICS, Naming,
-    PasswordFrom, SaslConfig, SaslMechanism, Timeouts, TlsConfig, default_link_name,
+    PasswordFrom, Policies, Policy, SaslConfig, SaslMechanism, Timeouts, TlsConfig,
+    default_link_name,
 };
 pub use pattern::Pattern;
 pub use secret::Secret;

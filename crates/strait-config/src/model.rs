@@ -162,6 +162,8 @@ pub struct LinkConfig {
     pub timeouts: Timeouts,
     /// Bytes this link may hold in memory; at least [`MIN_MEMORY_BUDGET`].
     pub memory_budget: u64,
+    /// Whether a flow goes on or stops where either can be wanted.
+    pub policies: Policies,
     /// How long an open transaction on the source may hold a flow back before it is reported.
     pub open_transaction_warning: Duration,
 }
@@ -188,6 +190,7 @@ impl LinkConfig {
             grow_partitions: true,
             timeouts: Timeouts::default(),
             memory_budget: DEFAULT_MEMORY_BUDGET,
+            policies: Policies::default(),
             open_transaction_warning: DEFAULT_OPEN_TRANSACTION_WARNING,
         }
     }
@@ -236,6 +239,80 @@ impl Isolation {
             Self::ReadCommitted => "read_committed",
             Self::ReadUncommitted => "read_uncommitted",
         }
+    }
+}
+
+/// Whether a flow goes on or stops at something it can go on after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Go on; how depends on what happened.
+    GoOn,
+    /// Stop the flow until somebody decides.
+    Stop,
+}
+
+/// One [`Policy`] for each failure after which a flow can go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policies {
+    /// The source topic was deleted and created again. Going on appends the new topic's records.
+    pub source_recreated: Policy,
+    /// The source deleted records before they were mirrored. Going on leaves a gap.
+    pub retention_overtook: Policy,
+    /// The source lost records that were mirrored. Going on mirrors what it has in their place.
+    pub source_truncated: Policy,
+    /// The target lost records that it had acknowledged. Going on mirrors them again.
+    pub target_lost: Policy,
+    /// The target topic was deleted and created again. Going on mirrors everything again.
+    pub target_recreated: Policy,
+    /// Another producer wrote to the target partition. Going on writes beside it.
+    pub foreign_writer: Policy,
+    /// The target refuses a record. Going on leaves it out.
+    pub refused_record: Policy,
+}
+
+impl Default for Policies {
+    /// Records are never left out, and never mixed with others, unless somebody asked for it.
+    fn default() -> Self {
+        Self {
+            source_recreated: Policy::GoOn,
+            retention_overtook: Policy::GoOn,
+            source_truncated: Policy::GoOn,
+            target_lost: Policy::GoOn,
+            target_recreated: Policy::GoOn,
+            foreign_writer: Policy::Stop,
+            refused_record: Policy::Stop,
+        }
+    }
+}
+
+impl Policies {
+    /// Each policy with its key in a TOML file and the word for going on there; the other word is `stop`.
+    pub(crate) fn keyed(&mut self) -> [(&'static str, &'static str, &mut Policy); 7] {
+        [
+            (
+                "on-source-recreated",
+                "continue",
+                &mut self.source_recreated,
+            ),
+            (
+                "on-retention-overtook",
+                "continue",
+                &mut self.retention_overtook,
+            ),
+            (
+                "on-source-truncated",
+                "remirror",
+                &mut self.source_truncated,
+            ),
+            ("on-target-lost", "remirror", &mut self.target_lost),
+            (
+                "on-target-recreated",
+                "remirror",
+                &mut self.target_recreated,
+            ),
+            ("on-foreign-writer", "continue", &mut self.foreign_writer),
+            ("on-refused-record", "skip", &mut self.refused_record),
+        ]
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::model::{Config, LinkConfig, Naming, PasswordFrom, SaslConfig, TlsConfig};
+use crate::model::{Config, LinkConfig, Naming, PasswordFrom, Policy, SaslConfig, TlsConfig};
 use crate::pattern::Pattern;
 use crate::quantity::{duration_text, size_text};
 
@@ -134,6 +134,13 @@ fn write_link(out: &mut String, link: &LinkConfig) -> std::fmt::Result {
         duration_text(link.timeouts.drain)
     )?;
     writeln!(out, "memory-budget = \"{}\"", size_text(link.memory_budget))?;
+    for (key, go_on, policy) in link.policies.clone().keyed() {
+        let word = match policy {
+            Policy::GoOn => go_on,
+            Policy::Stop => "stop",
+        };
+        writeln!(out, "{key} = \"{word}\"")?;
+    }
     writeln!(
         out,
         "open-transaction-warning = \"{}\"",

@@ -12,7 +12,7 @@ use crate::cluster_toml::{Surroundings, read_clusters};
 use crate::error::{ConfigError, Problem};
 use crate::model::{
     AdminConfig, Config, DEFAULT_ADMIN_LISTEN, DEFAULT_SEPARATOR, Isolation, LinkConfig,
-    MIN_MEMORY_BUDGET, Naming,
+    MIN_MEMORY_BUDGET, Naming, Policy,
 };
 use crate::nearest::nearest;
 use crate::pattern::Pattern;
@@ -22,7 +22,7 @@ use crate::start::{StartPosition, StartRules};
 use crate::table::{Field, Reader, Table};
 
 const TOP_KEYS: [&str; 5] = ["clusters", "links", "admin", "instance", "state-dir"];
-const LINK_KEYS: [&str; 21] = [
+const LINK_KEYS: [&str; 28] = [
     "name",
     "source",
     "target",
@@ -43,6 +43,13 @@ const LINK_KEYS: [&str; 21] = [
     "request-timeout",
     "drain-timeout",
     "memory-budget",
+    "on-source-recreated",
+    "on-retention-overtook",
+    "on-source-truncated",
+    "on-target-lost",
+    "on-target-recreated",
+    "on-foreign-writer",
+    "on-refused-record",
     "open-transaction-warning",
 ];
 const LINK_EXAMPLE: &str =
@@ -229,6 +236,19 @@ fn read_link(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<LinkConfi
     }
     if let Some(field) = table.field(reader, "memory-budget") {
         link.memory_budget = read_budget(reader, &field)?;
+    }
+    for (key, go_on, policy) in link.policies.keyed() {
+        if let Some(field) = table.field(reader, key) {
+            let all = match *policy {
+                Policy::GoOn => [Policy::GoOn, Policy::Stop],
+                Policy::Stop => [Policy::Stop, Policy::GoOn],
+            };
+            let name = |policy| match policy {
+                Policy::GoOn => go_on,
+                Policy::Stop => "stop",
+            };
+            *policy = read_choice(reader, &field, &all, name)?;
+        }
     }
     if let Some(field) = table.field(reader, "open-transaction-warning") {
         let range = Duration::from_secs(1)..=Duration::from_secs(86_400);

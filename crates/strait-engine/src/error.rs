@@ -88,12 +88,78 @@ pub enum FlowError {
     /// The position cannot be read.
     #[error("the last position of the flow cannot be used: {0}")]
     Position(String),
-    /// The target lost what was acknowledged.
+    /// The source topic is another one than the position speaks of, and the policy is to stop.
     #[error(
-        "the target lost data: {topic}-{partition} ends at offset {end}, but records up to {expected} had been acknowledged; \
-         bring the lost replica back, or delete the target topic to mirror it anew"
+        "the source topic {topic} was re-created on cluster {cluster}: what partition {partition} holds now is not what was mirrored up to offset {next}; \
+         nothing was mirrored of the new one; set on-source-recreated = \"continue\" and restart to append it to the old records"
+    )]
+    SourceRecreated {
+        /// The source's alias.
+        cluster: String,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The next offset of the old topic.
+        next: i64,
+    },
+    /// Records expired before they were mirrored, and the policy is to stop.
+    #[error(
+        "retention overtook the mirror: {topic}-{partition} on cluster {cluster} begins at offset {start} now, and {next} would be next; \
+         nothing was mirrored since; set on-retention-overtook = \"continue\" and restart to go on at offset {start} without the records between"
+    )]
+    RetentionOvertook {
+        /// The source's alias.
+        cluster: String,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The next offset to mirror.
+        next: i64,
+        /// The source's log start.
+        start: i64,
+    },
+    /// The source lost records that were mirrored, and the policy is to stop.
+    #[error(
+        "the source lost records: {topic}-{partition} on cluster {cluster} was cut at offset {end}, and was mirrored up to {next}; \
+         nothing was mirrored since; bring the lost replica back, or set on-source-truncated = \"remirror\" and restart to let its new history follow"
+    )]
+    SourceTruncated {
+        /// The source's alias.
+        cluster: String,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// Where its log was cut.
+        end: i64,
+        /// The next offset to mirror.
+        next: i64,
+    },
+    /// The target topic is another one than the position speaks of, and the policy is to stop.
+    #[error(
+        "the target topic {topic} was re-created on cluster {cluster}: partition {partition} no longer holds the records mirrored up to source offset {next}; \
+         nothing was mirrored since; set on-target-recreated = \"remirror\" and restart to mirror everything again"
+    )]
+    TargetRecreated {
+        /// The target's alias.
+        cluster: String,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The next source offset to mirror.
+        next: i64,
+    },
+    /// The target lost what was acknowledged, and the policy is to stop.
+    #[error(
+        "the target lost data: {topic}-{partition} on cluster {cluster} ends at offset {end}, but records up to {expected} had been acknowledged; \
+         nothing was mirrored since; bring the lost replica back, or set on-target-lost = \"remirror\" and restart to mirror them again"
     )]
     TargetLost {
+        /// The target's alias.
+        cluster: String,
         /// The topic.
         topic: String,
         /// The partition.
@@ -105,9 +171,12 @@ pub enum FlowError {
     },
     /// The target's log does not fit the position.
     #[error(
-        "the target partition {topic}-{partition} is not what this link left: {source}; stop other writers to it; the flow cannot go on in this log: delete the target topic to mirror it anew, or mirror into another name"
+        "the target partition {topic}-{partition} on cluster {cluster} is not what this link left: {source}; nothing was mirrored since; {}",
+        source.advice()
     )]
     Scan {
+        /// The target's alias.
+        cluster: String,
         /// The topic.
         topic: String,
         /// The partition.
@@ -117,10 +186,14 @@ pub enum FlowError {
     },
     /// The target refused a batch.
     #[error(
-        "the target refused source offsets {first}..={last} ({size} bytes): {error}{}; {advice}",
+        "the target refused source offsets {first}..={last} ({size} bytes) for {topic} on cluster {cluster}: {error}{}; {advice}",
         message.as_ref().map(|m| format!(" ({m})")).unwrap_or_default()
     )]
     Refused {
+        /// The target's alias.
+        cluster: String,
+        /// The target topic.
+        topic: String,
         /// The first source offset.
         first: i64,
         /// The last one.
@@ -134,13 +207,29 @@ pub enum FlowError {
         /// What to do.
         advice: &'static str,
     },
+    /// A batch is larger than the target takes.
+    #[error(
+        "the target refused source offsets {first}..={last} as one batch of {size} bytes: {error}; asking {topic} for its present limit and splitting by it"
+    )]
+    TooLarge {
+        /// The target topic.
+        topic: String,
+        /// The first source offset.
+        first: i64,
+        /// The last one.
+        last: i64,
+        /// The batch's size.
+        size: usize,
+        /// The reason.
+        error: KafkaError,
+    },
     /// Replicas are missing; nothing was appended.
     #[error("the target does not take records now: {0}; they are sent again")]
     NotAppended(KafkaError),
     /// Records are missing in order on the target.
     #[error(
         "source offsets {first}..={last} were refused, but later ones were stored, because the target's brokers had already forgotten the producer \
-         (records older than producer.id.expiration.ms): delete the target topic to mirror it anew"
+         (records older than producer.id.expiration.ms); reading the target's log to see what it holds"
     )]
     Hole {
         /// The first missing source offset.
@@ -184,6 +273,39 @@ pub enum FlowError {
 }
 
 impl FlowError {
+    /// The name under which this kind of failure stands in logs, metrics and the book; it never changes.
+    pub fn id(&self) -> &'static str {
+        match self {
+            Self::SourceMissing { .. } => "source-missing",
+            Self::TargetMissing { .. } => "target-missing",
+            Self::NoLeader { .. } => "no-leader",
+            Self::UnderMinIsr { .. } => "under-min-isr",
+            Self::TargetHasData { .. } => "target-has-data",
+            Self::Mm2Position { .. } => "mm2-position",
+            Self::Position(_) => "position-unusable",
+            Self::SourceRecreated { .. } => "source-recreated",
+            Self::RetentionOvertook { .. } => "retention-overtook",
+            Self::SourceTruncated { .. } => "source-truncated",
+            Self::TargetRecreated { .. } => "target-recreated",
+            Self::TargetLost { .. } => "target-lost",
+            Self::Scan { source, .. } => source.id(),
+            Self::Refused { .. } => "record-refused",
+            Self::TooLarge { .. } => "batch-too-large",
+            Self::NotAppended(_) => "not-appended",
+            Self::Hole { .. } => "target-hole",
+            Self::Stitch(StitchError::Stale { .. }) => "source-stale",
+            Self::Stitch(StitchError::Unproven { .. }) => "source-epoch",
+            Self::Stitch(StitchError::OldFormat { .. }) => "old-format",
+            Self::Stitch(_) => "source-unreadable",
+            Self::Source { .. } => "source-error",
+            Self::Doubt(_) => "target-in-doubt",
+            Self::Fence { .. } => "no-fence",
+            Self::Net(error) => error.id(),
+            Self::Wire(_) => "answer-unreadable",
+            Self::Session(error) => error.id(),
+        }
+    }
+
     /// Whether waiting may help by itself, or somebody has to act first. The flow tries again either way,
     /// soon in the first case, at the longest interval in the second.
     pub fn action(&self) -> Action {
@@ -195,6 +317,8 @@ impl FlowError {
             | Self::NotAppended(_)
             | Self::Source { .. }
             | Self::Doubt(_)
+            | Self::TooLarge { .. }
+            | Self::Hole { .. }
             | Self::Fence { .. } => Action::Retry,
             Self::Stitch(StitchError::Stale { .. } | StitchError::Unproven { .. }) => Action::Retry,
             Self::Net(error) => error.action(),
@@ -216,13 +340,15 @@ impl FlowError {
     /// What to do about a refusal, by the broker's reason.
     pub fn advice(error: KafkaError) -> &'static str {
         match error.0 {
-            10 | 18 => "raise max.message.bytes of the target topic; the flow goes on by itself",
+            10 | 18 => {
+                "raise max.message.bytes (and segment.bytes) of the target topic, and the flow goes on by itself; or set on-refused-record = \"skip\" and restart to leave such records out"
+            }
             32 => {
-                "set message.timestamp.after.max.ms and message.timestamp.before.max.ms of the target topic to admit the record's time; the flow goes on by itself"
+                "set message.timestamp.after.max.ms and message.timestamp.before.max.ms of the target topic to admit the record's time, and the flow goes on by itself; or set on-refused-record = \"skip\" and restart to leave such records out"
             }
             29 => "give Strait's user Write on the target topic; the flow goes on by itself",
             87 => {
-                "the target topic may be compacted and the record has no key: change cleanup.policy; the flow goes on by itself"
+                "the target topic may be compacted and the record has no key: change cleanup.policy, and the flow goes on by itself; or set on-refused-record = \"skip\" and restart to leave such records out"
             }
             2 => {
                 "the batch arrived damaged: its checksum, carried from the source, does not fit; check the source's log and the line"
@@ -337,6 +463,22 @@ pub enum SessionError {
 }
 
 impl SessionError {
+    /// The name under which this kind of failure stands in logs, metrics and the book; it never changes.
+    pub fn id(&self) -> &'static str {
+        match self {
+            Self::Fenced { .. } => "taken-over",
+            Self::Owned { .. } => "link-owned",
+            Self::Locked { .. } => "link-locked",
+            Self::LockFile { .. } => "lock-file",
+            Self::Registry { .. } => "registry-unreadable",
+            Self::OtherClusters { .. } => "other-clusters",
+            Self::OwnTopic { .. } => "own-topic",
+            Self::Internal { .. } => "own-topic-unavailable",
+            Self::Lost(_) => "session-ended",
+            Self::Net(error) => error.id(),
+        }
+    }
+
     /// Whether a new session may be tried.
     pub fn action(&self) -> Action {
         match self {

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::error::FlowError;
 use crate::ledger::Ledger;
 use crate::open::Opened;
+use crate::ranges::Ranges;
 use crate::spec::FlowSpec;
 use crate::stable_offset::StableOffset;
 use crate::stitch::Stitch;
@@ -34,8 +35,49 @@ pub(crate) struct Flow {
     pub(crate) leaderless: bool,
     /// No longer selected: it goes once it is idle.
     pub(crate) removing: bool,
+    /// What the target said of this flow's records.
+    pub(crate) verdicts: Verdicts,
+    /// The target offset up to which everything was acknowledged when it ran last.
+    pub(crate) acked: Option<i64>,
+    /// The source's log looked cut: its topic may be another one, whatever is known of it.
+    pub(crate) looked_cut: bool,
     /// What is known of open transactions on the source.
     pub(crate) stable: StableOffset,
+}
+
+/// What the target said of a flow's records.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Verdicts {
+    /// The largest batch that it takes, where it refused one within the topic's known limit.
+    pub(crate) limit: Option<usize>,
+    /// The size of a batch that was too large, until the present limit is asked for.
+    pub(crate) too_large: Option<usize>,
+    /// Each record below this source offset is sent alone, to find those that are refused.
+    pub(crate) singles_to: i64,
+    /// Source offsets that it refuses and that are left out: half-open ranges in order.
+    pub(crate) refused: Vec<(i64, i64)>,
+}
+
+impl Verdicts {
+    /// Records that are to be left out from now on.
+    pub(crate) fn leave_out(&mut self, ranges: &[(i64, i64)]) {
+        self.refused.extend_from_slice(ranges);
+        self.refused.sort_unstable();
+    }
+
+    /// What lies below `next` is over.
+    pub(crate) fn settled(&mut self, next: i64) {
+        self.refused.retain(|&(_, to)| to > next);
+    }
+
+    /// The largest piece that a batch which begins at source offset `first` is sent in.
+    pub(crate) fn largest(&self, first: i64, known: Option<usize>) -> usize {
+        if first < self.singles_to {
+            return 0;
+        }
+        let known = known.unwrap_or(usize::MAX);
+        self.limit.map_or(known, |limit| limit.min(known))
+    }
 }
 
 /// How far a flow's fence got in this session. The scan ends at the first marker of an epoch, so there may be
@@ -61,8 +103,10 @@ pub(crate) struct Running {
     pub(crate) writer: Writer,
     pub(crate) ledger: Ledger,
     pub(crate) ids: (Uuid, Uuid),
-    /// A fetch for it is outstanding.
-    pub(crate) fetching: bool,
+    /// What was asked of the source and not admitted yet.
+    pub(crate) ranges: Ranges,
+    /// The source's bounds or epochs are asked for; nothing is fetched meanwhile.
+    pub(crate) checking: bool,
     /// It waits for its turn in a lane.
     pub(crate) in_lane: bool,
     /// It waits for its turn in a channel.
@@ -78,10 +122,27 @@ pub(crate) struct Running {
     pub(crate) source_end: i64,
     /// To be drained, then opened again for this reason.
     pub(crate) reopen: Option<String>,
-    /// The source's log was truncated to (epoch, end): to be drained, then continued there.
+    /// The source's log was truncated to (epoch, end): to be drained, then opened again.
     pub(crate) truncated: Option<(i32, i64)>,
+    /// Its records have to be cut in another way: to be drained, then opened again.
+    pub(crate) recut: bool,
     /// Watched without a fence: it may not write.
     pub(crate) idle: bool,
+}
+
+impl Running {
+    /// Forgets what was queued and not sent yet; it is fetched again.
+    pub(crate) fn unqueue(&mut self) {
+        let epoch = self
+            .writer
+            .sent_epoch()
+            .unwrap_or(self.ledger.source_epoch());
+        if let Some(first) = self.writer.drop_queue() {
+            self.ranges.clear();
+            self.stitch.rewind(first, epoch);
+            self.caught_up = false;
+        }
+    }
 }
 
 impl Flow {
@@ -98,6 +159,9 @@ impl Flow {
             said: false,
             leaderless: false,
             removing: false,
+            verdicts: Verdicts::default(),
+            acked: None,
+            looked_cut: false,
             stable: StableOffset::default(),
         }
     }
@@ -118,8 +182,16 @@ impl Flow {
             ids,
             hold_until,
             idle,
+            limit,
         } = opened;
+        self.looked_cut &= idle;
+        if limit.is_some() {
+            self.verdicts.limit = limit;
+            self.verdicts.too_large = None;
+        }
         self.last = Some(sync);
+        let mut writer = writer;
+        writer.limit(self.verdicts.largest(i64::MAX, self.spec.max_batch_bytes));
         if !idle {
             self.fence = Fence {
                 above: Some(writer.identity().1),
@@ -132,7 +204,8 @@ impl Flow {
             writer,
             ledger,
             ids,
-            fetching: false,
+            ranges: Ranges::default(),
+            checking: false,
             in_lane: false,
             in_channel: false,
             syncing: false,
@@ -142,6 +215,7 @@ impl Flow {
             hold_until,
             reopen: None,
             truncated: None,
+            recut: false,
             idle,
         }));
     }
@@ -154,25 +228,31 @@ impl Flow {
 
     /// Puts the flow back to the start; answers still outstanding are ignored.
     pub(crate) fn wait(&mut self, until: Instant) {
+        if let Phase::Running(running) = &self.phase
+            && !running.idle
+        {
+            self.acked = Some(running.ledger.target_next());
+        }
         self.generation += 1;
         self.phase = Phase::Waiting(until);
     }
 
     /// Reports a trouble once; the same one again only adds to the count of tries. `quiet`: somebody else says it.
     pub(crate) fn report(&mut self, link: &str, error: &FlowError, quiet: bool) {
-        let text = error.to_string();
+        let id = error.id();
+        let trouble = format!("{error} (id={id})");
         let (topic, partition) = (&self.spec.key.topic, self.spec.key.partition);
         if quiet {
-            debug!(link, %topic, partition, "{text}");
-        } else if self.trouble.as_deref() != Some(&text) {
+            debug!(link, id, %topic, partition, "{error}");
+        } else if self.trouble.as_deref() != Some(&trouble) {
             if error.action() == Action::Stop {
-                tracing::error!(link, %topic, partition, "flow stopped: {text}");
+                tracing::error!(link, id, %topic, partition, "flow stopped: {error}");
             } else {
-                warn!(link, %topic, partition, "{text}");
+                warn!(link, id, %topic, partition, "{error}");
             }
             self.said = true;
         }
-        self.trouble = Some(text);
+        self.trouble = Some(trouble);
         self.tries = self.tries.saturating_add(1);
     }
 

@@ -166,7 +166,7 @@ impl Task {
                 },
                 Err(error) => error.to_string(),
             };
-            warn!(topic = %self.topic, "cannot write positions, trying again: {why}");
+            warn!(id = "positions-unwritten", topic = %self.topic, "cannot write positions, trying again: {why}");
             self.connection = None;
             self.routes.invalidate();
             self.rt.sleep(wait).await;

@@ -4,8 +4,10 @@
 //! [`ledger`] and [`resume`]. The steps, and why they are in this order, stand in the book's position
 //! protocol.
 
+mod along;
 mod error;
 mod fence;
+pub mod fit;
 mod flow;
 mod internal_log;
 mod lease;
@@ -15,8 +17,12 @@ mod link;
 mod lock;
 mod open;
 mod partition;
+mod positions;
+pub mod ranges;
 mod registry;
+mod remirror;
 pub mod resume;
+pub mod rewind;
 mod routes;
 #[cfg(test)]
 mod sample;
@@ -31,5 +37,6 @@ pub mod writer;
 
 pub use error::{FlowError, SessionError};
 pub use link::{Link, LinkHandle};
-pub use spec::{FlowKey, FlowSpec, LinkSpec, STRAIT_TOPIC, Start};
+pub use positions::{KnownPosition, read_positions};
+pub use spec::{FlowKey, FlowSpec, LinkSpec, Policies, Policy, STRAIT_TOPIC, Start};
 pub use status::LinkStatus;

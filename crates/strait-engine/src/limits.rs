@@ -23,18 +23,45 @@ pub const SYNCS_PER_BATCH: usize = 2_000;
 /// Unsynced bytes at which a flow pauses until its syncs get through again.
 pub const UNSYNCED_MAX: u64 = 1024 * MIB;
 
+/// A batch below this size is joined with those that wait behind it: from here on the copy costs more than the
+/// target saves.
+pub const JOIN_BELOW: usize = 64 * 1024;
+/// The same for compressed batches, which have to be inflated and compressed anew: worth it only for very small ones.
+pub const JOIN_COMPRESSED_BELOW: usize = 1024;
+/// What compressed batches that are joined may inflate to together.
+pub const JOIN_INFLATE_BYTES: usize = 4 * MIB as usize;
+/// Bytes of a joined batch: below the `max.message.bytes` that brokers have by default (1,048,588).
+pub const JOIN_BYTES: usize = 1_000_000;
+
 /// Batches of one partition in flight at the most: what a broker remembers for deduplication.
 pub const IN_FLIGHT_PER_PARTITION: usize = 5;
 /// Produce requests in flight on one connection.
 pub const REQUESTS_PER_CONNECTION: usize = 6;
 /// Record bytes in one produce request at the most; a larger single batch travels alone.
 pub const PRODUCE_BYTES: usize = 4 * MIB as usize;
+/// Produce connections to one target broker: it handles one request of a connection at a time.
+pub const CHANNELS_PER_BROKER: u8 = 2;
+/// A broker that answers nothing for so long holds memory that others could use.
+pub const STALL: Duration = Duration::from_secs(2);
 /// Record bytes asked of one source broker in one fetch.
 pub const FETCH_BYTES: i32 = 16 * MIB as i32;
 /// Record bytes asked of one source partition in one fetch.
 pub const FETCH_PARTITION_BYTES: i32 = MIB as i32;
-/// Partitions asked for in one fetch.
+/// Partitions asked for in one fetch of flows that are behind.
 pub const FETCH_PARTITIONS: usize = 1_000;
+/// Partitions asked for in one fetch of flows that have caught up: all of them, so that none waits for the long
+/// poll of others.
+pub const TAIL_PARTITIONS: usize = 20_000;
+/// Fetches outstanding on one lane: the broker reads the next while the last one is on its way.
+pub const FETCHES_PER_LANE: usize = 2;
+/// Bulk lanes to one source broker at the most.
+pub const LANES_PER_BROKER: u8 = 16;
+/// The round trip for which each further lane is opened.
+pub const ROUND_TRIP_PER_LANE: Duration = Duration::from_millis(5);
+/// Lanes for flows that have caught up: one is polled, the other takes those that join meanwhile.
+pub const TAIL_LANES: u8 = 2;
+/// Free buffers kept for the next answers.
+pub const IDLE_BUFFERS: usize = 24 * MIB as usize;
 /// Bytes a flow may hold (queued and unacknowledged) before it stops fetching.
 pub const FLOW_BYTES: u64 = 4 * MIB;
 /// How long a broker may hold the fetch of flows that have caught up.

@@ -149,12 +149,12 @@ impl Link {
             };
             self.status.send_modify(|status| {
                 status.open = false;
-                status.trouble = Some(error.to_string());
+                status.trouble = Some(format!("{error} (id={})", error.id()));
             });
             if error.action() == Action::Stop {
                 return Err(error);
             }
-            warn!(link = %self.spec.name, "{error}");
+            warn!(link = %self.spec.name, id = error.id(), "{error}");
             let pause = self.rt.sleep(self.rt.jitter(wait));
             if until_stopped(pause, &mut self.commands, &mut flows, &self.status)
                 .await

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use strait_net::{Action, KafkaError};
-use strait_wire::{GapReason, Isolation, Position, PositionFlags, Record, SyncKind, SyncRecord};
+use strait_net::{Action, ConfigEntry, KafkaError};
+use strait_wire::{GapReason, Isolation, Position, PositionFlags, SyncKind, SyncRecord};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 use uuid::Uuid;
@@ -14,11 +14,11 @@ use crate::flow::Fence;
 use crate::ledger::Ledger;
 use crate::limits;
 use crate::partition::{PartitionReader, batches_from};
-use crate::resume::{Match, Scan, ScanError, Scanned, Walk, ended_cleanly, of_session, timeless};
+use crate::resume::{Scan, ScanError, Scanned, ended_cleanly};
 use crate::routes::{Lookup, Routes};
 use crate::session::Session;
-use crate::spec::{FlowSpec, Start};
-use crate::stitch::{Stitch, StitchError};
+use crate::spec::{FlowSpec, Policy, Start};
+use crate::stitch::Stitch;
 use crate::writer::Writer;
 
 /// A flow ready to run.
@@ -34,6 +34,8 @@ pub(crate) struct Opened {
     pub(crate) hold_until: Option<Instant>,
     /// Nothing is there to forward: no fence was put up, so nothing may be written either.
     pub(crate) idle: bool,
+    /// The largest batch that the target takes, where it was asked for.
+    pub(crate) limit: Option<usize>,
 }
 
 /// Everything an opening needs to know.
@@ -46,12 +48,28 @@ pub(crate) struct Opening {
     pub(crate) fence: Fence,
     /// There is something to forward: put up the fence.
     pub(crate) active: bool,
+    /// The target offset up to which this session had everything acknowledged.
+    pub(crate) acked: Option<i64>,
+    /// The source's log looked cut: its topic may be another one.
+    pub(crate) looked_cut: bool,
+    /// The size of a batch that the target refused as too large.
+    pub(crate) too_large: Option<usize>,
 }
 
-struct Ends {
-    source: PartitionReader,
-    target: PartitionReader,
-    ids: (Uuid, Uuid),
+/// Both partitions of a flow.
+pub(crate) struct Ends {
+    pub(crate) source: PartitionReader,
+    pub(crate) target: PartitionReader,
+    /// The ids of their topics.
+    pub(crate) ids: (Uuid, Uuid),
+}
+
+/// Where an opening goes on.
+pub(crate) struct Resumed {
+    pub(crate) ledger: Ledger,
+    pub(crate) identity: (i64, i16),
+    pub(crate) kind: SyncKind,
+    pub(crate) hold_until: Option<Instant>,
 }
 
 impl Opening {
@@ -61,44 +79,24 @@ impl Opening {
         if let Some(why) = self.session.unusable.get(&self.spec.key) {
             return Err(FlowError::Position(why.clone()));
         }
+        if self.looked_cut {
+            // Where requests go by name a topic that was re-created looks like one that was truncated.
+            self.session.source.refresh().await?;
+        }
         let ends = self.ends().await?;
         if let Some(idle) = self.idle(&ends).await? {
             return Ok(idle);
         }
-        let epoch = (self.session.epoch.producer_id, self.session.epoch.current());
-        let (mut ledger, identity, kind, hold_until) = match &self.last {
-            None => (self.fresh(&ends).await?, epoch, SyncKind::Session, None),
-            Some(sync) => {
-                let Some(position) = sync.position.clone() else {
-                    let FlowSpec { key, .. } = &self.spec;
-                    return Err(FlowError::Mm2Position {
-                        topic: key.topic.clone(),
-                        partition: key.partition,
-                    });
-                };
-                self.check(&position)?;
-                self.resume(&ends, &position).await?
-            }
+        let Resumed {
+            ledger,
+            identity,
+            kind,
+            hold_until,
+        } = self.resumed(&ends).await?;
+        let limit = match self.too_large {
+            Some(size) => Some(self.measure(size).await),
+            None => None,
         };
-        let source_gone = self
-            .last
-            .as_ref()
-            .and_then(|s| s.position.as_ref())
-            .is_some_and(|p| {
-                !p.source_topic_id.is_nil()
-                    && !ends.ids.0.is_nil()
-                    && p.source_topic_id != ends.ids.0
-            });
-        let mut kind = kind;
-        if source_gone {
-            let start = ends.source.log_start().await?;
-            warn!(
-                link = %self.session.spec.name, topic = %self.spec.key.topic, partition = self.spec.key.partition,
-                "the source topic was re-created: mirroring it from offset {start}; what was mirrored of the old one stays before it"
-            );
-            ledger.rebase(GapReason::Recreated, start, -1);
-            kind = SyncKind::Rebase;
-        }
         let sync = sync_record(&self.session, &self.spec, kind, &ledger, identity, ends.ids);
         let mut records = vec![sync.to_record(self.session.rt.wall_ms())];
         if kind == SyncKind::Rebase {
@@ -123,13 +121,89 @@ impl Opening {
                 self.spec.compacted,
                 isolation,
             ),
-            writer: Writer::new(identity.0, identity.1, ledger.target_next()),
+            writer: Writer::new(identity.0, identity.1, ledger.target_next())
+                .shared(self.session.spec.shared_target()),
             ledger,
             sync,
             ids: ends.ids,
             hold_until,
             idle: false,
+            limit,
         })
+    }
+
+    async fn resumed(&mut self, ends: &Ends) -> Result<Resumed, FlowError> {
+        let current = (self.session.epoch.producer_id, self.session.epoch.current());
+        let Some(sync) = &self.last else {
+            return Ok(Resumed {
+                ledger: self.fresh(ends).await?,
+                identity: current,
+                kind: SyncKind::Session,
+                hold_until: None,
+            });
+        };
+        let key = self.spec.key.clone();
+        let Some(position) = sync.position.clone() else {
+            return Err(FlowError::Mm2Position {
+                topic: key.topic,
+                partition: key.partition,
+            });
+        };
+        self.check(&position)?;
+        let recreated = source_recreated(&position, ends);
+        let cluster = self.session.spec.source.alias().to_owned();
+        let policies = self.session.spec.policies;
+        if recreated && policies.source_recreated == Policy::Stop {
+            return Err(FlowError::SourceRecreated {
+                cluster,
+                topic: key.topic,
+                partition: key.partition,
+                next: position.source_next,
+            });
+        }
+        let mut resumed = self.resume(ends, &position).await?;
+        if recreated {
+            let start = ends.source.log_start().await?;
+            warn!(
+                link = %self.session.spec.name, id = "source-recreated", topic = %key.topic, partition = key.partition,
+                "the source topic was re-created: mirroring it from offset {start}; what was mirrored of the old one up to offset {} stays before it, in {} on cluster {} up to offset {}",
+                position.source_next, self.spec.target_topic, self.session.spec.target.alias(), resumed.ledger.target_next()
+            );
+            resumed.ledger.rebase(GapReason::Recreated, start, -1);
+            resumed.kind = SyncKind::Rebase;
+        } else if policies.retention_overtook == Policy::Stop {
+            let (start, next) = (ends.source.log_start().await?, resumed.ledger.source_next());
+            if start > next {
+                return Err(self.overtaken(next, start));
+            }
+        }
+        Ok(resumed)
+    }
+
+    pub(crate) fn overtaken(&self, next: i64, start: i64) -> FlowError {
+        FlowError::RetentionOvertook {
+            cluster: self.session.spec.source.alias().to_owned(),
+            topic: self.spec.key.topic.clone(),
+            partition: self.spec.key.partition,
+            next,
+            start,
+        }
+    }
+
+    /// The largest batch that the target takes now, at any rate less than the one of `size` that it refused.
+    async fn measure(&self, size: usize) -> usize {
+        let topics = [self.spec.target_topic.clone()];
+        let answer = self.session.spec.target.describe_topic_configs(&topics);
+        let number = |entry: &ConfigEntry| entry.value.as_ref()?.parse::<usize>().ok();
+        let limit = answer.await.ok().and_then(|mut topics| {
+            let entries = topics.remove(&self.spec.target_topic)?.ok()?;
+            let limits = entries
+                .iter()
+                .filter(|e| matches!(e.name.as_str(), "max.message.bytes" | "segment.bytes"));
+            limits.filter_map(number).min()
+        });
+        // What a broker packs anew may be larger than it was.
+        limit.filter(|limit| *limit < size).unwrap_or(size / 2)
     }
 
     /// A flow whose source ends where its last sync does: nothing was forwarded behind the sync, and nothing is
@@ -167,6 +241,7 @@ impl Opening {
             ids,
             hold_until: None,
             idle: true,
+            limit: None,
         }))
     }
 
@@ -236,8 +311,8 @@ impl Opening {
                 named.0, named.1, self.spec.target_topic, self.spec.key.partition
             )));
         }
-        if position.flags != PositionFlags::default() && position.flags != PositionFlags::COMPACTED
-        {
+        let known = PositionFlags::SHARED | PositionFlags::COMPACTED;
+        if position.flags | known != known {
             return Err(FlowError::Position(
                 "it was written in a mode this version does not have: upgrade this instance"
                     .to_owned(),
@@ -308,11 +383,7 @@ impl Opening {
         Ok(())
     }
 
-    async fn resume(
-        &mut self,
-        ends: &Ends,
-        position: &Position,
-    ) -> Result<(Ledger, (i64, i16), SyncKind, Option<Instant>), FlowError> {
+    async fn resume(&mut self, ends: &Ends, position: &Position) -> Result<Resumed, FlowError> {
         let mut ledger = Ledger::restore(position);
         let current = (self.session.epoch.producer_id, self.session.epoch.current());
         let recreated = !position.target_topic_id.is_nil()
@@ -322,29 +393,76 @@ impl Opening {
             return self.start_over(ends, ledger, current).await;
         }
         let end = ends.target.log_end().await?;
-        if end < position.target_next {
+        let expected = position.target_next.max(self.acked.unwrap_or(0));
+        let remirror = self.session.spec.policies.target_lost == Policy::GoOn;
+        if end < expected && !remirror {
             // Known before a fence adds its marker to the shortened log.
-            return Err(FlowError::TargetLost {
-                topic: self.spec.target_topic.clone(),
-                partition: self.spec.key.partition,
-                end,
-                expected: position.target_next,
-            });
+            return Err(self.lost(end, expected));
+        }
+        let cut = self.source_cut(ends, position).await?;
+        if end < position.target_next {
+            return self.remirror(ends, position, end).await;
+        }
+        if end < expected {
+            // What is missing lies behind the last sync: the scan counts what is left.
+            warn!(
+                link = %self.session.spec.name, id = "target-lost", topic = %self.spec.target_topic, partition = self.spec.key.partition,
+                "the target lost data: the log on cluster {} ends at offset {end}, but records up to {expected} had been acknowledged; mirroring again what is missing",
+                self.session.spec.target.alias()
+            );
         }
         if self.fence.above.is_none()
             && ended_cleanly(position, self.session.closed_cleanly)
             && end == position.target_next
+            && cut.is_none()
         {
             ledger.new_epoch(position.target_next);
-            return Ok((ledger, current, SyncKind::Session, None));
+            return Ok(Resumed {
+                ledger,
+                identity: current,
+                kind: SyncKind::Session,
+                hold_until: None,
+            });
         }
-        let (identity, scanned) = self.fence_and_scan(ends, position).await?;
+        let (identity, scanned) = match self.fence_and_scan(ends, position).await? {
+            (identity, Ok(scanned)) => (identity, scanned),
+            (_, Err(ScanError::Lost { end, .. } | ScanError::Anchor { offset: end, .. }))
+                if remirror =>
+            {
+                return self.remirror(ends, position, end).await;
+            }
+            (_, Err(ScanError::Lost { end, expected })) => return Err(self.lost(end, expected)),
+            (_, Err(source)) => {
+                return Err(FlowError::Scan {
+                    cluster: self.session.spec.target.alias().to_owned(),
+                    topic: self.spec.target_topic.clone(),
+                    partition: self.spec.key.partition,
+                    source,
+                });
+            }
+        };
         self.report(&scanned);
         let hold_until = Some(self.fenced_at() + limits::LEASE_VALIDITY);
-        self.along_the_source(ends, position, &scanned, &mut ledger)
+        let kind = self
+            .along_the_source(ends, position, &scanned, &mut ledger, cut)
             .await?;
         ledger.new_epoch(scanned.target_next);
-        Ok((ledger, identity, SyncKind::Session, hold_until))
+        Ok(Resumed {
+            ledger,
+            identity,
+            kind,
+            hold_until,
+        })
+    }
+
+    fn lost(&self, end: i64, expected: i64) -> FlowError {
+        FlowError::TargetLost {
+            cluster: self.session.spec.target.alias().to_owned(),
+            topic: self.spec.target_topic.clone(),
+            partition: self.spec.key.partition,
+            end,
+            expected,
+        }
     }
 
     /// The target topic is another one than the position speaks of: nothing of the flow is there.
@@ -352,18 +470,51 @@ impl Opening {
         &self,
         ends: &Ends,
         mut ledger: Ledger,
-        current: (i64, i16),
-    ) -> Result<(Ledger, (i64, i16), SyncKind, Option<Instant>), FlowError> {
+        identity: (i64, i16),
+    ) -> Result<Resumed, FlowError> {
+        let cluster = self.session.spec.target.alias();
+        if self.session.spec.policies.target_recreated == Policy::Stop {
+            return Err(FlowError::TargetRecreated {
+                cluster: cluster.to_owned(),
+                topic: self.spec.target_topic.clone(),
+                partition: self.spec.key.partition,
+                next: ledger.source_next(),
+            });
+        }
         let (start, end) = (ends.target.log_start().await?, ends.target.log_end().await?);
-        self.refuse_data(ends, start, end).await?;
+        if !self.session.spec.shared_target() {
+            self.refuse_data(ends, start, end).await?;
+        }
         let first = ends.source.log_start().await?;
         warn!(
-            link = %self.session.spec.name, topic = %self.spec.target_topic, partition = self.spec.key.partition,
-            "the target topic was re-created: mirroring again from source offset {first}"
+            link = %self.session.spec.name, id = "target-recreated", topic = %self.spec.target_topic, partition = self.spec.key.partition,
+            "the target topic was re-created on cluster {cluster}: mirroring again from source offset {first} what was mirrored up to {}",
+            ledger.source_next()
         );
         ledger.rebase(GapReason::Expired, first, -1);
         ledger.new_epoch(end);
-        Ok((ledger, current, SyncKind::Rebase, None))
+        Ok(Resumed {
+            ledger,
+            identity,
+            kind: SyncKind::Rebase,
+            hold_until: None,
+        })
+    }
+
+    /// A marker of ours that will be read in the target partition.
+    pub(crate) async fn put_up(&mut self, ends: &Ends) -> Result<(i64, i16), FlowError> {
+        let route = ends.target.route().await?;
+        // More than there are replicas has no effect on the broker either.
+        let (insync, needed) = (route.insync, self.spec.min_insync.min(route.replicas));
+        if insync < needed {
+            return Err(FlowError::UnderMinIsr {
+                topic: self.spec.target_topic.clone(),
+                partition: self.spec.key.partition,
+                insync,
+                needed,
+            });
+        }
+        self.put_up_fence().await
     }
 
     /// The marker makes everything before it final; the scan up to it counts what is ours.
@@ -371,27 +522,11 @@ impl Opening {
         &mut self,
         ends: &Ends,
         position: &Position,
-    ) -> Result<((i64, i16), Scanned), FlowError> {
-        let FlowSpec {
-            key,
-            target_topic,
-            min_insync,
-            ..
-        } = &self.spec.clone();
-        let route = ends.target.route().await?;
-        // More than there are replicas has no effect on the broker either.
-        let (insync, needed) = (route.insync, (*min_insync).min(route.replicas));
-        if insync < needed {
-            let (topic, partition) = (target_topic.clone(), key.partition);
-            return Err(FlowError::UnderMinIsr {
-                topic,
-                partition,
-                insync,
-                needed,
-            });
-        }
+    ) -> Result<((i64, i16), Result<Scanned, ScanError>), FlowError> {
+        let (target_topic, partition) = (self.spec.target_topic.clone(), self.spec.key.partition);
+        let policies = self.session.spec.policies;
         let log_start = ends.target.log_start().await?;
-        let identity = self.put_up_fence().await?;
+        let identity = self.put_up(ends).await?;
         let markers = self.markers_since(position, identity);
         let mut scan = Scan::new(
             position.clone(),
@@ -399,34 +534,20 @@ impl Opening {
             log_start,
             self.spec.compacted,
             markers,
-        );
+        )
+        .shared(position.flags.contains(PositionFlags::SHARED) || self.session.spec.shared_target())
+        .mending(policies.target_lost == Policy::GoOn);
         let mut offset = scan.from();
         let deadline = self.session.rt.now() + limits::BARRIER_TIMEOUT;
-        let failed = |source| match source {
-            ScanError::Lost { end, expected } => FlowError::TargetLost {
-                topic: target_topic.clone(),
-                partition: key.partition,
-                end,
-                expected,
-            },
-            source => FlowError::Scan {
-                topic: target_topic.clone(),
-                partition: key.partition,
-                source,
-            },
-        };
         loop {
             let fetched = ends
                 .target
                 .fetch(offset, -1, Duration::from_millis(200))
                 .await?;
             if fetched.part.error != 0 {
-                let end = ends.target.log_end().await?;
-                if end < position.target_next {
-                    return Err(failed(ScanError::Lost {
-                        end,
-                        expected: position.target_next,
-                    }));
+                let (end, expected) = (ends.target.log_end().await?, position.target_next);
+                if end < expected {
+                    return Ok((identity, Err(ScanError::Lost { end, expected })));
                 }
                 return Err(FlowError::Source {
                     error: KafkaError(fetched.part.error),
@@ -435,26 +556,28 @@ impl Opening {
             }
             for batch in batches_from(&fetched.part, offset)? {
                 offset = batch.header.last_offset() + 1;
-                let fed = scan.feed(&batch.header).map_err(|error| {
-                    // The next try looks again; another marker would add nothing.
-                    self.fence.standing = Some(identity);
-                    failed(error)
-                });
-                if fed? {
-                    self.fence.standing = Some(identity);
-                    let scanned = scan
-                        .finish()
-                        .ok_or_else(|| FlowError::Doubt("the scan had no end".to_owned()))?;
-                    return Ok((identity, scanned));
+                match scan.feed(&batch.header) {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        self.fence.standing = Some(identity);
+                        let scanned = scan
+                            .finish()
+                            .ok_or_else(|| FlowError::Doubt("the scan had no end".to_owned()))?;
+                        return Ok((identity, Ok(scanned)));
+                    }
+                    Err(error) => {
+                        // The next try looks again; another marker would add nothing.
+                        self.fence.standing = Some(identity);
+                        return Ok((identity, Err(error)));
+                    }
                 }
             }
             if self.session.rt.now() >= deadline {
                 self.fence.standing = None;
-                let waited = limits::BARRIER_TIMEOUT;
                 return Err(FlowError::Fence {
-                    topic: target_topic.clone(),
-                    partition: key.partition,
-                    waited,
+                    topic: target_topic,
+                    partition,
+                    waited: limits::BARRIER_TIMEOUT,
                 });
             }
         }
@@ -495,14 +618,21 @@ impl Opening {
         let partition = self.spec.key.partition;
         if let Some(first) = scanned.late.first() {
             warn!(
-                %link, %topic, partition,
+                %link, id = "late-writes", %topic, partition,
                 "{} batches, the first at offset {first}, were appended late by an older session: their records stand twice",
                 scanned.late.len()
             );
         }
+        if let Some(offset) = scanned.cut {
+            warn!(
+                %link, id = "target-lost", %topic, partition,
+                "the target lost data in the middle: acknowledged records are missing before offset {offset}; mirroring again from there, so that {} records behind it stand twice",
+                scanned.displaced
+            );
+        }
         if scanned.uncertain > 0 {
             warn!(
-                %link, %topic, partition,
+                %link, id = "target-expired", %topic, partition,
                 "retention removed the end of the target's log before it could be counted: at most {} records are repeated",
                 scanned.uncertain
             );
@@ -511,209 +641,12 @@ impl Opening {
 
     /// When the last request of an older epoch can have been written: under a lease that ends
     /// [`limits::LEASE_VALIDITY`] after this moment.
-    fn fenced_at(&self) -> Instant {
+    pub(crate) fn fenced_at(&self) -> Instant {
         if self.fence.above.is_some() {
             self.session.rt.now()
         } else {
             self.session.fenced_at
         }
-    }
-
-    async fn along_the_source(
-        &self,
-        ends: &Ends,
-        position: &Position,
-        scanned: &Scanned,
-        ledger: &mut Ledger,
-    ) -> Result<(), FlowError> {
-        let same = position.source_topic_id.is_nil()
-            || ends.ids.0.is_nil()
-            || position.source_topic_id == ends.ids.0;
-        if scanned.records == 0 || !same {
-            ledger.resume(
-                scanned.records,
-                std::iter::empty(),
-                ledger.source_next(),
-                ledger.source_epoch(),
-            );
-            return Ok(());
-        }
-        let walk = self.walk(ends, position, scanned.records).await?;
-        if walk.done() {
-            ledger.resume(scanned.records, walk.gaps(), walk.next(), walk.epoch());
-            return Ok(());
-        }
-        self.match_by_content(ends, position, scanned, ledger).await
-    }
-
-    async fn walk(
-        &self,
-        ends: &Ends,
-        position: &Position,
-        records: i64,
-    ) -> Result<Walk, FlowError> {
-        let mut walk = Walk::new(position, records);
-        let source = PartitionReader {
-            source: true,
-            rt: self.session.rt.clone(),
-            routes: ends.source.routes.clone(),
-            topic: ends.source.topic.clone(),
-            partition: ends.source.partition,
-            isolation: position.isolation,
-        };
-        let mut stitch = Stitch::new(
-            position.source_next,
-            position.source_epoch,
-            self.spec.compacted,
-            position.isolation,
-        );
-        let mut deadline = self.session.rt.now() + limits::REQUEST_TIMEOUT;
-        while !walk.done() && !walk.doubtful() {
-            let fetched = source
-                .fetch(stitch.head(), stitch.epoch(), Duration::from_millis(200))
-                .await?;
-            if fetched.part.error != 0 || fetched.part.diverging.is_some() {
-                return Ok(walk);
-            }
-            let items = match stitch.admit(&fetched.part, fetched.proven) {
-                Ok(items) => items,
-                Err(StitchError::Stale { .. } | StitchError::Unproven { .. }) => return Ok(walk),
-                Err(error) => return Err(error.into()),
-            };
-            if items.is_empty() {
-                // Forwarded once, so it was below the high watermark: it comes back, or it was truncated.
-                if self.session.rt.now() >= deadline {
-                    return Ok(walk);
-                }
-            } else {
-                deadline = self.session.rt.now() + limits::REQUEST_TIMEOUT;
-            }
-            for item in &items {
-                if walk.feed(item) {
-                    break;
-                }
-            }
-        }
-        Ok(walk)
-    }
-
-    /// The source's history changed since: elections, compaction or retention. The target's records
-    /// tell what was forwarded.
-    async fn match_by_content(
-        &self,
-        ends: &Ends,
-        position: &Position,
-        scanned: &Scanned,
-        ledger: &mut Ledger,
-    ) -> Result<(), FlowError> {
-        let mut records = Vec::new();
-        let mut stamped = false;
-        let mut offset = position.target_next.max(ends.target.log_start().await?);
-        while offset < scanned.target_next {
-            let fetched = ends
-                .target
-                .fetch(offset, -1, Duration::from_millis(200))
-                .await?;
-            if fetched.part.error != 0 {
-                return Err(FlowError::Source {
-                    error: KafkaError(fetched.part.error),
-                    offset,
-                });
-            }
-            for batch in batches_from(&fetched.part, offset)? {
-                offset = batch.header.last_offset() + 1;
-                if of_session(position, &batch) {
-                    stamped |= batch.header.attributes.timestamp_type_append();
-                    records.extend(batch.decode(limits::INFLATE_BYTES)?);
-                }
-            }
-        }
-        let held = records.len() as i64;
-        let from = position.source_next.max(ends.source.log_start().await?);
-        let matching = if !stamped {
-            Match::new(records.iter().map(Record::hash).collect(), from)
-        } else if self.spec.compacted || from > position.source_next {
-            // What is left of the source could be taken for what is gone.
-            Match::new(Vec::new(), from)
-        } else {
-            Match::new(records.iter().map(timeless).collect(), from).without_times()
-        };
-        drop(records);
-        let matched = self.embed(ends, position, matching, from).await?;
-        let (link, topic, partition) = (
-            &self.session.spec.name,
-            &self.spec.key.topic,
-            self.spec.key.partition,
-        );
-        if held < scanned.records {
-            warn!(
-                %link, %topic, partition,
-                "the source changed and the target no longer holds everything since the last sync: at most {} records are repeated",
-                scanned.records - held
-            );
-        }
-        if stamped && matched.matched() < held {
-            warn!(
-                %link, %topic, partition,
-                "the source changed, and the target stamps records itself (LogAppendTime), so that they cannot be told apart: at most {} records are repeated",
-                held - matched.matched()
-            );
-        }
-        debug!(%link, %topic, partition, next = matched.next(), "position found by content");
-        let (records, next) = (scanned.records, matched.next());
-        let left_out = (next - position.source_next - records).max(0);
-        let expired = (from - position.source_next - records).clamp(0, left_out);
-        if expired > 0 {
-            warn!(
-                %link, %topic, partition,
-                "retention on the source overtook the mirror while it was down: of the offsets {} to {}, {expired} were not mirrored; going on at {next}",
-                position.source_next, from - 1
-            );
-        }
-        let gaps = [
-            (GapReason::Expired, expired),
-            (GapReason::Compacted, left_out - expired),
-        ];
-        let gaps = gaps.into_iter().filter(|(_, offsets)| *offsets > 0);
-        ledger.resume(records, gaps, next, matched.epoch());
-        Ok(())
-    }
-
-    async fn embed(
-        &self,
-        ends: &Ends,
-        position: &Position,
-        mut matching: Match,
-        from: i64,
-    ) -> Result<Match, FlowError> {
-        let mut stitch = Stitch::new(from, -1, self.spec.compacted, position.isolation);
-        while !matching.done() {
-            let fetched = ends.source.fetch(stitch.head(), -1, Duration::ZERO).await?;
-            if fetched.part.error != 0 {
-                return Err(FlowError::Source {
-                    error: KafkaError(fetched.part.error),
-                    offset: stitch.head(),
-                });
-            }
-            let items = stitch.admit(&fetched.part, true)?;
-            let end = match position.isolation {
-                Isolation::ReadCommitted => fetched.part.last_stable_offset,
-                Isolation::ReadUncommitted => fetched.part.high_watermark,
-            };
-            for item in &items {
-                if let crate::stitch::Item::Batch(outgoing) = item {
-                    for record in outgoing.records()? {
-                        if matching.feed(&record, outgoing.source_epoch) {
-                            return Ok(matching);
-                        }
-                    }
-                }
-            }
-            if items.is_empty() && stitch.head() >= end {
-                break;
-            }
-        }
-        Ok(matching)
     }
 }
 
@@ -726,11 +659,13 @@ pub(crate) fn sync_record(
     (producer_id, producer_epoch): (i64, i16),
     ids: (Uuid, Uuid),
 ) -> SyncRecord {
-    let flags = if spec.compacted {
-        PositionFlags::COMPACTED
-    } else {
-        PositionFlags::default()
-    };
+    let mut flags = PositionFlags::default();
+    if spec.compacted {
+        flags = flags | PositionFlags::COMPACTED;
+    }
+    if session.spec.shared_target() {
+        flags = flags | PositionFlags::SHARED;
+    }
     SyncRecord {
         topic: spec.key.topic.clone(),
         partition: spec.key.partition,
@@ -756,6 +691,13 @@ pub(crate) fn sync_record(
             gaps: ledger.gaps(),
         }),
     }
+}
+
+/// Whether the source topic is another one than the position speaks of.
+pub(crate) fn source_recreated(position: &Position, ends: &Ends) -> bool {
+    !position.source_topic_id.is_nil()
+        && !ends.ids.0.is_nil()
+        && position.source_topic_id != ends.ids.0
 }
 
 /// Whether an opening that failed should be tried again at once with fresh routes.

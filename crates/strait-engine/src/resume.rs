@@ -67,6 +67,33 @@ pub enum ScanError {
     },
 }
 
+impl ScanError {
+    /// The name under which this kind of failure stands in logs, metrics and the book; it never changes.
+    pub fn id(&self) -> &'static str {
+        match self {
+            Self::Foreign { .. } => "foreign-writer",
+            Self::Anchor { .. } | Self::Sequence { .. } => "target-changed",
+            Self::Lost { .. } => "target-lost",
+            Self::Newer { .. } => "target-newer",
+        }
+    }
+
+    /// What to do about it.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Self::Foreign { .. } => {
+                "stop other writers to it and delete the target topic to mirror it anew; or, where others shall write there, set on-foreign-writer = \"continue\" and restart"
+            }
+            Self::Anchor { .. } | Self::Sequence { .. } | Self::Lost { .. } => {
+                "restore the log, or set on-target-lost = \"remirror\" and restart to mirror again what is missing"
+            }
+            Self::Newer { .. } => {
+                "delete the target topic to mirror it anew, or mirror into another name"
+            }
+        }
+    }
+}
+
 /// Counts the records that the session of a sync appended behind it, up to our marker.
 #[derive(Debug)]
 pub struct Scan {
@@ -81,6 +108,10 @@ pub struct Scan {
     counted: i64,
     control: i64,
     late: Vec<i64>,
+    shared: bool,
+    mending: bool,
+    cut: Option<i64>,
+    displaced: i64,
     done: Option<i64>,
 }
 
@@ -95,6 +126,10 @@ pub struct Scanned {
     pub late: Vec<i64>,
     /// Records that retention removed before they could be counted, so that this many may be repeated.
     pub uncertain: i64,
+    /// Where acknowledged records are missing in the middle of the session's, if they are.
+    pub cut: Option<i64>,
+    /// Records behind that place: they are counted as not forwarded, so they will stand twice.
+    pub displaced: i64,
 }
 
 impl Scan {
@@ -122,8 +157,25 @@ impl Scan {
             counted: 0,
             control: 0,
             late: Vec::new(),
+            shared: false,
+            mending: false,
+            cut: None,
+            displaced: 0,
             done: None,
         }
+    }
+
+    /// Others write to the partition too: their batches are stepped over, and offsets alone count nothing.
+    pub fn shared(mut self, shared: bool) -> Self {
+        self.shared = shared;
+        self
+    }
+
+    /// Where acknowledged records are missing before others of the same session, what follows counts as not
+    /// forwarded, instead of being an error.
+    pub fn mending(mut self, mending: bool) -> Self {
+        self.mending = mending;
+        self
     }
 
     /// The offset to read from: one below the sync, so that the anchor is seen too.
@@ -167,6 +219,10 @@ impl Scan {
         if !ours {
             return self.not_ours(header);
         }
+        if self.cut.is_some() {
+            self.displaced += header.last_offset() - header.base_offset + 1;
+            return Ok(false);
+        }
         if self.seen || self.log_start <= self.sync.target_next {
             // Equal sequences again are a late append of the same batch; a gap cannot be ours.
             if header.base_sequence != self.next_sequence {
@@ -178,6 +234,11 @@ impl Scan {
                 // Cleaned away records leave a hole in the offsets as well; a batch that was never stored does not.
                 let missing = distance(self.next_sequence, header.base_sequence);
                 if !self.cleaned || header.base_offset - self.next_offset < missing {
+                    if self.mending {
+                        self.cut = Some(header.base_offset);
+                        self.displaced += header.last_offset() - header.base_offset + 1;
+                        return Ok(false);
+                    }
                     let (offset, found) = (header.base_offset, header.base_sequence);
                     return Err(ScanError::Sequence {
                         offset,
@@ -215,6 +276,9 @@ impl Scan {
                 epoch: header.producer_epoch,
             });
         }
+        if self.shared {
+            return Ok(false);
+        }
         Err(ScanError::Foreign {
             offset: header.base_offset,
             producer_id: header.producer_id,
@@ -230,9 +294,14 @@ impl Scan {
             target_next,
             late: self.late,
             uncertain: 0,
+            cut: self.cut,
+            displaced: self.displaced,
         };
         let lost = self.log_start - self.sync.target_next;
-        if !self.seen && lost > 0 {
+        if !self.seen && lost > 0 && self.shared {
+            // Whose the lost offsets were cannot be told.
+            scanned.uncertain = lost;
+        } else if !self.seen && lost > 0 {
             // Retention emptied the log: every lost offset counts as ours, except that each session begun
             // since may have left a marker there. Doubt goes towards repeating.
             let markers = (self.markers - self.control).clamp(0, lost);
@@ -281,6 +350,11 @@ impl Walk {
     /// The source offset to go on at.
     pub fn next(&self) -> i64 {
         self.next
+    }
+
+    /// Records that were not found yet.
+    pub fn left(&self) -> i64 {
+        self.left
     }
 
     /// The leader epoch of the last record walked over.
@@ -615,6 +689,51 @@ mod tests {
         assert_eq!((found.records, found.uncertain), (19, 1));
         let found = scan(120, NEW, &[marker(120, NEW)]).unwrap().unwrap();
         assert_eq!((found.records, found.uncertain), (20, 0));
+    }
+
+    #[test]
+    fn a_shared_log_is_counted_by_our_sequences_alone() {
+        let foreign = |base| sample(base, 3).by((99, 0), 0).batch();
+        let log = [
+            foreign(100),
+            data(103, 5, 50),
+            foreign(108),
+            marker(111, NEW),
+        ];
+        let count = |log_start, log: &[Batch]| {
+            let mut scan = Scan::new(sync(), NEW, log_start, false, 1).shared(true);
+            for batch in log {
+                if scan.feed(&batch.header).unwrap() {
+                    break;
+                }
+            }
+            scan.finish().unwrap()
+        };
+        let found = count(0, &log);
+        assert_eq!((found.records, found.target_next), (5, 112));
+        // Emptied by retention: whose the offsets were cannot be told.
+        let found = count(120, &[marker(120, NEW)]);
+        assert_eq!((found.records, found.uncertain), (0, 20));
+    }
+
+    #[test]
+    fn records_missing_in_the_middle_end_the_count_where_the_rest_is_mirrored_again() {
+        let log = [
+            data(100, 5, 50),
+            data(105, 4, 70),
+            data(109, 2, 74),
+            marker(111, NEW),
+        ];
+        let mut scan = Scan::new(sync(), NEW, 0, false, 1).mending(true);
+        for batch in &log {
+            scan.feed(&batch.header).unwrap();
+        }
+        let found = scan.finish().unwrap();
+        assert_eq!(
+            (found.records, found.cut, found.displaced),
+            (5, Some(105), 6)
+        );
+        assert_eq!(found.target_next, 112);
     }
 
     fn gap(reason: GapReason, from: i64, to: i64) -> Item {

@@ -98,7 +98,7 @@ impl Session {
         let closed_cleanly = last.is_some_and(|lease| lease.closed);
         if last.is_some_and(|lease| lease.producer_id != producer_id && !lease.closed) {
             // The marker of a new producer id does not reach the old one: its lease has to run out.
-            warn!(link = %spec.name, "the transactional id had expired, so the last session cannot be fenced: waiting until its lease has run out");
+            warn!(link = %spec.name, id = "transactional-id-expired", "the transactional id had expired, so the last session cannot be fenced: waiting until its lease has run out");
             rt.sleep(limits::LEASE_VALIDITY).await;
         }
 
@@ -354,7 +354,7 @@ async fn create_own_topics(
             target.invalidate();
             if capped {
                 warn!(
-                    link = %spec.name,
+                    link = %spec.name, id = "few-replicas",
                     "Strait keeps its positions on the target with {live} instead of {OWN_REPLICATION} replicas, since it has no more live brokers: add replicas when it has (kafka-reassign-partitions), or set internal-replication-factor"
                 );
             }

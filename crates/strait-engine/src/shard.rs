@@ -6,20 +6,20 @@ mod open_transactions;
 mod source;
 mod target;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use strait_net::{Connection, NetError, ProducerState};
+use strait_net::{Connection, NetError, Pool, ProducerState};
 use strait_wire::{ProducedPartition, SyncKind, SyncRecord};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::error::{FlowError, SessionError};
-use crate::flow::{Fence, Flow, Phase, Running};
+use crate::flow::{Fence, Flow, Phase};
 use crate::limits;
 use crate::open::{Opened, Opening, passing, sync_record};
 use crate::routes::{Lookup, Routes};
@@ -27,8 +27,8 @@ use crate::session::Session;
 use crate::spec::{FlowKey, FlowSpec};
 use crate::stable_offset::Held;
 use crate::status::LinkStatus;
-use crate::transfer::{FetchAnswer, Lane, Part, Way};
-use health::{CLUSTER, Ill, Side};
+use crate::transfer::{Channel, FetchAnswer, Lane, Pace, Part, Way, lanes};
+use health::{CLUSTER, Ill, Side, Sums};
 
 /// How often time-driven work is looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -56,20 +56,22 @@ enum Event {
         result: Box<Result<Opened, FlowError>>,
     },
     LaneOpen {
-        way: (i32, Lane),
+        lane: Lane,
         result: Result<Connection, NetError>,
     },
     Fetched {
-        way: (i32, Lane),
+        lane: Lane,
+        sent: Instant,
+        reserved: u64,
         parts: Vec<Part>,
         result: Result<FetchAnswer, FlowError>,
     },
     ChannelOpen {
-        broker: i32,
+        channel: Channel,
         result: Result<Connection, NetError>,
     },
     Produced {
-        broker: i32,
+        channel: Channel,
         parts: Vec<(Part, Option<ProducedPartition>)>,
         failure: Option<String>,
     },
@@ -107,11 +109,23 @@ pub(crate) struct Shard<'a> {
     flows: Vec<Flow>,
     index: BTreeMap<FlowKey, usize>,
     jobs: JoinSet<Event>,
-    lanes: BTreeMap<(i32, Lane), Way>,
-    channels: BTreeMap<i32, Way>,
+    lanes: BTreeMap<Lane, Way>,
+    channels: BTreeMap<Channel, Way>,
+    /// Flows that wait for their turn, by broker and pace.
+    fetch_queues: BTreeMap<(i32, Pace), VecDeque<usize>>,
+    /// Flows with something to send, by channel.
+    produce_queues: BTreeMap<Channel, VecDeque<usize>>,
+    /// The fastest answer of each source broker.
+    round_trips: BTreeMap<i32, Duration>,
+    next_range: u64,
     opening: usize,
+    /// Where answers are read into; knows what they hold.
+    pool: Pool,
+    /// Bytes that outstanding fetches may bring.
     reserved: u64,
-    held: u64,
+    /// A fetch had to wait for memory.
+    tight: bool,
+    sums: Sums,
     syncing: bool,
     routing: BTreeSet<Side>,
     /// Brokers that cannot be used at the moment, with the cause.
@@ -126,6 +140,7 @@ impl<'a> Shard<'a> {
         flows: Vec<FlowSpec>,
         status: &'a watch::Sender<LinkStatus>,
     ) -> Self {
+        let sums = Sums::new(&session.spec.name, &status.borrow());
         let mut shard = Self {
             session,
             status,
@@ -134,9 +149,15 @@ impl<'a> Shard<'a> {
             jobs: JoinSet::new(),
             lanes: BTreeMap::new(),
             channels: BTreeMap::new(),
+            fetch_queues: BTreeMap::new(),
+            produce_queues: BTreeMap::new(),
+            round_trips: BTreeMap::new(),
+            next_range: 0,
             opening: 0,
+            pool: Pool::new(limits::IDLE_BUFFERS),
             reserved: 0,
-            held: 0,
+            tight: false,
+            sums,
             syncing: false,
             routing: BTreeSet::new(),
             ills: BTreeMap::new(),
@@ -172,7 +193,7 @@ impl<'a> Shard<'a> {
                 // A stop that was asked for stands, however the session ends.
                 return match self.stopping {
                     Some((_, false)) => {
-                        warn!(link = %session.spec.name, "stopping without the last positions, the next start reads the target instead: {error}");
+                        warn!(link = %session.spec.name, id = "stop-unclean", "stopping without the last positions, the next start reads the target instead: {error}");
                         Ended::Stopped
                     }
                     _ => Ended::Lost(error),
@@ -228,8 +249,16 @@ impl<'a> Shard<'a> {
         for spec in specs {
             match self.index.get(&spec.key) {
                 Some(&at) if self.flows[at].spec.target_topic == spec.target_topic => {
-                    self.flows[at].removing = false;
-                    self.flows[at].spec = spec;
+                    let flow = &mut self.flows[at];
+                    flow.removing = false;
+                    if flow.spec.max_batch_bytes != spec.max_batch_bytes {
+                        // Perhaps what was refused is taken now.
+                        flow.verdicts.limit = None;
+                        if let Some(running) = flow.running() {
+                            running.send_at = now;
+                        }
+                    }
+                    flow.spec = spec;
                 }
                 _ => {
                     let last = self.session.positions.get(&spec.key).cloned();
@@ -258,6 +287,9 @@ impl<'a> Shard<'a> {
             self.settle(at, now);
             self.schedule(at, now);
         }
+        if std::mem::take(&mut self.tight) {
+            self.make_room(now);
+        }
         self.write_syncs(now);
         self.publish();
     }
@@ -271,6 +303,9 @@ impl<'a> Shard<'a> {
             last: flow.last.clone(),
             fence: flow.fence,
             active: flow.active,
+            acked: flow.acked,
+            looked_cut: flow.looked_cut,
+            too_large: flow.verdicts.too_large,
         };
         let generation = flow.generation;
         self.opening += 1;
@@ -345,42 +380,50 @@ impl<'a> Shard<'a> {
                 return;
             }
         };
-        let leaving =
-            stopping || flow.removing || running.reopen.is_some() || running.truncated.is_some();
+        let leaving = stopping
+            || flow.removing
+            || running.reopen.is_some()
+            || running.truncated.is_some()
+            || running.recut;
         let room = running.writer.bytes() < limits::FLOW_BYTES
             && running.ledger.unsynced_bytes() < limits::UNSYNCED_MAX
             && !running.writer.settling();
+        let channel = target.map(|broker| (broker, channel(at)));
+        let stalled = channel
+            .and_then(|channel| self.channels.get(&channel))
+            .is_some_and(|way| way.stalled(now));
         if let Some(broker) = source
             && !leaving
             && room
-            && !running.fetching
+            && !stalled
+            && !running.checking
             && !running.in_lane
             && now >= running.fetch_at
         {
-            running.in_lane = true;
-            let lane = if running.caught_up {
-                Lane::Tail
-            } else {
-                Lane::Bulk
-            };
-            self.lanes
-                .entry((broker, lane))
-                .or_default()
-                .waiting
-                .push_back(at);
+            let (head, end) = (running.stitch.head(), running.source_end);
+            if running
+                .ranges
+                .wants(head, end, ranges_at_once(&self.round_trips, broker))
+            {
+                running.in_lane = true;
+                let pace = if running.caught_up {
+                    Pace::Tail
+                } else {
+                    Pace::Bulk
+                };
+                let queue = self.fetch_queues.entry((broker, pace)).or_default();
+                queue.push_back(at);
+            }
         }
-        if let Some(broker) = target
+        if let Some(channel) = channel
             && !stopping
             && running.writer.ready()
             && !running.in_channel
             && now >= running.send_at
         {
             running.in_channel = true;
-            self.channels
-                .entry(broker)
-                .or_default()
-                .waiting
-                .push_back(at);
+            let queue = self.produce_queues.entry(channel).or_default();
+            queue.push_back(at);
         }
     }
 
@@ -388,24 +431,59 @@ impl<'a> Shard<'a> {
         if self.stopping.is_some() {
             return;
         }
-        let lanes: Vec<(i32, Lane)> = self
-            .lanes
-            .iter()
-            .filter(|(_, w)| !w.waiting.is_empty())
-            .map(|(k, _)| *k)
-            .collect();
-        for way in lanes {
-            self.dispatch_fetches(way, now);
+        let fetches = waiting(&self.fetch_queues);
+        for (broker, pace) in fetches {
+            self.dispatch_fetches(broker, pace, now);
         }
-        let channels: Vec<i32> = self
-            .channels
-            .iter()
-            .filter(|(_, w)| !w.waiting.is_empty())
-            .map(|(k, _)| *k)
-            .collect();
-        for broker in channels {
-            self.dispatch_batches(broker, now);
+        for channel in waiting(&self.produce_queues) {
+            self.dispatch_batches(channel, now);
         }
+    }
+
+    /// Memory is short: ranges that lie ahead are dropped, the farthest first, then what was queued for brokers that
+    /// do not take it. All of it can be fetched again; what is in flight has to stay.
+    fn make_room(&mut self, now: Instant) {
+        let enough = self.session.spec.memory_budget / 4 * 3;
+        let full = |shard: &Self| shard.pool.held() as u64 + shard.reserved > enough;
+        self.pool.trim();
+        debug!(link = %self.session.spec.name, held = self.pool.held(), reserved = self.reserved, "memory is short");
+        let mut dropped = true;
+        while full(self) && std::mem::take(&mut dropped) {
+            for flow in &mut self.flows {
+                if let Some(running) = flow.running() {
+                    let head = running.stitch.head();
+                    dropped |= running.ranges.shed(head);
+                }
+            }
+        }
+        for at in 0..self.flows.len() {
+            if !full(self) {
+                return;
+            }
+            let stuck = self.stuck(at, now);
+            if let Some(running) = self.flows[at].running()
+                && stuck
+            {
+                running.unqueue();
+            }
+        }
+    }
+
+    /// Whether what the flow has queued cannot be sent for a while.
+    fn stuck(&mut self, at: usize, now: Instant) -> bool {
+        let flow = &mut self.flows[at];
+        let (topic, partition) = (flow.spec.target_topic.clone(), flow.spec.key.partition);
+        let held_back = flow
+            .running()
+            .is_some_and(|running| running.send_at > now + limits::STALL);
+        let stalled = match self.session.target.lookup(&topic, partition) {
+            Lookup::Leader(route) => self
+                .channels
+                .get(&(route.broker, channel(at)))
+                .is_none_or(|way| way.connection.is_none() || way.stalled(now)),
+            _ => true,
+        };
+        held_back || stalled
     }
 
     fn take(&mut self, event: Result<Event, tokio::task::JoinError>) {
@@ -431,38 +509,20 @@ impl<'a> Shard<'a> {
                     self.opened(flow, *result);
                 }
             }
-            Event::LaneOpen { way, result } => {
-                let state = self.lanes.entry(way).or_default();
-                state.connecting = false;
-                match result {
-                    Ok(connection) => state.connection = Some(connection),
-                    Err(error) => {
-                        let waiting: Vec<usize> = state.waiting.drain(..).collect();
-                        self.ill(Side::Source, way.0, error.to_string());
-                        self.session.source.invalidate();
-                        self.put_off(&waiting, |r| (&mut r.in_lane, &mut r.fetch_at), now);
-                    }
-                }
-            }
-            Event::Fetched { way, parts, result } => self.fetched(way, parts, result),
-            Event::ChannelOpen { broker, result } => {
-                let state = self.channels.entry(broker).or_default();
-                state.connecting = false;
-                match result {
-                    Ok(connection) => state.connection = Some(connection),
-                    Err(error) => {
-                        let waiting: Vec<usize> = state.waiting.drain(..).collect();
-                        self.ill(Side::Target, broker, error.to_string());
-                        self.session.target.invalidate();
-                        self.put_off(&waiting, |r| (&mut r.in_channel, &mut r.send_at), now);
-                    }
-                }
-            }
+            Event::LaneOpen { lane, result } => self.lane_open(lane, result),
+            Event::Fetched {
+                lane,
+                sent,
+                reserved,
+                parts,
+                result,
+            } => self.fetched(lane, sent, reserved, parts, result),
+            Event::ChannelOpen { channel, result } => self.channel_open(channel, result),
             Event::Produced {
-                broker,
+                channel,
                 parts,
                 failure,
-            } => self.produced(broker, parts, failure),
+            } => self.produced(channel, parts, failure),
             Event::Synced { flows, result } => self.synced(flows, result),
             Event::Bounds {
                 flow,
@@ -501,21 +561,6 @@ impl<'a> Shard<'a> {
         }
     }
 
-    fn put_off(
-        &mut self,
-        waiting: &[usize],
-        pick: impl for<'r> Fn(&'r mut Running) -> (&'r mut bool, &'r mut Instant),
-        now: Instant,
-    ) {
-        for &at in waiting {
-            if let Some(running) = self.flows[at].running() {
-                let (queued, when) = pick(running);
-                *queued = false;
-                *when = now + limits::ROUTES_MIN_AGE * 2;
-            }
-        }
-    }
-
     fn drained(&mut self) -> bool {
         !self.syncing
             && self.flows.iter_mut().all(|flow| {
@@ -529,6 +574,7 @@ impl<'a> Shard<'a> {
     async fn close(mut self, late: bool, renewal: bool) -> Ended {
         let session = self.session.clone();
         let now = session.rt.now();
+        self.publish();
         let mut records = Vec::new();
         for flow in &mut self.flows {
             let spec = flow.spec.clone();
@@ -551,7 +597,7 @@ impl<'a> Shard<'a> {
             records.push(sync.to_record(session.rt.wall_ms()));
         }
         if late {
-            warn!(link = %session.spec.name, "not everything in flight was answered in time; the next start reads the target to be sure");
+            warn!(link = %session.spec.name, id = "stop-unclean", "not everything in flight was answered in time; the next start reads the target to be sure");
         }
         self.jobs.shutdown().await;
         let written = async {
@@ -566,10 +612,10 @@ impl<'a> Shard<'a> {
         tokio::select! {
             biased;
             result = written => if let Err(error) = result {
-                warn!(link = %session.spec.name, "the last positions could not be written, the next start reads the target instead: {error}");
+                warn!(link = %session.spec.name, id = "stop-unclean", "the last positions could not be written, the next start reads the target instead: {error}");
             },
             () = session.rt.sleep(Duration::from_millis(1_500)) => {
-                warn!(link = %session.spec.name, "the last positions could not be written in time, the next start reads the target instead");
+                warn!(link = %session.spec.name, id = "stop-unclean", "the last positions could not be written in time, the next start reads the target instead");
             }
         }
         if renewal {
@@ -577,6 +623,25 @@ impl<'a> Shard<'a> {
         } else {
             Ended::Stopped
         }
+    }
+}
+
+/// The number of a flow's produce connection.
+fn channel(flow: usize) -> u8 {
+    (flow % usize::from(limits::CHANNELS_PER_BROKER)) as u8
+}
+
+/// The queues with somebody in them.
+fn waiting<K: Copy + Ord>(queues: &BTreeMap<K, VecDeque<usize>>) -> Vec<K> {
+    let waiting = queues.iter().filter(|(_, queue)| !queue.is_empty());
+    waiting.map(|(key, _)| *key).collect()
+}
+
+/// How many ranges of one flow may be asked of this broker at once: one nearby.
+fn ranges_at_once(round_trips: &BTreeMap<i32, Duration>, broker: i32) -> usize {
+    match lanes(round_trips.get(&broker).copied().unwrap_or_default()) {
+        1 => 1,
+        lanes => usize::from(lanes) * limits::FETCHES_PER_LANE,
     }
 }
 

@@ -47,6 +47,52 @@ pub struct FlowSpec {
     pub compacted: bool,
     /// `min.insync.replicas` of the target topic; a partition below it takes part in no barrier.
     pub min_insync: usize,
+    /// The largest batch that the target topic takes, in bytes (the smaller of `max.message.bytes` and
+    /// `segment.bytes`); `None` where that is not known.
+    pub max_batch_bytes: Option<usize>,
+}
+
+/// Whether a flow goes on or stops at something it can go on after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Go on; how depends on what happened.
+    GoOn,
+    /// Stop the flow until somebody decides.
+    Stop,
+}
+
+/// One [`Policy`] for each failure after which a flow can go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policies {
+    /// The source topic was deleted and created again. Going on appends the new topic's records.
+    pub source_recreated: Policy,
+    /// The source deleted records before they were mirrored. Going on leaves a gap.
+    pub retention_overtook: Policy,
+    /// The source lost records that were mirrored. Going on mirrors what it has in their place.
+    pub source_truncated: Policy,
+    /// The target lost records that it had acknowledged. Going on mirrors them again.
+    pub target_lost: Policy,
+    /// The target topic was deleted and created again. Going on mirrors everything again.
+    pub target_recreated: Policy,
+    /// Another producer wrote to the target partition. Going on writes beside it.
+    pub foreign_writer: Policy,
+    /// The target refuses a record. Going on leaves it out.
+    pub refused_record: Policy,
+}
+
+impl Default for Policies {
+    /// Records are never left out, and never mixed with others, unless somebody asked for it.
+    fn default() -> Self {
+        Self {
+            source_recreated: Policy::GoOn,
+            retention_overtook: Policy::GoOn,
+            source_truncated: Policy::GoOn,
+            target_lost: Policy::GoOn,
+            target_recreated: Policy::GoOn,
+            foreign_writer: Policy::Stop,
+            refused_record: Policy::Stop,
+        }
+    }
 }
 
 /// One link: a direction between two clusters, run by this process.
@@ -78,6 +124,8 @@ pub struct LinkSpec {
     pub open_transaction: Duration,
     /// How long a stop waits for what is in flight.
     pub drain: Duration,
+    /// Whether its flows go on or stop where either can be wanted.
+    pub policies: Policies,
 }
 
 impl LinkSpec {
@@ -86,10 +134,20 @@ impl LinkSpec {
         format!("strait.{}.{shard}", self.name)
     }
 
+    /// Whether others may write to the target partitions too.
+    pub(crate) fn shared_target(&self) -> bool {
+        self.policies.foreign_writer == Policy::GoOn
+    }
+
     /// The offset-syncs topic on the target, in MirrorMaker 2's naming for `offset-syncs.topic.location=target`.
     pub fn syncs_topic(&self) -> String {
-        format!("mm2-offset-syncs.{}.internal", self.source.alias())
+        syncs_topic(self.source.alias())
     }
+}
+
+/// The offset-syncs topic for flows from the cluster of this alias.
+pub(crate) fn syncs_topic(source: &str) -> String {
+    format!("mm2-offset-syncs.{source}.internal")
 }
 
 /// Strait's own registry on every cluster it writes to. Every MirrorMaker 2 excludes the name.

@@ -4,8 +4,8 @@
 //! shows the batch behind it (position protocol, section 7).
 
 use strait_wire::{
-    Batch, Entries, Entry, FetchedPartition, GapReason, Isolation, Judge, Record, Verdict,
-    WireError, needs_repack, repack,
+    Batch, Codec, Entries, Entry, FetchedPartition, GapReason, Isolation, Judge, Record, Verdict,
+    WireError, joinable, joinable_compressed, needs_repack, repack,
 };
 use thiserror::Error;
 
@@ -27,6 +27,16 @@ pub enum Item {
         /// The source's leader epoch of the last batch left out; of the batch behind it where there is none.
         source_epoch: i32,
     },
+}
+
+impl Item {
+    /// The first source offset it accounts for.
+    pub fn first(&self) -> i64 {
+        match self {
+            Self::Batch(outgoing) => outgoing.first,
+            Self::Gap { from, .. } => *from,
+        }
+    }
 }
 
 /// A batch on its way: untouched source bytes, or a re-encoded batch where those cannot be forwarded.
@@ -60,8 +70,22 @@ impl Outgoing {
             .as_deref()
             .unwrap_or(&self.batch)
             .decode(limits::INFLATE_BYTES)?;
-        records.retain(|record| record.offset >= self.first);
+        records.retain(|record| (self.first..=self.last).contains(&record.offset));
         Ok(records)
+    }
+
+    /// How it may be joined with its neighbours, if at all: small, and every source offset has its record, so that
+    /// the joined batch still tells which source offset each of its records has.
+    pub fn joins(&self) -> Option<Codec> {
+        let header = &self.batch.header;
+        let codec = header.attributes.codec().ok()?;
+        let below = match codec {
+            Codec::None => limits::JOIN_BELOW,
+            _ => limits::JOIN_COMPRESSED_BELOW,
+        };
+        let dense = self.last - self.first + 1 == i64::from(self.count());
+        let fits = joinable(header) || joinable_compressed(header);
+        (dense && fits && self.size() < below).then_some(codec)
     }
 
     /// Its size on the wire.
@@ -142,32 +166,37 @@ impl Stitch {
         self.epoch
     }
 
+    /// Goes back to `head`, behind a batch of leader epoch `epoch`: what was admitted from there on was not used.
+    pub fn rewind(&mut self, head: i64, epoch: i32) {
+        self.head = head;
+        self.epoch = epoch;
+    }
+
     /// The end of the admitted epoch was asked for and lies at or above the head: the next epoch may join.
     pub fn confirm(&mut self, epoch: i32) {
         self.epoch = epoch;
     }
 
-    /// Admits what a fetch at the head brought. `proven` says whether the fetch carried the last epoch
-    /// (v12+), so that an answer without divergence proves the join of a new epoch.
+    /// Admits what a fetch at or below the head brought, and adds it to `items`. `proven` says whether the fetch
+    /// carried the last epoch (v12+), so that an answer without divergence proves the join of a new epoch.
     ///
     /// # Errors
-    /// Nothing is admitted and the head stays where it was.
+    /// What stands before the cause is admitted; the head is where the cause is.
     pub fn admit(
         &mut self,
         fetched: &FetchedPartition,
         proven: bool,
-    ) -> Result<Vec<Item>, StitchError> {
-        let mut next = self.clone();
-        let mut items = Vec::new();
+        items: &mut Vec<Item>,
+    ) -> Result<(), StitchError> {
         let mut judge = Judge::new(&fetched.aborted, self.isolation);
         for entry in Entries::new(fetched.records.clone()) {
             let entry = entry.map_err(|source| StitchError::Wire {
-                at: next.head,
+                at: self.head,
                 source,
             })?;
             let batch = match entry {
                 Entry::Batch(batch) => batch,
-                Entry::Legacy { magic, offset, .. } if offset < next.head => {
+                Entry::Legacy { magic, offset, .. } if offset < self.head => {
                     let _ = magic;
                     continue;
                 }
@@ -177,21 +206,16 @@ impl Stitch {
             };
             // Judged even when it lies below the head: an abort marker there ends a transaction.
             let verdict = judge.judge(&batch.header, &batch);
-            if batch.header.last_offset() < next.head {
+            if batch.header.last_offset() < self.head {
                 continue;
             }
-            match next.seam(&batch, proven) {
-                // What comes before the seam is admitted; the seam is judged at the head of the next answer.
-                Err(StitchError::Unproven { .. }) if next.head > self.head => break,
-                seam => seam?,
-            }
-            next.take(batch, verdict, &mut items)?;
+            self.seam(&batch, proven)?;
+            self.take(batch, verdict, items)?;
         }
-        *self = next;
-        Ok(items)
+        Ok(())
     }
 
-    fn seam(&mut self, batch: &Batch, proven: bool) -> Result<(), StitchError> {
+    fn seam(&self, batch: &Batch, proven: bool) -> Result<(), StitchError> {
         let found = batch.header.leader_epoch;
         if self.epoch >= 0 && found < self.epoch {
             return Err(StitchError::Stale {
@@ -206,7 +230,6 @@ impl Stitch {
                 at: self.head,
             });
         }
-        self.epoch = found;
         Ok(())
     }
 
@@ -232,7 +255,6 @@ impl Stitch {
             self.head = header.base_offset;
         }
         let (first, last, source_epoch) = (self.head, header.last_offset(), header.leader_epoch);
-        self.head = last + 1;
         let reason = match verdict {
             Verdict::Forward => {
                 let (batch, original) =
@@ -243,6 +265,7 @@ impl Stitch {
                     } else {
                         (batch, None)
                     };
+                (self.head, self.epoch) = (last + 1, source_epoch);
                 if batch.header.count > 0 {
                     items.push(Item::Batch(Outgoing {
                         batch,
@@ -259,6 +282,7 @@ impl Stitch {
             Verdict::Aborted => GapReason::Aborted,
             Verdict::Empty => GapReason::Compacted,
         };
+        (self.head, self.epoch) = (last + 1, source_epoch);
         items.push(Item::Gap {
             reason,
             from: first,
@@ -278,6 +302,15 @@ mod tests {
 
     fn stitch(head: i64) -> Stitch {
         Stitch::new(head, 2, false, Isolation::ReadCommitted)
+    }
+
+    fn admit(
+        stitch: &mut Stitch,
+        fetched: &FetchedPartition,
+        proven: bool,
+    ) -> Result<Vec<Item>, StitchError> {
+        let mut items = Vec::new();
+        stitch.admit(fetched, proven, &mut items).map(|()| items)
     }
 
     /// Items as (what, first, last).
@@ -315,7 +348,7 @@ mod tests {
             first_offset: 10,
         }];
         let mut stitch = stitch(4);
-        let items = stitch.admit(&answer, true).unwrap();
+        let items = admit(&mut stitch, &answer, true).unwrap();
         assert_eq!(
             shape(&items),
             [
@@ -350,7 +383,7 @@ mod tests {
     fn a_cleaned_batch_is_forwarded_dense_and_accounts_for_its_holes() {
         let mut stitch = Stitch::new(0, 2, true, Isolation::ReadCommitted);
         let answer = fetched(&[sample(0, 10).epoch(2).holding(&[3, 7])]);
-        let items = stitch.admit(&answer, true).unwrap();
+        let items = admit(&mut stitch, &answer, true).unwrap();
         assert_eq!(shape(&items), [("2 records".to_owned(), 0, 9)]);
         assert_eq!(stitch.head(), 10);
     }
@@ -359,8 +392,8 @@ mod tests {
     fn what_lies_below_the_head_is_dropped_and_nothing_proves_nothing() {
         let mut stitch = stitch(10);
         let below = fetched(&[sample(0, 10).epoch(2).batch()]);
-        assert!(stitch.admit(&below, true).unwrap().is_empty());
-        assert!(stitch.admit(&fetched(&[]), true).unwrap().is_empty());
+        assert!(admit(&mut stitch, &below, true).unwrap().is_empty());
+        assert!(admit(&mut stitch, &fetched(&[]), true).unwrap().is_empty());
         assert_eq!(stitch.head(), 10);
     }
 
@@ -368,7 +401,7 @@ mod tests {
     fn a_seam_between_epochs_has_to_be_proven() {
         let newer = fetched(&[sample(10, 2).epoch(3).batch()]);
         let mut unproven = stitch(10);
-        let error = unproven.admit(&newer, false).unwrap_err();
+        let error = admit(&mut unproven, &newer, false).unwrap_err();
         assert!(
             matches!(
                 error,
@@ -386,27 +419,34 @@ mod tests {
             "nothing was admitted"
         );
         unproven.confirm(3);
-        assert_eq!(unproven.admit(&newer, false).unwrap().len(), 1);
+        assert_eq!(admit(&mut unproven, &newer, false).unwrap().len(), 1);
 
         let mut proven = stitch(10);
-        assert_eq!(proven.admit(&newer, true).unwrap().len(), 1);
+        assert_eq!(admit(&mut proven, &newer, true).unwrap().len(), 1);
         let stale = fetched(&[sample(12, 2).epoch(2).batch()]);
-        let error = proven.admit(&stale, true).unwrap_err();
+        let error = admit(&mut proven, &stale, true).unwrap_err();
         assert!(matches!(error, StitchError::Stale { .. }), "{error}");
         assert_eq!(proven.head(), 12);
     }
 
     #[test]
-    fn a_seam_inside_an_answer_is_judged_at_the_head_of_the_next() {
-        let answer = fetched(&[sample(0, 4).epoch(0).batch(), sample(4, 2).epoch(1).batch()]);
-        let mut stitch = Stitch::new(0, -1, false, Isolation::ReadCommitted);
-        assert_eq!(stitch.admit(&answer, false).unwrap().len(), 1);
-        assert_eq!((stitch.head(), stitch.epoch()), (4, 0));
-        let error = stitch.admit(&answer, false).unwrap_err();
-        assert!(matches!(error, StitchError::Unproven { at: 4, .. }));
-        stitch.confirm(1);
-        assert_eq!(stitch.admit(&answer, false).unwrap().len(), 1);
-        assert_eq!((stitch.head(), stitch.epoch()), (6, 1));
+    fn what_stands_before_an_unproven_seam_is_admitted() {
+        let both = fetched(&[
+            sample(10, 2).epoch(2).batch(),
+            sample(12, 2).epoch(3).batch(),
+        ]);
+        let mut stitch = stitch(10);
+        let mut items = Vec::new();
+        let error = stitch.admit(&both, false, &mut items).unwrap_err();
+        assert!(
+            matches!(error, StitchError::Unproven { at: 12, .. }),
+            "{error}"
+        );
+        assert_eq!(shape(&items), [("2 records".to_owned(), 10, 11)]);
+        // Confirmed, it goes on at the seam, not at the batches of the old epoch again.
+        stitch.confirm(3);
+        assert_eq!(admit(&mut stitch, &both, false).unwrap().len(), 1);
+        assert_eq!(stitch.head(), 14);
     }
 
     #[test]
@@ -416,7 +456,7 @@ mod tests {
         bytes[16] = 9; // magic
         answer.records = bytes.into();
         let mut stitch = stitch(10);
-        assert!(stitch.admit(&answer, true).is_err());
+        assert!(admit(&mut stitch, &answer, true).is_err());
         assert_eq!(stitch.head(), 10);
     }
 }

@@ -1,6 +1,6 @@
 //! The two ways out of a shard: fetch lanes to source brokers and produce channels to target brokers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use strait_net::{Connection, NetError};
@@ -8,37 +8,55 @@ use strait_wire::{
     FetchRequest, FetchResponse, FetchedPartition, Isolation, ProduceResponse, ProducedPartition,
     TopicRef,
 };
+use tokio::time::Instant;
 
 use crate::error::FlowError;
 use crate::internal_log::PRODUCE;
+use crate::limits;
 use crate::partition::{FETCH, FETCH_PROVES_EPOCH};
 use crate::routes::Routes;
 
-/// Which of a broker's lanes: flows that are behind never wait for the long poll of those that are not.
+/// What a flow waits for: those that are behind never wait for the long poll of those that are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Lane {
-    /// Flows with records waiting at the source; answered at once.
+pub(crate) enum Pace {
+    /// Records wait at the source: answered at once.
     Bulk,
-    /// Flows that have caught up; the broker holds the fetch until something comes.
+    /// Caught up: the broker holds the fetch until something comes.
     Tail,
 }
 
-impl Lane {
+impl Pace {
+    /// Fetches outstanding on one lane. A long poll holds up what is behind it.
     pub(crate) fn outstanding(self) -> usize {
         match self {
-            Self::Bulk => 2,
+            Self::Bulk => limits::FETCHES_PER_LANE,
             Self::Tail => 1,
+        }
+    }
+
+    /// Partitions in one fetch at the most.
+    pub(crate) fn partitions(self) -> usize {
+        match self {
+            Self::Bulk => limits::FETCH_PARTITIONS,
+            Self::Tail => limits::TAIL_PARTITIONS,
         }
     }
 }
 
-/// A connection to a broker with the flows that wait for their turn on it.
+/// One fetch connection to a broker: its number among those of the same pace.
+pub(crate) type Lane = (i32, Pace, u8);
+
+/// One produce connection to a broker: its number. A flow always takes the same one, so its batches keep their order.
+pub(crate) type Channel = (i32, u8);
+
+/// A connection and what is outstanding on it.
 #[derive(Default)]
 pub(crate) struct Way {
     pub(crate) connection: Option<Connection>,
     pub(crate) connecting: bool,
     pub(crate) outstanding: usize,
-    pub(crate) waiting: VecDeque<usize>,
+    /// Since when the oldest request, or the one behind the last answer, is waited for.
+    pub(crate) waiting_since: Option<Instant>,
 }
 
 impl Way {
@@ -49,6 +67,34 @@ impl Way {
         }
         self.connection.clone()
     }
+
+    /// A request was sent.
+    pub(crate) fn sent(&mut self, now: Instant) {
+        self.outstanding += 1;
+        self.waiting_since.get_or_insert(now);
+    }
+
+    /// A request was answered, or given up.
+    pub(crate) fn answered(&mut self, now: Instant) {
+        self.outstanding = self.outstanding.saturating_sub(1);
+        self.waiting_since = (self.outstanding > 0).then_some(now);
+    }
+
+    /// Whether the broker keeps everybody waiting.
+    pub(crate) fn stalled(&self, now: Instant) -> bool {
+        self.waiting_since
+            .is_some_and(|since| now.saturating_duration_since(since) >= limits::STALL)
+    }
+}
+
+/// How many bulk lanes to a broker a line with this round trip is worth. A connection brings about one send
+/// buffer of the broker (`socket.send.buffer.bytes`, 100 KiB by default) per round trip, so what one lane
+/// does nearby takes many over a distance.
+pub(crate) fn lanes(round_trip: Duration) -> u8 {
+    let lanes = round_trip.as_micros() / limits::ROUND_TRIP_PER_LANE.as_micros();
+    u8::try_from(lanes)
+        .unwrap_or(u8::MAX)
+        .clamp(1, limits::LANES_PER_BROKER)
 }
 
 /// One flow's part of a request.
@@ -58,7 +104,7 @@ pub(crate) struct Part {
     pub(crate) generation: u64,
     pub(crate) topic: TopicRef,
     pub(crate) partition: i32,
-    /// The batch's ticket (produce), or the offset asked for (fetch).
+    /// The batch's ticket (produce), or the range's id (fetch).
     pub(crate) mark: u64,
 }
 

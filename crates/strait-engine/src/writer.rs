@@ -7,8 +7,10 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use strait_net::KafkaError;
-use strait_wire::{GapReason, Stamp, restamp};
+use strait_net::{KafkaError, Pool};
+use strait_wire::{
+    Batch, Codec, GapReason, Stamp, WireError, join, join_compressed, joined_bound, restamp,
+};
 use tokio::time::Instant;
 
 use crate::ledger::{Forwarded, Ledger};
@@ -22,8 +24,9 @@ pub enum Answer {
     Appended(i64),
     /// Certainly not appended; the same bytes may be sent again later.
     NotAppended(KafkaError),
-    /// Certainly not appended, and it will not be until somebody changes something.
-    Refused(KafkaError, Option<String>),
+    /// Certainly not appended, and it will not be until somebody changes something; with the records that are to
+    /// blame, by their place in the batch, where the broker names them.
+    Refused(KafkaError, Option<String>, Vec<i32>),
     /// The sequence does not follow: something before it is missing, or the broker forgot us.
     OutOfOrder,
     /// Another session owns this partition.
@@ -35,12 +38,17 @@ pub enum Answer {
 impl Answer {
     /// Classifies a partition's answer. The codes that can follow an append are doubts
     /// (`ReplicaManager.appendRecords`, `Partition.appendRecordsToLeader`).
-    pub fn classify(code: i16, base_offset: i64, message: Option<String>) -> Self {
+    pub fn classify(
+        code: i16,
+        base_offset: i64,
+        message: Option<String>,
+        records: Vec<i32>,
+    ) -> Self {
         match code {
             0 => Self::Appended(base_offset),
             19 => Self::NotAppended(KafkaError(code)),
             2 | 10 | 18 | 29 | 32 | 42 | 43 | 44 | 53 | 76 | 87 => {
-                Self::Refused(KafkaError(code), message)
+                Self::Refused(KafkaError(code), message, records)
             }
             45 => Self::OutOfOrder,
             47 | 90 => Self::Fenced(KafkaError(code)),
@@ -60,12 +68,9 @@ pub enum Settled {
         error: KafkaError,
         /// The broker's words, where it sent any.
         message: Option<String>,
-        /// The first source offset of the refused batch.
-        first: i64,
-        /// Its last source offset.
-        last: i64,
-        /// Its size in bytes.
-        size: usize,
+        /// The records that are to blame, by their place in the batch, where the broker names them. The batch is
+        /// [`Writer::next_outgoing`] now.
+        records: Vec<i32>,
     },
     /// The target's log has to be read to know what it holds.
     Reopen(String),
@@ -101,6 +106,7 @@ enum Slot {
     },
     Gap {
         reason: GapReason,
+        from: i64,
         to: i64,
         source_epoch: i32,
     },
@@ -120,12 +126,18 @@ pub struct Writer {
     bytes: u64,
     next_ticket: u64,
     settling: bool,
+    /// A refused record was passed: nothing follows before a sync behind it is persisted.
+    barred: bool,
+    /// Others write to the partition too.
+    shared: bool,
+    join_bytes: usize,
 }
 
 impl Writer {
     /// A writer whose first record gets sequence 0 and is expected at target offset `expected`.
     pub fn new(producer_id: i64, epoch: i16, expected: i64) -> Self {
         Self {
+            join_bytes: limits::JOIN_BYTES,
             producer_id,
             epoch,
             expected,
@@ -137,7 +149,38 @@ impl Writer {
             bytes: 0,
             next_ticket: 0,
             settling: false,
+            barred: false,
+            shared: false,
         }
+    }
+
+    /// Others write to the partition too: acknowledgements may skip their records.
+    pub fn shared(mut self, shared: bool) -> Self {
+        self.shared = shared;
+        self
+    }
+
+    /// The next batch to be sent.
+    pub fn next_outgoing(&self) -> Option<&Outgoing> {
+        self.queue.iter().find_map(|item| match item {
+            Item::Batch(outgoing) => Some(outgoing),
+            Item::Gap { .. } => None,
+        })
+    }
+
+    /// Whether the ledger stands right behind a refused record: a sync of it lets the flow go on.
+    pub fn at_refusal(&self) -> bool {
+        self.barred && self.slots.is_empty()
+    }
+
+    /// A sync behind the refused record is persisted.
+    pub fn refusal_recorded(&mut self) {
+        self.barred = false;
+    }
+
+    /// The largest batch that the target takes: none is joined beyond it.
+    pub fn limit(&mut self, bytes: usize) {
+        self.join_bytes = limits::JOIN_BYTES.min(bytes);
     }
 
     /// The producer id and epoch of everything this writer sends.
@@ -162,7 +205,7 @@ impl Writer {
 
     /// Whether [`next_batch`](Self::next_batch) would give a batch or move a gap along.
     pub fn ready(&self) -> bool {
-        !self.settling && !self.queue.is_empty() && self.in_flight < self.window()
+        !self.settling && !self.barred && !self.queue.is_empty() && self.in_flight < self.window()
     }
 
     /// The largest timestamp of the batch that [`next_batch`](Self::next_batch) would give.
@@ -186,13 +229,24 @@ impl Writer {
         self.queue.push_back(item);
     }
 
-    /// Forgets what was not sent yet: it will be fetched again by whoever continues.
-    pub fn drop_queue(&mut self) {
+    /// Forgets what was not sent yet and returns its first source offset: it will be fetched again by whoever
+    /// continues.
+    pub fn drop_queue(&mut self) -> Option<i64> {
+        let first = self.queue.front().map(Item::first);
         for item in self.queue.drain(..) {
             if let Item::Batch(outgoing) = item {
                 self.bytes -= outgoing.size() as u64;
             }
         }
+        first
+    }
+
+    /// The source's leader epoch of the last item that was sent and is not in the ledger yet.
+    pub fn sent_epoch(&self) -> Option<i32> {
+        self.slots.back().map(|slot| match slot {
+            Slot::Batch { outgoing, .. } => outgoing.source_epoch,
+            Slot::Gap { source_epoch, .. } => *source_epoch,
+        })
     }
 
     // A broker that does not know the producer accepts any first sequence: a refused batch with
@@ -205,24 +259,90 @@ impl Writer {
         }
     }
 
-    /// The next batch to send, now with its sequence; `None` when there is none or the window is full.
-    pub fn next_batch(&mut self) -> Option<Dispatch> {
+    /// The next batch to send, now with its sequence; `None` when there is none or the window is full. Small batches
+    /// that wait behind each other are joined, in a buffer of `pool`.
+    pub fn next_batch(&mut self, pool: &Pool) -> Option<Dispatch> {
         while self.ready() {
             match self.queue.pop_front()? {
                 Item::Gap {
                     reason,
+                    from,
                     to,
                     source_epoch,
-                    ..
-                } => self.slots.push_back(Slot::Gap {
-                    reason,
-                    to,
-                    source_epoch,
-                }),
-                Item::Batch(outgoing) => return Some(self.dispatch(outgoing)),
+                } => {
+                    // A walk must not cross it: it would count the record as forwarded.
+                    self.barred |= reason == GapReason::Refused;
+                    self.slots.push_back(Slot::Gap {
+                        reason,
+                        from,
+                        to,
+                        source_epoch,
+                    });
+                }
+                Item::Batch(outgoing) => {
+                    let outgoing = self.join(outgoing, pool);
+                    return Some(self.dispatch(outgoing));
+                }
             }
         }
         None
+    }
+
+    /// Joins a small batch with those that wait behind it: the target handles one batch of a partition at a time, so
+    /// few large ones cost it less than many small ones. A batch that is sent as soon as it comes is not copied.
+    fn join(&mut self, first: Outgoing, pool: &Pool) -> Outgoing {
+        let (mut size, mut last, mut behind) = (first.size(), first.last, 0);
+        let Some(codec) = first.joins() else {
+            return first;
+        };
+        // To compress anew is dear: only where the target keeps more waiting anyway.
+        if codec != Codec::None && self.in_flight == 0 {
+            return first;
+        }
+        for item in &self.queue {
+            match item {
+                Item::Batch(next)
+                    if next.joins() == Some(codec)
+                        && next.first == last + 1
+                        && size + next.size() <= self.join_bytes =>
+                {
+                    (size, last, behind) = (size + next.size(), next.last, behind + 1);
+                }
+                _ => break,
+            }
+        }
+        if behind == 0 {
+            return first;
+        }
+        let waiting = self.queue.iter().take(behind).filter_map(|item| match item {
+            Item::Batch(next) => Some(next),
+            Item::Gap { .. } => None,
+        });
+        let batches: Vec<&Batch> = std::iter::once(&first)
+            .chain(waiting)
+            .map(|outgoing| &outgoing.batch)
+            .collect();
+        let batch = match joined(&batches, codec, pool) {
+            Ok(batch) if batch.bytes.len() <= self.join_bytes => batch,
+            // Damaged on its way: it goes as it is, and the target refuses it by its checksum.
+            _ => return first,
+        };
+        let source_epoch = self
+            .queue
+            .drain(..behind)
+            .last()
+            .map_or(first.source_epoch, |item| match item {
+                Item::Batch(last) => last.source_epoch,
+                Item::Gap { source_epoch, .. } => source_epoch,
+            });
+        self.bytes = self.bytes - size as u64 + batch.bytes.len() as u64;
+        Outgoing {
+            batch,
+            first: first.first,
+            last,
+            source_epoch,
+            original: None,
+        }
     }
 
     fn dispatch(&mut self, outgoing: Outgoing) -> Dispatch {
@@ -277,6 +397,7 @@ impl Writer {
                     reason,
                     to,
                     source_epoch,
+                    ..
                 } => ledger.leave_out(*reason, *to, *source_epoch, now),
                 Slot::Batch {
                     outgoing,
@@ -289,6 +410,9 @@ impl Writer {
                     };
                     // A repeated base offset is what deduplication by content-blind sequence looks like, a
                     // higher one is somebody else's batch in between: the log has to be read.
+                    if self.shared && base > self.expected {
+                        self.expected = base;
+                    }
                     if base != self.expected {
                         let expected = self.expected;
                         *answer = Answer::Doubt(format!(
@@ -343,19 +467,11 @@ impl Writer {
             .any(|a| matches!(a, Answer::Appended(_)));
         let settled = match answers.first() {
             Some(Answer::NotAppended(error)) if nothing_after => Settled::Resend(*error),
-            Some(Answer::Refused(error, message)) if nothing_after => {
-                let (error, message) = (*error, message.clone());
-                let (first, last, size) = self
-                    .failed()
-                    .map_or((-1, -1, 0), |o| (o.first, o.last, o.size()));
-                Settled::Refused {
-                    error,
-                    message,
-                    first,
-                    last,
-                    size,
-                }
-            }
+            Some(Answer::Refused(error, message, records)) if nothing_after => Settled::Refused {
+                error: *error,
+                message: message.clone(),
+                records: records.clone(),
+            },
             Some(Answer::NotAppended(_) | Answer::Refused(..)) if appended_after => {
                 let (first, last) = self.failed().map_or((-1, -1), |o| (o.first, o.last));
                 Settled::Hole { first, last }
@@ -389,11 +505,12 @@ impl Writer {
                 }
                 Slot::Gap {
                     reason,
+                    from,
                     to,
                     source_epoch,
                 } => Item::Gap {
                     reason,
-                    from: -1,
+                    from,
                     to,
                     source_epoch,
                 },
@@ -401,7 +518,22 @@ impl Writer {
         }
         self.known = false;
         self.settling = false;
+        self.barred = false;
     }
+}
+
+fn joined(batches: &[&Batch], codec: Codec, pool: &Pool) -> Result<Batch, WireError> {
+    if codec != Codec::None {
+        let Batch { header, bytes } = join_compressed(batches, limits::JOIN_INFLATE_BYTES)?;
+        let bytes = pool.adopt(bytes);
+        return Ok(Batch { header, bytes });
+    }
+    let mut buffer = pool.buffer(joined_bound(batches));
+    let header = join(batches, buffer.bytes())?;
+    Ok(Batch {
+        header,
+        bytes: buffer.freeze(),
+    })
 }
 
 impl Slot {
@@ -436,6 +568,7 @@ mod tests {
     /// A writer that expects target offset 100, with batches of 10 records from source offset 0.
     fn writer(batches: i64) -> (Writer, Ledger) {
         let mut writer = Writer::new(US.0, US.1, 100);
+        writer.limit(0); // Nothing is joined.
         for i in 0..batches {
             writer.push(Item::Batch(sample(i * 10, 10).epoch(5).outgoing()));
         }
@@ -452,13 +585,13 @@ mod tests {
     }
 
     fn send_all(writer: &mut Writer) -> Vec<Dispatch> {
-        std::iter::from_fn(|| writer.next_batch()).collect()
+        std::iter::from_fn(|| writer.next_batch(&pool())).collect()
     }
 
     /// The first batch is acknowledged, five are in flight behind it.
     fn pipelined() -> (Writer, Ledger, Vec<Dispatch>) {
         let (mut writer, mut ledger) = writer(8);
-        let first = writer.next_batch().unwrap();
+        let first = writer.next_batch(&pool()).unwrap();
         writer.answer(first.ticket, Answer::Appended(100), &mut ledger, now());
         let sent = send_all(&mut writer);
         (writer, ledger, sent)
@@ -466,6 +599,10 @@ mod tests {
 
     fn now() -> Instant {
         Instant::now()
+    }
+
+    fn pool() -> Pool {
+        Pool::new(0)
     }
 
     #[tokio::test(start_paused = true)]
@@ -477,6 +614,46 @@ mod tests {
         writer.answer(first[0].ticket, Answer::Appended(100), &mut ledger, now());
         let sequences: Vec<i32> = send_all(&mut writer).iter().map(|d| stamp(d).2).collect();
         assert_eq!(sequences, [10, 20, 30, 40, 50]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn small_batches_that_wait_are_sent_as_one() {
+        let (mut writer, mut ledger) = writer(8);
+        writer.limit(usize::MAX);
+        writer.push(Item::Batch(sample(90, 10).epoch(6).outgoing()));
+        let sent = writer.next_batch(&pool()).unwrap();
+        let header = BatchHeader::parse(&sent.batch.concat()).unwrap();
+        assert_eq!(
+            (header.count, stamp(&sent)),
+            (80, (7, 3, 0)),
+            "up to the hole at 80"
+        );
+        let held = writer.bytes();
+        assert_eq!(sent.size, sent.batch.concat().len());
+        // Refused for now: the same records keep their sequences.
+        writer.answer(
+            sent.ticket,
+            Answer::NotAppended(KafkaError(19)),
+            &mut ledger,
+            now(),
+        );
+        assert!(matches!(writer.settle(), Some(Settled::Resend(_))));
+        let again = writer.next_batch(&pool()).unwrap();
+        assert_eq!(
+            (again.batch.concat(), writer.bytes()),
+            (sent.batch.concat(), held)
+        );
+        writer.answer(again.ticket, Answer::Appended(100), &mut ledger, now());
+        let at = (
+            ledger.source_next(),
+            ledger.target_next(),
+            ledger.next_sequence(),
+        );
+        assert_eq!((at, ledger.source_epoch()), ((80, 180, 80), 5));
+        let last = writer.next_batch(&pool()).unwrap();
+        assert_eq!(stamp(&last).2, 80);
+        writer.answer(last.ticket, Answer::Appended(180), &mut ledger, now());
+        assert_eq!(writer.bytes(), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -501,12 +678,12 @@ mod tests {
             to: 11,
             source_epoch: 6,
         });
-        let first = writer.next_batch().unwrap();
-        assert!(writer.next_batch().is_none());
+        let first = writer.next_batch(&pool()).unwrap();
+        assert!(writer.next_batch(&pool()).is_none());
         writer.advance_ledger(&mut ledger, now());
         assert_eq!(ledger.source_next(), 0);
         writer.answer(first.ticket, Answer::Appended(100), &mut ledger, now());
-        assert!(writer.next_batch().is_none());
+        assert!(writer.next_batch(&pool()).is_none());
         writer.advance_ledger(&mut ledger, now());
         let at = (ledger.source_next(), ledger.source_epoch());
         assert_eq!(
@@ -519,7 +696,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_failed_answers_mean() {
         use Answer::{Appended, Doubt, Fenced, NotAppended, OutOfOrder, Refused};
-        let refused = || Refused(KafkaError(10), None);
+        let refused = || Refused(KafkaError(10), None, Vec::new());
         let lost = || Doubt("closed".to_owned());
         let not = || NotAppended(KafkaError(19));
         // Answers of the five batches in flight, expected at target offsets 110, 120, ...
@@ -574,6 +751,43 @@ mod tests {
         assert_eq!(again[0].batch, sent[1].batch);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn nothing_follows_a_refused_record_before_it_is_recorded() {
+        let (mut writer, mut ledger) = writer(1);
+        writer.push(Item::Gap {
+            reason: GapReason::Refused,
+            from: 10,
+            to: 11,
+            source_epoch: 5,
+        });
+        writer.push(Item::Batch(sample(11, 10).outgoing()));
+        let first = writer.next_batch(&pool()).unwrap();
+        writer.answer(first.ticket, Answer::Appended(100), &mut ledger, now());
+        assert!(writer.next_batch(&pool()).is_none());
+        writer.advance_ledger(&mut ledger, now());
+        assert!(writer.at_refusal() && !writer.ready());
+        assert_eq!(
+            (ledger.source_next(), ledger.gaps()),
+            (11, vec![(GapReason::Refused, 1)])
+        );
+        writer.refusal_recorded();
+        let next = writer.next_batch(&pool()).unwrap();
+        assert_eq!(stamp(&next).2, 10, "sequences go on");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn beside_other_writers_an_acknowledgement_may_skip_their_records() {
+        let (writer, mut ledger) = writer(8);
+        let mut writer = writer.shared(true);
+        let first = writer.next_batch(&pool()).unwrap();
+        writer.answer(first.ticket, Answer::Appended(107), &mut ledger, now());
+        assert_eq!((ledger.source_next(), ledger.target_next()), (10, 117));
+        let second = writer.next_batch(&pool()).unwrap();
+        writer.answer(second.ticket, Answer::Appended(110), &mut ledger, now());
+        assert!(matches!(writer.settle(), None | Some(Settled::Reopen(_))));
+        assert_eq!(ledger.source_next(), 10, "a lower one stays a doubt");
+    }
+
     #[test]
     fn codes_that_may_follow_an_append_are_doubts() {
         for (code, expected) in [
@@ -590,7 +804,7 @@ mod tests {
             (56, "Doubt"),
             (-1, "Doubt"),
         ] {
-            let answer = format!("{:?}", Answer::classify(code, 5, None));
+            let answer = format!("{:?}", Answer::classify(code, 5, None, Vec::new()));
             assert!(answer.starts_with(expected), "{code}: {answer}");
         }
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use strait_config::{Isolation, LinkConfig, StartPosition};
 use strait_engine::{
-    FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, LinkStatus, SessionError, Start,
+    FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, LinkStatus, Policies, Policy, SessionError,
+    Start,
 };
 use strait_net::{Cluster, ConfigEntry, Metadata, NetError, Runtime};
 use thiserror::Error;
@@ -14,7 +15,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::naming::{Route, route};
-use crate::topics::{TopicKeeper, Wanted, setting};
+use crate::topics::{TOPIC_IN_PART, TOPIC_NOT_MIRRORED, TopicKeeper, Wanted, setting};
 
 /// How long to wait after a refresh that failed.
 const RETRY: Duration = Duration::from_secs(2);
@@ -30,6 +31,16 @@ pub enum MirrorError {
     /// A cluster could not be reached at start.
     #[error(transparent)]
     Net(#[from] NetError),
+}
+
+impl MirrorError {
+    /// The name under which this kind of failure stands in logs, metrics and the book; it never changes.
+    pub fn id(&self) -> &'static str {
+        match self {
+            Self::Session(error) => error.id(),
+            Self::Net(error) => error.id(),
+        }
+    }
 }
 
 /// How long topics and partitions that were just made may take to appear in the target's metadata.
@@ -97,6 +108,7 @@ impl Mirror {
             request_timeout: config.timeouts.request,
             open_transaction: config.open_transaction_warning,
             drain: config.timeouts.drain,
+            policies: policies(&config),
         };
         let (link, handle) = Link::new(rt.clone(), spec);
         Self {
@@ -150,7 +162,7 @@ impl Mirror {
                         }
                         if found.topics == 0 && (first || !empty) {
                             warn!(
-                                link = %config.name,
+                                link = %config.name, id = "nothing-selected",
                                 "no topic of the source is selected by topics = {}: nothing is mirrored until one appears",
                                 config.topics.includes().join(", ")
                             );
@@ -172,7 +184,7 @@ impl Mirror {
                         }
                     }
                     Err(error) => {
-                        warn!(link = %config.name, "cannot look for topics, trying again: {error}");
+                        warn!(link = %config.name, id = "topics-unreadable", "cannot look for topics, trying again: {error}");
                         RETRY
                     }
                 };
@@ -184,6 +196,23 @@ impl Mirror {
             result = link.run() => Ok(result?),
             () = refresh => Ok(()),
         }
+    }
+}
+
+fn policies(config: &LinkConfig) -> Policies {
+    let policy = |configured| match configured {
+        strait_config::Policy::GoOn => Policy::GoOn,
+        strait_config::Policy::Stop => Policy::Stop,
+    };
+    let configured = &config.policies;
+    Policies {
+        source_recreated: policy(configured.source_recreated),
+        retention_overtook: policy(configured.retention_overtook),
+        source_truncated: policy(configured.source_truncated),
+        target_lost: policy(configured.target_lost),
+        target_recreated: policy(configured.target_recreated),
+        foreign_writer: policy(configured.foreign_writer),
+        refused_record: policy(configured.refused_record),
     }
 }
 
@@ -211,7 +240,7 @@ async fn flows(
         for name in config.topics.named_topics() {
             if !found.topics.contains_key(&name) {
                 warn!(
-                    link = %config.name, topic = %name,
+                    link = %config.name, id = "topic-unknown", topic = %name,
                     "the source has no such topic (or Strait's user may not see it: Describe is needed); it is mirrored as soon as it appears"
                 );
             }
@@ -237,7 +266,12 @@ async fn flows(
         let now = keeper.keep(config, target, &there, &wanted).await?;
         refused |= now.refused;
         if let Some(why) = now.why {
-            troubles.push((name.clone(), why));
+            let id = if now.partitions > 0 {
+                TOPIC_IN_PART
+            } else {
+                TOPIC_NOT_MIRRORED
+            };
+            troubles.push((name.clone(), format!("{why} (id={id})")));
         }
         if now.partitions > 0 {
             kept.insert(name.clone(), now.partitions);
@@ -273,9 +307,12 @@ async fn flows(
                 .sync_settings(config, target, &wanted, existing)
                 .await?;
         }
-        let min_insync = setting(existing, "min.insync.replicas")
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(1);
+        let number = |name| setting(existing, name).and_then(|v| v.parse().ok());
+        let min_insync = number("min.insync.replicas").unwrap_or(1);
+        let max_batch_bytes = number("max.message.bytes")
+            .into_iter()
+            .chain(number("segment.bytes"))
+            .min();
         for &partition in wanted.found.partitions.keys() {
             // Said by the keeper.
             if usize::try_from(partition).is_ok_and(|p| p >= partitions) {
@@ -294,6 +331,7 @@ async fn flows(
                 },
                 compacted: wanted.compacted(),
                 min_insync,
+                max_batch_bytes,
             });
         }
     }
@@ -356,7 +394,7 @@ fn choose(
             Err(error) => {
                 let why = error.to_string();
                 keeper.report(&config.name, name, &why);
-                troubles.push((name.clone(), why));
+                troubles.push((name.clone(), format!("{why} (id={TOPIC_NOT_MIRRORED})")));
             }
         }
     }

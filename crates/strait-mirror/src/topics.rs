@@ -15,6 +15,11 @@ const INVALID_REQUEST: KafkaError = KafkaError(42);
 const POLICY_VIOLATION: KafkaError = KafkaError(44);
 const TOPIC_ALREADY_EXISTS: KafkaError = KafkaError(36);
 
+/// The id of what keeps a topic from being mirrored at all.
+pub(crate) const TOPIC_NOT_MIRRORED: &str = "topic-not-mirrored";
+/// The id of what keeps some partitions of a topic from being mirrored.
+pub(crate) const TOPIC_IN_PART: &str = "topic-in-part";
+
 /// Keeps one link's topics on the target. Remembers what it reported, so that every refusal is said once.
 #[derive(Debug, Default)]
 pub(crate) struct TopicKeeper {
@@ -78,7 +83,7 @@ impl TopicKeeper {
     /// Says why a topic is not mirrored at all: once, and again only when it changed.
     pub(crate) fn report(&mut self, link: &str, topic: &str, problem: &str) {
         if self.reported.get(topic).map(String::as_str) != Some(problem) {
-            error!(link, topic, "{problem}");
+            error!(link, id = TOPIC_NOT_MIRRORED, topic, "{problem}");
             self.reported.insert(topic.to_owned(), problem.to_owned());
         }
     }
@@ -86,7 +91,7 @@ impl TopicKeeper {
     /// [`report`](Self::report) for a topic of which a part is mirrored.
     fn report_part(&mut self, link: &str, topic: &str, problem: &str) {
         if self.reported.get(topic).map(String::as_str) != Some(problem) {
-            warn!(link, topic, "{problem}");
+            warn!(link, id = TOPIC_IN_PART, topic, "{problem}");
             self.reported.insert(topic.to_owned(), problem.to_owned());
         }
     }
@@ -96,7 +101,7 @@ impl TopicKeeper {
         // No topic has a space in its name.
         let key = format!("{topic} settings");
         if self.reported.get(&key).map(String::as_str) != Some(problem) {
-            warn!(link, topic, "{problem}");
+            warn!(link, id = "settings-unreadable", topic, "{problem}");
             self.reported.insert(key, problem.to_owned());
         }
     }
@@ -156,7 +161,7 @@ impl TopicKeeper {
             if source > live && !self.capped {
                 self.capped = true;
                 warn!(
-                    link = %link.name,
+                    link = %link.name, id = "replication-capped",
                     "source topics have {source} replicas, but the target has {}: topics are created with {live}; set replication-factor to decide it yourself",
                     brokers_alive(live)
                 );
@@ -346,7 +351,7 @@ impl TopicKeeper {
                 self.refused
                     .insert((topic.to_owned(), name.clone()), Some(value.clone()));
                 warn!(
-                    link = %link.name, topic,
+                    link = %link.name, id = "setting-refused", topic,
                     "the target refuses the setting {name}={value}, it is left out: {error}; name it in config-exclude (config.properties.exclude in a properties file) if it is not wanted there"
                 );
             }
@@ -361,7 +366,7 @@ impl TopicKeeper {
                 }
                 self.refused.insert((topic.to_owned(), name.clone()), None);
                 warn!(
-                    link = %link.name, topic,
+                    link = %link.name, id = "setting-refused", topic,
                     "the target does not let go of the setting {name}, which the source does not have: {error}; name it in config-exclude if it is wanted there"
                 );
             }

@@ -14,6 +14,7 @@ use crate::error::{Action, NetError};
 use crate::kafka_error::KafkaError;
 use crate::metadata::Metadata;
 use crate::peer::Peer;
+use crate::pool::Pool;
 use crate::runtime::Runtime;
 use crate::security::Security;
 use crate::tls;
@@ -278,7 +279,23 @@ impl Cluster {
     /// went wrong in connecting. The address is then looked up again at the next call.
     pub async fn connect(&self, broker: i32) -> Result<Connection, NetError> {
         let address = self.address(broker).await?;
-        self.open_broker(broker, &address).await
+        self.open_broker(broker, &address, None).await
+    }
+
+    /// [`connect`](Self::connect) for bulk answers, whose buffers come from `pool`. A response is never copied up to
+    /// `eager` bytes; a larger one grows its buffer with what really arrives.
+    ///
+    /// # Errors
+    /// As [`Cluster::connect`].
+    pub async fn connect_bulk(
+        &self,
+        broker: i32,
+        pool: &Pool,
+        eager: usize,
+    ) -> Result<Connection, NetError> {
+        let address = self.address(broker).await?;
+        self.open_broker(broker, &address, Some((pool, eager)))
+            .await
     }
 
     /// The shared connection to a broker for control-plane requests, opened anew if it is closed.
@@ -322,7 +339,7 @@ impl Cluster {
         if let Some(open) = slot.as_ref().filter(|c| !c.is_closed()) {
             return Ok(open.clone());
         }
-        let connection = self.open_broker(broker, address).await?;
+        let connection = self.open_broker(broker, address, None).await?;
         *slot = Some(connection.clone());
         Ok(connection)
     }
@@ -331,9 +348,10 @@ impl Cluster {
         &self,
         broker: i32,
         (host, port): &(String, u16),
+        bulk: Option<(&Pool, usize)>,
     ) -> Result<Connection, NetError> {
         let peer = Peer::broker_of(&self.0.alias, broker, host, *port);
-        let result = self.open(peer).await;
+        let result = self.open(peer, bulk).await;
         if matches!(
             result,
             Err(NetError::Connect { .. } | NetError::Resolve { .. })
@@ -387,7 +405,7 @@ impl Cluster {
         for address in rotated(&self.0.bootstrap, rotation) {
             let opened = match host_and_port(address) {
                 Ok((host, port)) => {
-                    self.open(Peer::broker_of(&self.0.alias, BOOTSTRAP, host, port))
+                    self.open(Peer::broker_of(&self.0.alias, BOOTSTRAP, host, port), None)
                         .await
                 }
                 Err(e) => Err(e),
@@ -403,13 +421,18 @@ impl Cluster {
         Err(tried.into_error(&self.0.alias))
     }
 
-    async fn open(&self, peer: Peer) -> Result<Connection, NetError> {
+    async fn open(&self, peer: Peer, bulk: Option<(&Pool, usize)>) -> Result<Connection, NetError> {
+        let mut limits = self.0.limits;
+        if let Some((_, eager)) = bulk {
+            limits.eager_bytes = eager;
+        }
         let dialer = Dialer {
             rt: &self.0.rt,
             security: &self.0.security,
             tls: self.tls()?,
             identity: &self.0.identity,
-            limits: self.0.limits,
+            limits,
+            pool: bulk.map(|(pool, _)| pool.clone()),
         };
         dialer.open(peer).await
     }

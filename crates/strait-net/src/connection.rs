@@ -17,6 +17,7 @@ use crate::driver::{Command, Driver, Outgoing};
 use crate::error::NetError;
 use crate::frame::{header_kinds, request_name};
 use crate::peer::Peer;
+use crate::pool::Pool;
 use crate::runtime::Runtime;
 use crate::security::Security;
 use crate::socket::Stream;
@@ -94,6 +95,7 @@ pub(crate) struct Shared {
     /// Why it closed; set once, before `closed`.
     pub(crate) reason: OnceLock<NetError>,
     versions: OnceLock<BTreeMap<i16, (i16, i16)>>,
+    round_trip: OnceLock<Duration>,
 }
 
 impl Shared {
@@ -115,6 +117,8 @@ pub(crate) struct Dialer<'a> {
     pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
     pub(crate) identity: &'a Identity,
     pub(crate) limits: Limits,
+    /// Where the buffers of answers come from.
+    pub(crate) pool: Option<Pool>,
 }
 
 impl Dialer<'_> {
@@ -127,9 +131,22 @@ impl Dialer<'_> {
             }
             _ => Stream::Plain(socket),
         };
-        let connection = Connection::start(self.rt, peer, stream, self.identity, self.limits);
+        let connection = Connection::start(
+            self.rt,
+            peer,
+            stream,
+            self.identity,
+            self.limits,
+            self.pool.clone(),
+        );
+        let asked = self.rt.now();
         let versions =
             handshake::negotiate(&connection, self.identity, self.limits.handshake).await?;
+        let _ = connection
+            .handle
+            .shared
+            .round_trip
+            .set(self.rt.now().saturating_duration_since(asked));
         let _ = connection.handle.shared.versions.set(versions);
         if let Some(sasl) = &self.security.sasl {
             sasl::authenticate(&connection, sasl, self.rt, self.limits.handshake).await?;
@@ -160,6 +177,7 @@ impl Connection {
             tls: security.tls.as_ref().map(tls::client_config).transpose()?,
             identity,
             limits,
+            pool: None,
         };
         dialer.open(Peer::address(host, port)).await
     }
@@ -171,12 +189,14 @@ impl Connection {
         stream: Stream,
         identity: &Identity,
         limits: Limits,
+        pool: Option<Pool>,
     ) -> Self {
         let shared = Arc::new(Shared {
             peer,
             closed: AtomicBool::new(false),
             reason: OnceLock::new(),
             versions: OnceLock::new(),
+            round_trip: OnceLock::new(),
         });
         let (commands, receiver) = mpsc::unbounded_channel();
         let driver = Driver::new(
@@ -186,6 +206,7 @@ impl Connection {
             shared.clone(),
             identity.client_id.clone(),
             limits,
+            pool,
         );
         drop(rt.spawn(driver));
         Self {
@@ -325,6 +346,17 @@ impl Connection {
     pub fn close(&self) {
         self.handle.shared.closed.store(true, Ordering::Release);
         let _ = self.handle.commands.send(Command::Close);
+    }
+
+    /// How long the broker took to answer ApiVersions when the connection was opened: about the line's round
+    /// trip, as a broker answers it from memory. Zero before that.
+    pub fn round_trip(&self) -> Duration {
+        self.handle
+            .shared
+            .round_trip
+            .get()
+            .copied()
+            .unwrap_or_default()
     }
 
     /// The broker's node id, or -1 where it is not known (opened by address).

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::buf::BufMut;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep};
 use crate::connection::{Limits, Shared, WriteGuard};
 use crate::error::NetError;
 use crate::frame::{HeaderKinds, request_head, request_name, response_body};
+use crate::pool::{Buffer, Pool};
 use crate::runtime::{Runtime, io_cause};
 use crate::socket::Stream;
 
@@ -29,6 +30,10 @@ const MAX_TURNS: usize = 64;
 
 /// The length field and the correlation id: what is read before a frame's buffer is made.
 const PREFIX: usize = 8;
+
+/// Bytes taken from the stream at the front of a frame: a small answer costs one call, and of a large one
+/// no more than this is copied.
+const STAGE: usize = 2 * 1024;
 
 /// What a connection's handles ask of its driver.
 pub(crate) enum Command {
@@ -69,14 +74,34 @@ struct Writing {
 
 /// Where the reader stands.
 enum Reading {
-    Prefix { bytes: [u8; PREFIX], filled: usize },
-    Body { buffer: BytesMut, left: usize },
+    /// Before a frame's body; its first bytes may be staged.
+    Prefix,
+    Body {
+        buffer: Buffer,
+        left: usize,
+    },
 }
 
-const AT_FRAME_START: Reading = Reading::Prefix {
-    bytes: [0; PREFIX],
-    filled: 0,
-};
+/// Bytes that were read ahead: those of small answers, and the beginning of large ones.
+struct Stage {
+    bytes: Box<[u8; STAGE]>,
+    start: usize,
+    end: usize,
+}
+
+impl Stage {
+    fn unread(&self) -> &[u8] {
+        self.bytes.get(self.start..self.end).unwrap_or_default()
+    }
+
+    /// Room behind what is unread, which moves to the front.
+    fn room(&mut self) -> &mut [u8] {
+        self.bytes.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        &mut self.bytes[self.end..]
+    }
+}
 
 /// Writes requests in order, matches answers by order and correlation id, and keeps the deadlines.
 /// Ends, dropping the stream, when it is told to, when all handles are gone, or at the first error.
@@ -87,10 +112,12 @@ pub(crate) struct Driver {
     shared: Arc<Shared>,
     client_id: String,
     limits: Limits,
+    pool: Option<Pool>,
     queued: VecDeque<Outgoing>,
     writing: Option<Writing>,
     in_flight: VecDeque<InFlight>,
     reading: Reading,
+    stage: Stage,
     next_correlation: i32,
     /// Wakes at the earliest deadline; may wake too early, never too late.
     timer: Option<Pin<Box<Sleep>>>,
@@ -105,6 +132,7 @@ impl Driver {
         shared: Arc<Shared>,
         client_id: String,
         limits: Limits,
+        pool: Option<Pool>,
     ) -> Self {
         Self {
             rt,
@@ -113,10 +141,16 @@ impl Driver {
             shared,
             client_id,
             limits,
+            pool,
             queued: VecDeque::new(),
             writing: None,
             in_flight: VecDeque::new(),
-            reading: AT_FRAME_START,
+            reading: Reading::Prefix,
+            stage: Stage {
+                bytes: Box::new([0; STAGE]),
+                start: 0,
+                end: 0,
+            },
             next_correlation: 0,
             timer: None,
             answered: false,
@@ -152,26 +186,22 @@ impl Driver {
 
     fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, NetError> {
         match &mut self.reading {
-            Reading::Prefix { bytes, filled } => {
-                let read = pin!(self.stream.read(&mut bytes[*filled..])).poll(cx);
-                let Some(n) = self.received(read)? else {
-                    return Ok(false);
-                };
-                let Reading::Prefix { bytes, filled } = &mut self.reading else {
-                    return Ok(true);
-                };
-                *filled += n;
-                if *filled == PREFIX {
-                    let prefix = *bytes;
+            Reading::Prefix => {
+                if self.stage.unread().len() < PREFIX {
+                    let read = pin!(self.stream.read(self.stage.room())).poll(cx);
+                    let Some(n) = self.received(read)? else {
+                        return Ok(false);
+                    };
+                    self.stage.end += n;
+                }
+                if let Some(&prefix) = self.stage.unread().first_chunk::<PREFIX>() {
                     self.begin_body(prefix)?;
                 }
             }
             Reading::Body { buffer, left } => {
-                if buffer.len() == buffer.capacity() {
-                    let step = buffer.capacity().max(self.limits.eager_bytes).max(1);
-                    buffer.reserve(step.min(*left));
-                }
-                let read = pin!(self.stream.read_buf(&mut buffer.limit(*left))).poll(cx);
+                let step = buffer.as_ref().len().max(self.limits.eager_bytes).max(1);
+                buffer.grow(step.min(*left));
+                let read = pin!(self.stream.read_buf(&mut buffer.bytes().limit(*left))).poll(cx);
                 let Some(n) = self.received(read)? else {
                     return Ok(false);
                 };
@@ -182,7 +212,7 @@ impl Driver {
         }
         if let Reading::Body { left: 0, .. } = self.reading
             && let Reading::Body { buffer, .. } =
-                std::mem::replace(&mut self.reading, AT_FRAME_START)
+                std::mem::replace(&mut self.reading, Reading::Prefix)
         {
             self.deliver(buffer.freeze())?;
         }
@@ -230,9 +260,15 @@ impl Driver {
             }
             None => return Err(self.malformed("an answer to no request")),
         }
+        let mut buffer = Buffer::new(self.pool.as_ref(), left.min(self.limits.eager_bytes));
+        let unread = self.stage.unread().get(PREFIX..).unwrap_or_default();
+        let here = unread.get(..left).unwrap_or(unread);
+        buffer.bytes().extend_from_slice(here);
+        let taken = here.len();
+        self.stage.start += PREFIX + taken;
         self.reading = Reading::Body {
-            buffer: BytesMut::with_capacity(left.min(self.limits.eager_bytes)),
-            left,
+            buffer,
+            left: left - taken,
         };
         Ok(())
     }
@@ -410,7 +446,7 @@ impl Driver {
 
     fn closed_by_peer(&self) -> NetError {
         let inside = match &self.reading {
-            Reading::Prefix { filled: 0, .. } => "",
+            Reading::Prefix if self.stage.unread().is_empty() => "",
             _ => " in the middle of an answer",
         };
         let hint = if self.answered || self.in_flight.is_empty() {
@@ -431,9 +467,7 @@ impl Driver {
     /// A TLS alert is shorter than the prefix of a frame.
     fn cut_short(&self) -> Option<NetError> {
         match &self.reading {
-            Reading::Prefix { bytes, filled } => {
-                other_protocol(bytes.get(..*filled)?).map(|why| self.mismatch(why))
-            }
+            Reading::Prefix => other_protocol(self.stage.unread()).map(|why| self.mismatch(why)),
             _ => None,
         }
     }

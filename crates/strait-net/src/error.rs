@@ -169,6 +169,27 @@ pub enum NetError {
 }
 
 impl NetError {
+    /// The name under which this kind of failure stands in logs, metrics and the book; it never changes.
+    pub fn id(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "cluster-unreachable",
+            Self::Resolve { .. } => "host-unknown",
+            Self::Connect { .. } => "connect-failed",
+            Self::Closed { .. } => "connection-closed",
+            Self::TimedOut { .. } => "timed-out",
+            Self::Kafka { .. } => "request-refused",
+            Self::Auth { .. } => "login-failed",
+            Self::Tls { .. } => "tls-failed",
+            Self::Unsupported { .. } => "unsupported",
+            Self::Mismatch { .. } => "mismatch",
+            Self::Malformed { .. } => "answer-unreadable",
+            Self::GuardRefused { .. } => "lease-lapsed",
+            Self::UnknownBroker { .. } => "broker-unknown",
+            Self::OtherCluster { .. } => "other-cluster",
+            Self::Invalid { .. } => "setting-invalid",
+        }
+    }
+
     /// What a driver should do: try again here, connect anew, or stop and report.
     pub fn action(&self) -> Action {
         match self {

@@ -166,6 +166,9 @@ pub struct ProducedPartition {
     /// The broker's words about the error, with those about the first record it names (KIP-467); below
     /// version 8 always none.
     pub message: Option<String>,
+    /// The records of the batch that were refused, by their place in it from 0 (KIP-467); empty where the broker
+    /// names none, below version 8 always.
+    pub refused: Vec<i32>,
 }
 
 impl ProduceResponse {
@@ -232,9 +235,10 @@ impl ProducedPartition {
         } else {
             -1
         };
-        let mut message = None;
+        let (mut message, mut refused) = (None, Vec::new());
         if version >= 8 {
-            let first = first_record_error(r, flexible)?;
+            let first;
+            (refused, first) = record_errors(r, flexible)?;
             message = match (r.nullable_string("Produce error message", flexible)?, first) {
                 (Some(whole), Some(record)) => Some(format!("{whole} ({record})")),
                 (whole, record) => whole.or(record),
@@ -251,17 +255,20 @@ impl ProducedPartition {
             log_append_time,
             log_start_offset,
             message,
+            refused,
         })
     }
 }
 
-/// Reads the list of refused records; the first one with a message in words.
-fn first_record_error(r: &mut Reader, flexible: bool) -> Result<Option<String>> {
+/// Reads the list of refused records: their places, and the first one with a message in words.
+fn record_errors(r: &mut Reader, flexible: bool) -> Result<(Vec<i32>, Option<String>)> {
     let what = "Produce record errors";
     let count = required(r.array_len(what, flexible, 6)?, what, r)?;
     let mut first = None;
+    let mut refused = Vec::with_capacity(count);
     for _ in 0..count {
         let index = r.i32("Produce record index")?;
+        refused.push(index);
         let message = r.nullable_string("Produce record error", flexible)?;
         if flexible {
             r.skip_tagged("Produce record error tags")?;
@@ -270,7 +277,7 @@ fn first_record_error(r: &mut Reader, flexible: bool) -> Result<Option<String>> 
             first = Some(format!("record {index} of the batch: {message}"));
         }
     }
-    Ok(first)
+    Ok((refused, first))
 }
 
 fn check_version(version: i16) -> Result<()> {

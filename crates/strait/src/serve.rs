@@ -1,6 +1,5 @@
 //! `strait run` at work: every link mirrors until a signal or an error ends it.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,11 +33,7 @@ const ONE_SIGNAL: Duration = Duration::from_millis(100);
 
 /// Runs every link of the configuration.
 pub(crate) fn serve(config: &Config, args: &RunArgs, logging: &Logging) -> Exit {
-    let threads = std::thread::available_parallelism()
-        .map_or(2, usize::from)
-        .clamp(1, 8);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     match runtime {
@@ -80,30 +75,26 @@ async fn mirror_all(config: &Config, args: &RunArgs, logging: &Logging) -> Exit 
         .state_dir
         .clone()
         .unwrap_or_else(|| std::env::temp_dir().join("strait"));
-    let clusters: BTreeMap<&str, Cluster> = config
-        .clusters
-        .values()
-        .map(|c| (c.alias.as_str(), cluster(&rt, c, patience(config, c))))
-        .collect();
     let mut links = JoinSet::new();
     for link in &config.links {
-        let (Some(source), Some(target)) = (
-            clusters.get(link.source.as_str()),
-            clusters.get(link.target.as_str()),
-        ) else {
+        let connect = |alias: &str| {
+            let found = config.clusters.get(alias)?;
+            Some(cluster(&rt, found, patience(config, found)))
+        };
+        let (Some(source), Some(target)) = (connect(&link.source), connect(&link.target)) else {
             continue;
         };
         let one = OneLink {
             rt: rt.clone(),
             config: link.clone(),
-            source: source.clone(),
-            target: target.clone(),
+            source,
+            target,
             instance: instance.clone(),
             lock_dir: lock_dir.clone(),
             take_over: args.take_over,
             health: health.clone(),
         };
-        links.spawn(one.run(stopped.clone()));
+        links.spawn(on_its_thread(one, stopped.clone()));
     }
 
     let mut exit = Exit::Ok;
@@ -140,6 +131,37 @@ async fn mirror_all(config: &Config, args: &RunArgs, logging: &Logging) -> Exit 
             () = rt.sleep(HELD_PAUSE) => logging.flush_repeats(),
         }
     }
+}
+
+/// Runs a link on a thread of its own, with connections of its own: what it waits for, no other link waits for, and
+/// its tasks need not wake other threads.
+async fn on_its_thread(link: OneLink, stopped: watch::Receiver<bool>) -> Exit {
+    let (ended, end) = tokio::sync::oneshot::channel();
+    let name = link.config.name.clone();
+    let spawned = std::thread::Builder::new()
+        .name(name.clone())
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            let exit = match runtime {
+                Ok(runtime) => {
+                    let exit = runtime.block_on(link.run(stopped));
+                    runtime.shutdown_timeout(Duration::from_millis(200));
+                    exit
+                }
+                Err(cause) => {
+                    error!(link = %link.config.name, "cannot start: {cause}");
+                    Exit::Failed
+                }
+            };
+            let _ = ended.send(exit);
+        });
+    if let Err(cause) = spawned {
+        error!(link = %name, "cannot start: {cause}");
+        return Exit::Failed;
+    }
+    end.await.unwrap_or(Exit::Failed)
 }
 
 /// The drain, and two seconds for the last positions.
@@ -231,15 +253,16 @@ impl OneLink {
                 report(&self.health, &name, State::Stopped);
                 return Exit::Ok;
             };
-            report(&self.health, &name, State::Failed(cause.to_string()));
+            let told = format!("{cause} (id={})", cause.id());
+            report(&self.health, &name, State::Failed(told));
             let exit = exit_for(&cause);
             let waited = self.rt.now() - begun;
             if !may_mend(&cause) || (waited >= patience && !self.others_live()) {
                 match exit {
                     _ if may_mend(&cause) => {
-                        error!(link = %name, "given up after {} s: {cause}", waited.as_secs());
+                        error!(link = %name, id = cause.id(), "given up after {} s: {cause}", waited.as_secs());
                     }
-                    _ => error!(link = %name, "{cause}"),
+                    _ => error!(link = %name, id = cause.id(), "{cause}"),
                 }
                 return exit;
             }
@@ -248,14 +271,14 @@ impl OneLink {
             match &said {
                 None => {
                     if self.others_live() {
-                        warn!(link = %name, "{text}; trying again as long as another link goes on");
+                        warn!(link = %name, id = cause.id(), "{text}; trying again as long as another link goes on");
                     } else {
                         let all = patience.as_secs_f64();
-                        warn!(link = %name, "{text}; trying again, for {all} s in all or a little more");
+                        warn!(link = %name, id = cause.id(), "{text}; trying again, for {all} s in all or a little more");
                     }
                 }
                 Some((old, at)) if *old != text || now - *at >= REMIND => {
-                    warn!(link = %name, "{text}; still trying");
+                    warn!(link = %name, id = cause.id(), "{text}; still trying");
                 }
                 Some((_, at)) => {
                     debug!(link = %name, "{text}; said {} s ago", (now - *at).as_secs());
@@ -284,7 +307,7 @@ impl OneLink {
 
 /// What a link's end means for the process: what waiting may mend is out of reach, what somebody has to correct in
 /// the file is configuration.
-fn exit_for(cause: &MirrorError) -> Exit {
+pub(crate) fn exit_for(cause: &MirrorError) -> Exit {
     let (MirrorError::Net(net) | MirrorError::Session(SessionError::Net(net))) = cause else {
         return Exit::Failed;
     };
@@ -317,7 +340,7 @@ async fn stop_when(handle: LinkHandle, mut stopped: watch::Receiver<bool>) {
 }
 
 /// The longest time to connect that a link using the cluster asks for.
-fn patience(config: &Config, cluster: &ClusterConfig) -> Duration {
+pub(crate) fn patience(config: &Config, cluster: &ClusterConfig) -> Duration {
     let uses = config
         .links
         .iter()
@@ -327,7 +350,7 @@ fn patience(config: &Config, cluster: &ClusterConfig) -> Duration {
         .unwrap_or_else(|| Limits::default().connect)
 }
 
-fn cluster(rt: &Runtime, config: &ClusterConfig, connect: Duration) -> Cluster {
+pub(crate) fn cluster(rt: &Runtime, config: &ClusterConfig, connect: Duration) -> Cluster {
     let security =
         Security {
             tls: config.tls.as_ref().map(|tls| Tls {
@@ -389,11 +412,7 @@ fn host_name() -> String {
 
 /// From the first page on, so that a rate over the first record is seen.
 fn begin_metrics(link: &str) {
-    for counter in [
-        "strait_records_total",
-        "strait_bytes_total",
-        "strait_flow_errors_total",
-    ] {
+    for counter in ["strait_records_total", "strait_bytes_total"] {
         metrics::counter!(counter, "link" => link.to_owned()).increment(0);
     }
     metrics::gauge!("strait_link_ready", "link" => link.to_owned()).set(0.0);

@@ -223,7 +223,6 @@ fn pages_tell_how_it_is() {
         ("strait_flows{link=\"paged\",state=\"running\"}", 3.0),
         ("strait_flows{link=\"paged\",state=\"troubled\"}", 0.0),
         ("strait_lag_records{link=\"paged\"}", 0.0),
-        ("strait_flow_errors_total{link=\"paged\"}", 0.0),
         ("strait_link_ready{link=\"paged\"}", 1.0),
     ] {
         assert_eq!(page::metric(port, series), Some(value), "{series}");

@@ -256,7 +256,7 @@ fn the_book_has_every_toml_key_and_no_other() {
     let mut keys: BTreeSet<String> = BTreeSet::new();
     for (source, start) in [
         (&file, "const TOP_KEYS: [&str; 5] = ["),
-        (&file, "const LINK_KEYS: [&str; 21] = ["),
+        (&file, "const LINK_KEYS: [&str; 28] = ["),
         (&file, "let known = ["),
         (&file, "entries, &["),
         (&cluster, "let known = ["),
@@ -430,6 +430,65 @@ fn literals(rest: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// What stands behind `mark` in double quotes, in all these files.
+fn quoted_behind(files: &[PathBuf], mark: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for file in files {
+        for rest in read(file).split(mark).skip(1) {
+            found.extend(rest.split('"').next().map(str::to_owned));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_book_has_every_message_id_and_no_other() {
+    let files = sources(&["strait-net", "strait-engine", "strait-mirror", "strait"]);
+    let mut ids = quoted_behind(&files, "id = \"");
+    ids.extend(quoted_behind(&files, "const TOPIC_NOT_MIRRORED: &str = \""));
+    ids.extend(quoted_behind(&files, "const TOPIC_IN_PART: &str = \""));
+    for file in &files {
+        let text = read(file);
+        for rest in text.split("pub fn id(&self) -> &'static str {").skip(1) {
+            let body = rest.split("\n    }\n").next().unwrap();
+            ids.extend(between(body, "\"").into_iter().map(str::to_owned));
+        }
+    }
+    assert!(ids.len() > 60, "{ids:?}");
+    let page = read(book().join("messages.md"));
+    let mut written = BTreeSet::new();
+    for row in page.lines().filter_map(|line| line.strip_prefix("| `")) {
+        let cell = format!("`{}", row.split(" | ").next().unwrap());
+        written.extend(between(&cell, "`").into_iter().map(str::to_owned));
+    }
+    assert_eq!(written, ids);
+    let failures = read(book().join("failures.md"));
+    let table = failures.split("## The table").nth(1).unwrap();
+    for id in between(table.split("\n## ").next().unwrap(), "`id=") {
+        let id = id.split('`').next().unwrap();
+        assert!(ids.contains(id), "failures.md has {id}, which is no id");
+    }
+}
+
+/// Each line of the log that warns of something can be found by an id.
+#[test]
+fn every_warning_of_the_engine_has_an_id() {
+    for file in sources(&["strait-engine", "strait-mirror"]) {
+        let text = read(&file);
+        for call in ["warn!(", "error!("] {
+            for rest in text.split(call).skip(1) {
+                let fields = rest.split('"').next().unwrap();
+                let named = fields.split([',', '(']).any(|f| {
+                    let field = f.trim();
+                    field == "id" || field.starts_with("id =")
+                });
+                let line: String = rest.chars().take(80).collect();
+                assert!(named, "{}: no id in {line}", file.display());
+            }
+        }
+    }
 }
 
 #[test]

@@ -28,6 +28,35 @@ pub(crate) enum Side {
     Target,
 }
 
+/// What the link has forwarded, in its status and in metrics.
+pub(crate) struct Sums {
+    records: u64,
+    bytes: u64,
+    counters: [metrics::Counter; 2],
+}
+
+impl Sums {
+    pub(super) fn new(link: &str, status: &LinkStatus) -> Self {
+        let counters = [
+            metrics::counter!("strait_records_total", "link" => link.to_owned()),
+            metrics::counter!("strait_bytes_total", "link" => link.to_owned()),
+        ];
+        Self {
+            records: status.records,
+            bytes: status.bytes,
+            counters,
+        }
+    }
+
+    pub(super) fn add(&mut self, records: u64, bytes: u64) {
+        self.records += records;
+        self.bytes += bytes;
+        let [counted_records, counted_bytes] = &self.counters;
+        counted_records.increment(records);
+        counted_bytes.increment(bytes);
+    }
+}
+
 /// A broker that cannot be used at the moment.
 pub(crate) struct Ill {
     why: String,
@@ -44,8 +73,16 @@ impl Shard<'_> {
         let silent = said.filter(|said| now.saturating_duration_since(*said) < REMIND);
         match (silent, side) {
             (Some(_), _) => debug!(link, "{why}"),
-            (None, Side::Source) => warn!(link, "cannot read from the source, trying again: {why}"),
-            (None, Side::Target) => warn!(link, "cannot write to the target, trying again: {why}"),
+            (None, Side::Source) => warn!(
+                link,
+                id = "source-unavailable",
+                "cannot read from the source, trying again: {why}"
+            ),
+            (None, Side::Target) => warn!(
+                link,
+                id = "target-unavailable",
+                "cannot write to the target, trying again: {why}"
+            ),
         }
         let said = silent.unwrap_or(now);
         self.ills.insert((side, broker), Ill { why, said });
@@ -102,7 +139,8 @@ impl Shard<'_> {
 
     pub(super) fn trouble(&mut self, at: usize, error: &FlowError) {
         let link = &self.session.spec.name;
-        metrics::counter!("strait_flow_errors_total", "link" => link.clone()).increment(1);
+        metrics::counter!("strait_flow_errors_total", "link" => link.clone(), "id" => error.id())
+            .increment(1);
         // What a broker's illness does to each of its flows needs no line of its own.
         let quiet = error.action() != Action::Stop && self.ill_end(&self.flows[at]).is_some();
         self.flows[at].report(link, error, quiet);
@@ -146,12 +184,14 @@ impl Shard<'_> {
                 };
                 named.push(format!("{topic}-{partition}"));
                 flow.leaderless = true;
-                metrics::counter!("strait_flow_errors_total", "link" => link.clone()).increment(1);
+                metrics::counter!("strait_flow_errors_total", "link" => link.clone(), "id" => error.id())
+                    .increment(1);
                 flow.report(&link, &error, true);
             }
             let (count, have) = (named.len(), if named.len() == 1 { "has" } else { "have" });
             warn!(
                 link,
+                id = "no-leader",
                 cluster,
                 partitions = count,
                 "{} {have} no leader: look at the brokers of this cluster; mirroring goes on by itself when there is one",
@@ -181,8 +221,8 @@ impl Shard<'_> {
         let mut status = LinkStatus {
             open: self.stopping.is_none(),
             selected: self.status.borrow().selected,
-            records: self.status.borrow().records,
-            bytes: self.status.borrow().bytes,
+            records: self.sums.records,
+            bytes: self.sums.bytes,
             ..LinkStatus::default()
         };
         if !self.session.lease.valid() && self.stopping.is_none() {
@@ -221,7 +261,7 @@ impl Shard<'_> {
         }
         metrics::gauge!("strait_lag_records", "link" => link.clone()).set(status.lag as f64);
         metrics::gauge!("strait_memory_bytes", "link" => link)
-            .set((self.held + self.reserved) as f64);
+            .set(self.pool.held() as f64 + self.reserved as f64);
         self.status.send_replace(status);
     }
 }

@@ -106,7 +106,7 @@ impl Shard<'_> {
             return;
         }
         warn!(
-            link, cluster, %topic, partition,
+            link, id = "open-transaction", cluster, %topic, partition,
             "an open transaction on the source holds the flow back at offset {} (the high watermark is {}), for {} s at least: {owner}; \
              the flow goes on when it ends: look for the application, or end it with \
              kafka-transactions.sh --bootstrap-server BROKER-OF-{cluster} abort --topic {topic} --partition {partition} --start-offset {}",

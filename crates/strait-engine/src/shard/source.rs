@@ -1,108 +1,236 @@
 //! The source side of a shard: which flows are asked for next, and what their answers mean.
 
+use std::collections::{HashMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use strait_net::{Connection, KafkaError};
+use strait_net::{Connection, KafkaError, NetError};
 use strait_wire::{
     FetchPartition, FetchRequest, FetchTopic, FetchedPartition, GapReason, TopicRef,
 };
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::health::Side;
-use super::{Event, Shard};
+use super::{Event, Shard, ranges_at_once};
 use crate::error::FlowError;
-use crate::flow::Running;
+use crate::fit::fit;
+use crate::flow::{Phase, Running};
 use crate::limits;
 use crate::partition::{FETCH, FETCH_BY_NAME, FETCH_NEWEST, PartitionReader, moved};
+use crate::ranges::Arrived;
 use crate::routes::Lookup;
-use crate::spec::FlowKey;
+use crate::spec::{FlowKey, Policy};
 use crate::stitch::{Item, Stitch, StitchError};
-use crate::transfer::{FetchAnswer, Lane, Part, epoch_reaches, fetch, readable_end};
+use crate::transfer::{FetchAnswer, Lane, Pace, Part, epoch_reaches, fetch, lanes, readable_end};
 
 impl Shard<'_> {
-    pub(super) fn dispatch_fetches(&mut self, way: (i32, Lane), now: Instant) {
-        let (broker, lane) = way;
-        let Some(state) = self.lanes.get_mut(&way) else {
-            return;
-        };
-        let Some(connection) = state.open() else {
-            if !state.connecting {
-                state.connecting = true;
-                let cluster = self.session.spec.source.clone();
-                self.jobs.spawn(async move {
-                    Event::LaneOpen {
-                        way,
-                        result: cluster.connect(broker).await,
-                    }
-                });
+    /// Sends what waits for this broker, over as many lanes as the line is worth.
+    pub(super) fn dispatch_fetches(&mut self, broker: i32, pace: Pace, now: Instant) {
+        loop {
+            let waiting = self
+                .fetch_queues
+                .get(&(broker, pace))
+                .map_or(0, VecDeque::len);
+            if waiting == 0 {
+                return;
             }
-            return;
-        };
-        while self
-            .lanes
-            .get(&way)
-            .is_some_and(|s| !s.waiting.is_empty() && s.outstanding < lane.outstanding())
-        {
-            let Some((request, parts, version)) = self.plan_fetch(way, &connection, now) else {
+            let (free, lane) = self.free_lane(broker, pace);
+            let Some((lane, connection)) = lane else {
+                return self.open_lanes(broker, pace, waiting);
+            };
+            if waiting > free {
+                self.open_lanes(broker, pace, waiting - free);
+            }
+            let share = waiting.div_ceil(free).min(pace.partitions());
+            let Some((request, parts, version)) = self.plan_fetch(lane, share, &connection, now)
+            else {
                 return;
             };
-            self.reserved += reservation(parts.len());
-            if let Some(state) = self.lanes.get_mut(&way) {
-                state.outstanding += 1;
+            let reserved = self.reservation(&request);
+            self.reserved += reserved;
+            if let Some(way) = self.lanes.get_mut(&lane) {
+                way.sent(now);
             }
-            let connection = connection.clone();
+            let asked: Vec<usize> = parts.iter().map(|part| part.flow).collect();
             let timeout = self.session.spec.request_timeout;
             self.jobs.spawn(async move {
                 let (parts, result) = fetch(connection, version, request, parts, timeout).await;
-                Event::Fetched { way, parts, result }
+                Event::Fetched {
+                    lane,
+                    sent: now,
+                    reserved,
+                    parts,
+                    result,
+                }
             });
+            // Over a far line each flow may want its next range at once.
+            for at in asked {
+                self.schedule(at, now);
+            }
         }
     }
 
-    pub(super) fn plan_fetch(
+    /// The open lane with the most room, and the room on all open lanes.
+    fn free_lane(&mut self, broker: i32, pace: Pace) -> (usize, Option<(Lane, Connection)>) {
+        let mut free = 0;
+        let mut best: Option<(usize, Lane, Connection)> = None;
+        for (&lane, way) in self.lanes.range_mut(all_lanes(broker, pace)) {
+            let Some(connection) = way.open() else {
+                continue;
+            };
+            let room = pace.outstanding().saturating_sub(way.outstanding);
+            free += room;
+            if room > best.as_ref().map_or(0, |(most, ..)| *most) {
+                best = Some((room, lane, connection));
+            }
+        }
+        (free, best.map(|(_, lane, connection)| (lane, connection)))
+    }
+
+    /// Opens up to `wanted` further lanes, as far as the line is worth them.
+    fn open_lanes(&mut self, broker: i32, pace: Pace, wanted: usize) {
+        let allowed = match pace {
+            Pace::Bulk => lanes(self.round_trip(broker)),
+            Pace::Tail => limits::TAIL_LANES,
+        };
+        let mut opening = 0;
+        for number in 0..allowed {
+            let lane = (broker, pace, number);
+            let way = self.lanes.entry(lane).or_default();
+            if way.connecting {
+                opening += 1;
+            } else if way.open().is_none() && opening < wanted {
+                opening += 1;
+                way.connecting = true;
+                let (cluster, pool) = (self.session.spec.source.clone(), self.pool.clone());
+                let eager = self.fetch_bytes() as usize;
+                self.jobs.spawn(async move {
+                    let result = cluster.connect_bulk(broker, &pool, eager).await;
+                    Event::LaneOpen { lane, result }
+                });
+            }
+        }
+    }
+
+    /// The line's round trip: no answer to a fetch came faster.
+    fn round_trip(&self, broker: i32) -> Duration {
+        self.round_trips.get(&broker).copied().unwrap_or_default()
+    }
+
+    pub(super) fn lane_open(&mut self, lane: Lane, result: Result<Connection, NetError>) {
+        let now = self.session.rt.now();
+        let (broker, pace, _) = lane;
+        let way = self.lanes.entry(lane).or_default();
+        way.connecting = false;
+        match result {
+            Ok(connection) => {
+                let known = self.round_trips.entry(broker).or_insert(Duration::MAX);
+                *known = connection.round_trip().min(*known);
+                way.connection = Some(connection);
+            }
+            Err(error) => {
+                self.ill(Side::Source, broker, error.to_string());
+                self.session.source.invalidate();
+                // Those that have another lane go on over it.
+                if self.free_lane(broker, pace).1.is_none() {
+                    let waiting = self.fetch_queues.remove(&(broker, pace));
+                    for at in waiting.unwrap_or_default() {
+                        if let Some(running) = self.flows[at].running() {
+                            running.in_lane = false;
+                            running.fetch_at = now + limits::ROUTES_MIN_AGE * 2;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Record bytes of one answer.
+    fn fetch_bytes(&self) -> i32 {
+        let quarter = i32::try_from(self.session.spec.memory_budget / 4).unwrap_or(i32::MAX);
+        limits::FETCH_BYTES.min(quarter)
+    }
+
+    /// Record bytes of one partition in an answer.
+    fn partition_bytes(&self) -> i32 {
+        limits::FETCH_PARTITION_BYTES.min(self.fetch_bytes() / 4)
+    }
+
+    /// What a fetch may bring: its answer is bounded for each partition and as a whole.
+    fn reservation(&self, request: &FetchRequest) -> u64 {
+        let partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
+        let asked: i64 = partitions.map(|p| i64::from(p.max_bytes)).sum();
+        u64::try_from(asked.min(i64::from(request.max_bytes))).unwrap_or(0)
+    }
+
+    /// Whether the memory budget allows another fetch of `bytes`. What lies ahead of a head leaves a quarter free for
+    /// heads, so that the flow which everything waits for can always go on.
+    fn affordable(&self, bytes: u64, ahead: bool) -> bool {
+        let budget = self.session.spec.memory_budget;
+        let limit = if ahead { budget / 4 * 3 } else { budget };
+        self.pool.held() as u64 + self.reserved + bytes <= limit
+    }
+
+    fn plan_fetch(
         &mut self,
-        way: (i32, Lane),
+        lane: Lane,
+        share: usize,
         connection: &Connection,
         now: Instant,
     ) -> Option<(FetchRequest, Vec<Part>, i16)> {
-        let (broker, lane) = way;
-        let budget = self.session.spec.memory_budget;
-        let mut topics: Vec<FetchTopic> = Vec::new();
+        let (broker, pace, _) = lane;
+        let (whole, each) = (self.fetch_bytes(), self.partition_bytes());
+        let depth = ranges_at_once(&self.round_trips, broker);
         let mut chosen = Vec::new();
+        let mut planned = 0;
         let mut by_id = true;
-        let state = self.lanes.get_mut(&way)?;
-        while chosen.len() < limits::FETCH_PARTITIONS
-            && let Some(at) = state.waiting.pop_front()
+        while chosen.len() < share
+            && let Some(at) = self
+                .fetch_queues
+                .get_mut(&(broker, pace))
+                .and_then(VecDeque::pop_front)
         {
-            let planned = self.held + self.reserved + reservation(chosen.len() + 1);
+            let room = (planned + each as u64).min(whole as u64);
+            let (head_fits, ahead_fits) =
+                (self.affordable(room, false), self.affordable(room, true));
             let flow = &mut self.flows[at];
             let (key, generation) = (flow.spec.key.clone(), flow.generation);
             let Some(running) = flow.running() else {
                 continue;
             };
-            running.in_lane = false;
-            // A flow that holds nothing is always let in: those that stand still must not hold up the others.
-            if planned > budget && running.writer.bytes() > 0 {
-                continue;
+            if !head_fits {
+                // First in line when memory is given back.
+                self.tight = true;
+                if let Some(queue) = self.fetch_queues.get_mut(&(broker, pace)) {
+                    queue.push_front(at);
+                }
+                break;
             }
+            running.in_lane = false;
             let Lookup::Leader(route) = self.session.source.lookup(&key.topic, key.partition)
             else {
                 continue;
             };
-            if route.broker != broker || running.fetching {
+            if route.broker != broker || running.checking {
                 continue;
             }
-            running.fetching = true;
+            let (head, epoch) = (running.stitch.head(), running.stitch.epoch());
+            let depth = if ahead_fits { depth } else { 1 };
+            self.next_range += 1;
+            let end = running.source_end;
+            let Some(ask) = running
+                .ranges
+                .ask(self.next_range, head, epoch, end, depth, each)
+            else {
+                continue;
+            };
+            if ask.from > head {
+                debug!(topic = %key.topic, partition = key.partition, head, from = ask.from, "reading ahead");
+            }
+            planned += ask.max_bytes as u64;
             by_id &= !route.topic_id.is_nil();
-            chosen.push((
-                at,
-                key,
-                generation,
-                route,
-                running.stitch.head(),
-                running.stitch.epoch(),
-            ));
+            chosen.push((at, key, generation, route, ask));
         }
         if chosen.is_empty() {
             return None;
@@ -112,9 +240,9 @@ impl Shard<'_> {
             Ok(version) => version,
             Err(error) => {
                 let error = FlowError::from(error);
-                for (at, ..) in chosen {
+                for (at, _, _, _, ask) in chosen {
                     if let Some(running) = self.flows[at].running() {
-                        running.fetching = false;
+                        running.ranges.failed(ask.id);
                         running.fetch_at = now + limits::BACKOFF_MAX;
                     }
                     self.trouble(at, &error);
@@ -123,22 +251,27 @@ impl Shard<'_> {
             }
         };
         let named = version <= FETCH_BY_NAME;
+        let mut topics: Vec<FetchTopic> = Vec::new();
+        let mut index: HashMap<String, usize> = HashMap::new();
         let mut parts = Vec::with_capacity(chosen.len());
-        for (flow, key, generation, route, offset, epoch) in chosen {
+        for (flow, key, generation, route, ask) in chosen {
             let partition = FetchPartition {
                 partition: key.partition,
                 leader_epoch: route.epoch,
-                offset,
-                last_fetched_epoch: epoch,
-                max_bytes: limits::FETCH_PARTITION_BYTES,
+                offset: ask.from,
+                last_fetched_epoch: ask.last_epoch,
+                max_bytes: ask.max_bytes,
             };
-            match topics.iter_mut().rev().find(|t| t.name == key.topic) {
+            match index.get(&key.topic).and_then(|at| topics.get_mut(*at)) {
                 Some(topic) => topic.partitions.push(partition),
-                None => topics.push(FetchTopic {
-                    name: key.topic.clone(),
-                    id: route.topic_id,
-                    partitions: vec![partition],
-                }),
+                None => {
+                    index.insert(key.topic.clone(), topics.len());
+                    topics.push(FetchTopic {
+                        name: key.topic.clone(),
+                        id: route.topic_id,
+                        partitions: vec![partition],
+                    });
+                }
             }
             let topic = if named {
                 TopicRef::Name(key.topic)
@@ -150,18 +283,17 @@ impl Shard<'_> {
                 generation,
                 topic,
                 partition: key.partition,
-                mark: offset as u64,
+                mark: ask.id,
             });
         }
-        let wait = if lane == Lane::Tail {
-            self.session.spec.long_poll
-        } else {
-            Duration::ZERO
+        let wait = match pace {
+            Pace::Tail => self.session.spec.long_poll,
+            Pace::Bulk => Duration::ZERO,
         };
         let request = FetchRequest {
             max_wait_ms: i32::try_from(wait.as_millis()).unwrap_or(500),
             min_bytes: 1,
-            max_bytes: limits::FETCH_BYTES,
+            max_bytes: whole,
             isolation: self.session.spec.isolation,
             rack: String::new(),
             topics,
@@ -171,41 +303,95 @@ impl Shard<'_> {
 
     pub(super) fn fetched(
         &mut self,
-        way: (i32, Lane),
+        lane: Lane,
+        sent: Instant,
+        reserved: u64,
         parts: Vec<Part>,
         result: Result<FetchAnswer, FlowError>,
     ) {
         let now = self.session.rt.now();
-        self.reserved -= reservation(parts.len());
-        if let Some(state) = self.lanes.get_mut(&way) {
-            state.outstanding -= 1;
+        let (broker, pace, _) = lane;
+        self.reserved -= reserved;
+        if let Some(way) = self.lanes.get_mut(&lane) {
+            way.answered(now);
         }
         match result {
             Err(error) => {
-                self.ill(Side::Source, way.0, error.to_string());
+                self.ill(Side::Source, broker, error.to_string());
                 self.session.source.invalidate();
                 for part in parts {
                     if let Some(running) = self.current(&part) {
-                        running.fetching = false;
+                        running.ranges.failed(part.mark);
                         running.fetch_at = now + limits::ROUTES_MIN_AGE;
                     }
                 }
             }
             Ok(answer) => {
-                self.well(Side::Source, way.0);
+                self.well(Side::Source, broker);
+                if pace == Pace::Bulk {
+                    let taken = now.saturating_duration_since(sent);
+                    let known = self.round_trips.entry(broker).or_insert(taken);
+                    *known = taken.min(*known);
+                }
                 for (part, fetched) in answer.parts {
                     self.heard_stable(&part, fetched.as_ref(), now);
                     let Some(running) = self.current(&part) else {
                         continue;
                     };
-                    running.fetching = false;
                     match fetched {
-                        Some(fetched) => self.admit(&part, fetched, answer.proven, now),
-                        None => running.fetch_at = now + limits::ROUTES_MIN_AGE,
+                        Some(fetched) => self.arrived(&part, fetched, answer.proven, now),
+                        None => {
+                            running.ranges.failed(part.mark);
+                            running.fetch_at = now + limits::ROUTES_MIN_AGE;
+                        }
                     }
                     self.schedule(part.flow, now);
                 }
             }
+        }
+    }
+
+    /// Puts an answer into its place, and admits whatever continues at the head.
+    fn arrived(&mut self, part: &Part, fetched: FetchedPartition, proven: bool, now: Instant) {
+        let at = part.flow;
+        let Some(running) = self.flows[at].running() else {
+            return;
+        };
+        let Some(from) = running.ranges.asked_at(part.mark) else {
+            return;
+        };
+        let ahead = from > running.stitch.head();
+        match fetched.error {
+            0 => {}
+            // Beyond the head an error says nothing: the guess may lie behind the end, or the log have changed.
+            _ if ahead => return running.ranges.failed(part.mark),
+            1 => {
+                running.ranges.clear();
+                return self.ask_bounds(at);
+            }
+            code if moved(code) => {
+                running.ranges.clear();
+                running.fetch_at = now + limits::ROUTES_MIN_AGE;
+                self.session.source.invalidate();
+                return;
+            }
+            code => {
+                running.ranges.clear();
+                running.fetch_at = now + limits::BACKOFF_MAX / 6;
+                let error = FlowError::Source {
+                    error: KafkaError(code),
+                    offset: from,
+                };
+                return self.trouble(at, &error);
+            }
+        }
+        running.ranges.arrived(part.mark, fetched, proven);
+        while let Some(running) = self.flows[at].running()
+            && !running.checking
+            && running.truncated.is_none()
+            && let Some(arrived) = running.ranges.take(running.stitch.head())
+        {
+            self.admit(at, arrived, now);
         }
     }
 
@@ -218,65 +404,74 @@ impl Shard<'_> {
         }
     }
 
-    pub(super) fn admit(
-        &mut self,
-        part: &Part,
-        fetched: FetchedPartition,
-        proven: bool,
-        now: Instant,
-    ) {
-        let at = part.flow;
+    fn admit(&mut self, at: usize, arrived: Arrived, now: Instant) {
+        let Arrived {
+            from,
+            fetched,
+            proven,
+        } = arrived;
         let isolation = self.session.spec.isolation;
-        let key = self.flows[at].spec.key.clone();
-        let Some(running) = self.flows[at].running() else {
+        let flow = &mut self.flows[at];
+        let (key, max_batch_bytes) = (flow.spec.key.clone(), flow.spec.max_batch_bytes);
+        let Phase::Running(running) = &mut flow.phase else {
             return;
         };
-        if running.stitch.head() != part.mark as i64 {
-            return;
-        }
-        match fetched.error {
-            0 => {}
-            1 => return self.ask_bounds(at),
-            code if moved(code) => {
-                running.fetch_at = now + limits::ROUTES_MIN_AGE;
-                self.session.source.invalidate();
-                return;
-            }
-            code => {
-                running.fetch_at = now + limits::BACKOFF_MAX / 6;
-                return self.trouble(
-                    at,
-                    &FlowError::Source {
-                        error: KafkaError(code),
-                        offset: part.mark as i64,
-                    },
-                );
-            }
-        }
+        let verdicts = &flow.verdicts;
+        let head = running.stitch.head();
         if let Some((epoch, end)) = fetched.diverging {
-            running.truncated = Some((epoch, end.min(running.stitch.head())));
+            running.ranges.clear();
+            running.truncated = Some((epoch, end.min(head)));
             return;
         }
-        running.source_end = readable_end(&fetched, isolation);
-        match running.stitch.admit(&fetched, proven) {
-            Ok(items) if running.idle && !items.is_empty() => self.flows[at].activate(now),
-            Ok(items) => {
-                running.caught_up = running.stitch.head() >= running.source_end;
-                if items.is_empty() && running.stitch.head() != running.source_end {
+        // A range ahead was answered earlier than the head.
+        let end = readable_end(&fetched, isolation);
+        running.source_end = if from == head {
+            end
+        } else {
+            end.max(running.source_end)
+        };
+        let mut items = Vec::new();
+        let admitted = running.stitch.admit(&fetched, proven, &mut items);
+        if running.idle && !items.is_empty() {
+            return self.flows[at].activate(now);
+        }
+        let reached = running.stitch.head();
+        running.ranges.learn(from, reached, fetched.records.len());
+        running.caught_up = reached >= running.source_end;
+        for item in items {
+            let fitting = match item {
+                Item::Batch(outgoing) => {
+                    let largest = verdicts.largest(outgoing.first, max_batch_bytes);
+                    fit(outgoing, largest, &verdicts.refused)
+                }
+                gap => Ok(vec![gap]),
+            };
+            let fitting = match fitting {
+                Ok(fitting) => fitting,
+                Err(error) => {
+                    let why = format!("a batch that has to be split cannot be read: {error}");
+                    running.reopen.get_or_insert(why);
+                    break;
+                }
+            };
+            for item in fitting {
+                if let Item::Gap {
+                    reason, from, to, ..
+                } = &item
+                    // A refused record was counted when it was found out.
+                    && *reason != GapReason::Refused
+                {
+                    left_out(&self.session.spec.name, &key, *reason, *from, *to);
+                }
+                running.writer.push(item);
+            }
+        }
+        match admitted {
+            Ok(()) => {
+                if reached == head && reached != running.source_end {
                     // Between the end of what may be read and the log end brokers answer at once.
                     running.fetch_at = now + Duration::from_millis(20);
                 }
-                let before = running.writer.bytes();
-                for item in items {
-                    if let Item::Gap {
-                        reason, from, to, ..
-                    } = &item
-                    {
-                        left_out(&self.session.spec.name, &key, *reason, *from, *to);
-                    }
-                    running.writer.push(item);
-                }
-                self.held += running.writer.bytes() - before;
                 if running.caught_up && running.writer.bytes() == 0 {
                     self.flows[at].caught_up(&self.session.spec.name);
                 }
@@ -289,7 +484,7 @@ impl Shard<'_> {
                 let (routes, key) = (self.session.source.clone(), self.flows[at].spec.key.clone());
                 let generation = self.flows[at].generation;
                 if let Some(running) = self.flows[at].running() {
-                    running.fetching = true;
+                    running.checking = true;
                 }
                 self.jobs.spawn(async move {
                     let result =
@@ -320,7 +515,7 @@ impl Shard<'_> {
         let flow = &mut self.flows[at];
         let (key, generation) = (flow.spec.key.clone(), flow.generation);
         if let Some(running) = flow.running() {
-            running.fetching = true;
+            running.checking = true;
         }
         self.jobs.spawn(async move {
             let reader = PartitionReader {
@@ -350,15 +545,23 @@ impl Shard<'_> {
         let Some(running) = flow.running() else {
             return;
         };
-        running.fetching = false;
+        running.checking = false;
         let head = running.stitch.head();
         match result {
             Ok((start, end)) if running.idle && (head < start || head > end) => {
                 self.flows[at].activate(now);
             }
+            // Opening it again says so, and stops.
+            Ok((start, _))
+                if head < start
+                    && self.session.spec.policies.retention_overtook == Policy::Stop =>
+            {
+                running.recut = true;
+                running.ranges.clear();
+            }
             Ok((start, _)) if head < start => {
                 warn!(
-                    %link, %topic, partition,
+                    %link, id = "retention-overtook", %topic, partition,
                     "retention on the source overtook the mirror: offsets {head} to {} are gone there and were not mirrored; going on at {start}",
                     start - 1
                 );
@@ -369,6 +572,7 @@ impl Shard<'_> {
                     to: start,
                     source_epoch: -1,
                 });
+                running.ranges.clear();
                 running.stitch = Stitch::new(start, -1, compacted, isolation);
             }
             Ok((_, end)) if head > end => running.truncated = Some((-1, end)),
@@ -390,7 +594,7 @@ impl Shard<'_> {
         let Some(running) = self.flows[at].running() else {
             return;
         };
-        running.fetching = false;
+        running.checking = false;
         match result {
             Ok((_, _, true)) => running.stitch.confirm(found),
             Ok((epoch, end, false)) => {
@@ -404,19 +608,19 @@ impl Shard<'_> {
     }
 }
 
-/// What a fetch for so many partitions may bring: its answer is bounded for each and as a whole.
-fn reservation(partitions: usize) -> u64 {
-    (partitions as u64 * limits::FETCH_PARTITION_BYTES as u64).min(limits::FETCH_BYTES as u64)
+/// Every lane of one pace to a broker.
+fn all_lanes(broker: i32, pace: Pace) -> RangeInclusive<Lane> {
+    (broker, pace, 0)..=(broker, pace, u8::MAX)
 }
 
 /// Counts what is left out. A hole that nothing explains is said as well.
-fn left_out(link: &str, key: &FlowKey, reason: GapReason, from: i64, to: i64) {
+pub(super) fn left_out(link: &str, key: &FlowKey, reason: GapReason, from: i64, to: i64) {
     let offsets = u64::try_from(to - from).unwrap_or(0);
     metrics::counter!("strait_gap_offsets_total", "link" => link.to_owned(), "reason" => reason.as_str())
         .increment(offsets);
     if reason == GapReason::Unexplained {
         warn!(
-            link, topic = %key.topic, partition = key.partition,
+            link, id = "source-hole", topic = %key.topic, partition = key.partition,
             "the source has no records from offset {from} to {}, and neither compaction nor retention explains it: they are recorded as a gap",
             to - 1
         );

@@ -1,52 +1,75 @@
 //! The target side of a shard: batches sent, answers judged, positions persisted.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use strait_net::Connection;
+use strait_net::{Connection, KafkaError, NetError};
 use strait_wire::{
     GapReason, ProducePartition, ProduceRequest, ProducedPartition, SyncKind, SyncRecord, TopicRef,
+    WireError,
 };
 use tokio::time::Instant;
 use tracing::warn;
 
 use super::health::Side;
+use super::source::left_out;
 use super::{Event, Shard};
 use crate::error::{FlowError, SessionError};
-use crate::flow::{Phase, Running};
 use crate::internal_log::PRODUCE;
 use crate::limits;
-use crate::open::{Opened, sync_record};
+use crate::open::sync_record;
 use crate::routes::Lookup;
-use crate::stitch::Stitch;
-use crate::transfer::{Part, produce_version, produced};
+use crate::spec::{FlowSpec, Policy};
+use crate::stitch::Outgoing;
+use crate::transfer::{Channel, Part, produce_version, produced};
 use crate::writer::{Answer, Settled};
 
 impl Shard<'_> {
-    pub(super) fn dispatch_batches(&mut self, broker: i32, now: Instant) {
+    pub(super) fn dispatch_batches(&mut self, channel: Channel, now: Instant) {
         if !self.session.lease.valid() {
             return;
         }
-        let Some(state) = self.channels.get_mut(&broker) else {
-            return;
-        };
-        let Some(connection) = state.open() else {
-            if !state.connecting {
-                state.connecting = true;
+        let way = self.channels.entry(channel).or_default();
+        let Some(connection) = way.open() else {
+            if !way.connecting {
+                way.connecting = true;
                 let cluster = self.session.spec.target.clone();
                 self.jobs.spawn(async move {
                     Event::ChannelOpen {
-                        broker,
-                        result: cluster.connect(broker).await,
+                        channel,
+                        result: cluster.connect(channel.0).await,
                     }
                 });
             }
             return;
         };
-        while self.channels.get(&broker).is_some_and(|s| {
-            !s.waiting.is_empty() && s.outstanding < limits::REQUESTS_PER_CONNECTION
-        }) {
-            if !self.send_request(broker, &connection, now) {
+        while self
+            .channels
+            .get(&channel)
+            .is_some_and(|way| way.outstanding < limits::REQUESTS_PER_CONNECTION)
+        {
+            if !self.send_request(channel, &connection, now) {
                 return;
+            }
+        }
+    }
+
+    pub(super) fn channel_open(&mut self, channel: Channel, result: Result<Connection, NetError>) {
+        let now = self.session.rt.now();
+        let way = self.channels.entry(channel).or_default();
+        way.connecting = false;
+        match result {
+            Ok(connection) => way.connection = Some(connection),
+            Err(error) => {
+                self.ill(Side::Target, channel.0, error.to_string());
+                self.session.target.invalidate();
+                let waiting = self.produce_queues.remove(&channel);
+                for at in waiting.unwrap_or_default() {
+                    if let Some(running) = self.flows[at].running() {
+                        running.in_channel = false;
+                        running.send_at = now + limits::ROUTES_MIN_AGE * 2;
+                    }
+                }
             }
         }
     }
@@ -54,7 +77,7 @@ impl Shard<'_> {
     /// One request with at most one batch per target partition; false when there was nothing to send.
     pub(super) fn send_request(
         &mut self,
-        broker: i32,
+        channel: Channel,
         connection: &Connection,
         now: Instant,
     ) -> bool {
@@ -63,16 +86,14 @@ impl Shard<'_> {
         let mut parts = Vec::new();
         let mut size = 0;
         let mut by_id = true;
-        let turns = self.channels.get(&broker).map_or(0, |s| s.waiting.len());
+        let queued = self.produce_queues.get(&channel);
+        let turns = queued.map_or(0, VecDeque::len);
         for _ in 0..turns {
             if size >= limits::PRODUCE_BYTES {
                 break;
             }
-            let Some(at) = self
-                .channels
-                .get_mut(&broker)
-                .and_then(|s| s.waiting.pop_front())
-            else {
+            let queued = self.produce_queues.get_mut(&channel);
+            let Some(at) = queued.and_then(VecDeque::pop_front) else {
                 break;
             };
             let flow = &mut self.flows[at];
@@ -88,7 +109,7 @@ impl Shard<'_> {
             let Lookup::Leader(route) = self.session.target.lookup(&topic, partition) else {
                 continue;
             };
-            if route.broker != broker || now < running.send_at {
+            if route.broker != channel.0 || now < running.send_at {
                 continue;
             }
             let forgotten = running
@@ -105,7 +126,7 @@ impl Shard<'_> {
                     continue;
                 }
             }
-            let Some(dispatch) = running.writer.next_batch() else {
+            let Some(dispatch) = running.writer.next_batch(&self.pool) else {
                 running.writer.advance_ledger(&mut running.ledger, now);
                 continue;
             };
@@ -162,8 +183,8 @@ impl Shard<'_> {
                 .map(|body| (v, body))
                 .map_err(|e| e.to_string())
         });
-        if let Some(state) = self.channels.get_mut(&broker) {
-            state.outstanding += 1;
+        if let Some(way) = self.channels.get_mut(&channel) {
+            way.sent(now);
         }
         match encoded {
             Ok((version, body)) => {
@@ -174,7 +195,7 @@ impl Shard<'_> {
                 self.jobs.spawn(async move {
                     let (parts, failure) = produced(pending, version, parts).await;
                     Event::Produced {
-                        broker,
+                        channel,
                         parts,
                         failure,
                     }
@@ -182,7 +203,7 @@ impl Shard<'_> {
             }
             Err(failure) => {
                 let parts = parts.into_iter().map(|p| (p, None)).collect();
-                self.produced(broker, parts, Some(failure));
+                self.produced(channel, parts, Some(failure));
             }
         }
         true
@@ -195,30 +216,30 @@ impl Shard<'_> {
 
     pub(super) fn produced(
         &mut self,
-        broker: i32,
+        channel: Channel,
         parts: Vec<(Part, Option<ProducedPartition>)>,
         failure: Option<String>,
     ) {
         let now = self.session.rt.now();
-        if let Some(state) = self.channels.get_mut(&broker) {
-            state.outstanding -= 1;
+        if let Some(way) = self.channels.get_mut(&channel) {
+            way.answered(now);
             if failure.is_some()
-                && let Some(connection) = state.connection.take()
+                && let Some(connection) = way.connection.take()
             {
                 connection.close();
             }
         }
         match &failure {
             Some(why) => {
-                self.ill(Side::Target, broker, why.clone());
+                self.ill(Side::Target, channel.0, why.clone());
                 self.session.target.invalidate();
             }
-            None => self.well(Side::Target, broker),
+            None => self.well(Side::Target, channel.0),
         }
         let (mut records, mut bytes) = (0, 0);
         for (part, answered) in parts {
             let answer = match answered {
-                Some(a) => Answer::classify(a.error, a.base_offset, a.message),
+                Some(a) => Answer::classify(a.error, a.base_offset, a.message, a.refused),
                 None => Answer::Doubt(
                     failure
                         .clone()
@@ -235,20 +256,13 @@ impl Shard<'_> {
             let freed = held - running.writer.bytes();
             let moved = running.ledger.forwarded() - forwarded;
             (records, bytes) = (records + moved as u64, bytes + freed);
-            self.held -= freed;
             if moved > 0 {
                 self.flows[part.flow].recovered(&self.session.spec.name);
             }
             self.settle(part.flow, now);
             self.schedule(part.flow, now);
         }
-        let link = &self.session.spec.name;
-        metrics::counter!("strait_records_total", "link" => link.clone()).increment(records);
-        metrics::counter!("strait_bytes_total", "link" => link.clone()).increment(bytes);
-        self.status.send_modify(|status| {
-            status.records += records;
-            status.bytes += bytes;
-        });
+        self.sums.add(records, bytes);
     }
 
     /// Acts on a flow whose failed answers are all in, or that has to be drained for another reason.
@@ -271,28 +285,8 @@ impl Shard<'_> {
             Some(Settled::Refused {
                 error,
                 message,
-                first,
-                last,
-                size,
-            }) => {
-                // Damaged here or on the way: only a new copy can help.
-                let damaged = error.0 == 2;
-                running.send_at = now + limits::BACKOFF_MAX;
-                let advice = FlowError::advice(error);
-                let refused = FlowError::Refused {
-                    first,
-                    last,
-                    size,
-                    error,
-                    message,
-                    advice,
-                };
-                return if damaged {
-                    self.reopen(at, &refused, now)
-                } else {
-                    self.trouble(at, &refused)
-                };
-            }
+                records,
+            }) => self.refused(at, error, message, &records, now),
             Some(Settled::Reopen(why)) => return self.reopen(at, &FlowError::Doubt(why), now),
             Some(Settled::Hole { first, last }) => {
                 return self.reopen(at, &FlowError::Hole { first, last }, now);
@@ -310,95 +304,127 @@ impl Shard<'_> {
         let Some(running) = self.flows[at].running() else {
             return;
         };
-        if running.reopen.is_some() || running.truncated.is_some() {
-            let before = running.writer.bytes();
+        if running.reopen.is_some() || running.truncated.is_some() || running.recut {
             running.writer.drop_queue();
-            self.held -= before - running.writer.bytes();
         }
-        let Some(running) = self.flows[at].running() else {
-            return;
-        };
         if running.writer.in_flight() > 0 || running.syncing {
             return;
         }
         if let Some(why) = running.reopen.take() {
             return self.reopen(at, &FlowError::Doubt(why), now);
         }
-        if running.truncated.is_some() && running.idle {
-            return self.flows[at].activate(now);
+        if running.recut {
+            self.flows[at].wait(now);
+            return self.schedule(at, now);
         }
-        if running.truncated.is_some() && !running.fetching {
-            self.rebase(at);
+        let Some(running) = self.flows[at].running() else {
+            return;
+        };
+        if running.truncated.is_some() && !running.checking {
+            // Opening it again finds where both logs part, and whether it is the same topic at all. Under a new epoch:
+            // what was refused is dropped now, and its sequences must not be used for other records.
+            let flow = &mut self.flows[at];
+            flow.looked_cut = true;
+            flow.active = true;
+            flow.tries = flow.tries.saturating_add(1);
+            let wait = limits::BACKOFF_MIN * (1 << flow.tries.min(8));
+            flow.wait(now + wait);
         }
     }
 
     pub(super) fn reopen(&mut self, at: usize, error: &FlowError, now: Instant) {
-        if let Some(running) = self.flows[at].running() {
-            let held = running.writer.bytes();
-            self.held -= held;
-        }
         self.session.target.invalidate();
         self.trouble(at, error);
         let wait = error.backoff(self.flows[at].tries.saturating_sub(1));
         self.flows[at].wait(now + wait);
     }
 
-    /// The source's log was cut below the head: its new history is mirrored from there. The sync that says so
-    /// comes before its data.
-    pub(super) fn rebase(&mut self, at: usize) {
-        let session = self.session.clone();
+    /// The target refused a batch; it is the next one to be sent again.
+    fn refused(
+        &mut self,
+        at: usize,
+        error: KafkaError,
+        message: Option<String>,
+        records: &[i32],
+        now: Instant,
+    ) {
+        let skip = self.session.spec.policies.refused_record == Policy::GoOn;
         let flow = &mut self.flows[at];
-        let (spec, generation, fence) = (flow.spec.clone(), flow.generation, flow.fence);
-        let Phase::Running(running) = std::mem::replace(&mut flow.phase, Phase::Opening) else {
+        let topic = flow.spec.target_topic.clone();
+        let Some(running) = flow.running() else {
             return;
         };
-        let Running {
-            mut ledger,
-            writer,
-            ids,
-            truncated,
-            hold_until,
-            ..
-        } = *running;
-        let (epoch, end) = truncated.unwrap_or((-1, ledger.source_next()));
-        let next = end.min(ledger.source_next());
-        // What was accounted for ends before the cut: its own epoch stands there, not the cut one.
-        let epoch = if end < ledger.source_next() {
-            epoch
-        } else {
-            ledger.source_epoch()
+        running.send_at = now + limits::BACKOFF_MAX;
+        let Some(outgoing) = running.writer.next_outgoing().cloned() else {
+            return;
         };
-        warn!(
-            link = %session.spec.name, topic = %spec.key.topic, partition = spec.key.partition,
-            "the source lost records: its log was cut at offset {end}, {} of them are already in the target (up to target offset {}); mirroring its new history from {next}",
-            ledger.source_next() - next, ledger.target_next() - 1
-        );
-        ledger.rebase(GapReason::Truncated, next, epoch);
-        self.opening += 1;
-        self.jobs.spawn(async move {
-            let identity = writer.identity();
-            let sync = sync_record(&session, &spec, SyncKind::Rebase, &ledger, identity, ids);
-            let record = sync.to_record(session.rt.wall_ms());
-            let result = session.syncs.append(&session.spec.name, vec![record]).await;
-            let stitch = Stitch::new(next, epoch, spec.compacted, session.spec.isolation);
-            let result = result
-                .map(|()| Opened {
-                    stitch,
-                    writer,
-                    ledger,
-                    sync,
-                    ids,
-                    hold_until,
-                    idle: false,
-                })
-                .map_err(FlowError::from);
-            Event::Opened {
-                flow: at,
-                generation,
-                fence,
-                result: Box::new(result),
+        let (first, last, size) = (outgoing.first, outgoing.last, outgoing.size());
+        // MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE
+        if matches!(error.0, 10 | 18) && outgoing.count() > 1 {
+            running.recut = true;
+            flow.verdicts.too_large = Some(size);
+            let error = FlowError::TooLarge {
+                topic,
+                first,
+                last,
+                size,
+                error,
+            };
+            return self.trouble(at, &error);
+        }
+        // Rights, damage and faults of Strait's own are mended, not left out.
+        if skip && matches!(error.0, 10 | 18 | 32 | 44 | 87) {
+            running.recut = true;
+            if records.is_empty() && outgoing.count() > 1 {
+                flow.verdicts.singles_to = last + 1;
+                return;
             }
-        });
+            match blamed(&outgoing, records) {
+                Ok(ranges) => return self.leave_out(at, &ranges, error, message.as_deref()),
+                Err(error) => return self.trouble(at, &error.into()),
+            }
+        }
+        let refused = FlowError::Refused {
+            cluster: self.session.spec.target.alias().to_owned(),
+            topic,
+            first,
+            last,
+            size,
+            error,
+            message,
+            advice: FlowError::advice(error),
+        };
+        // Damaged here or on the way: only a new copy can help.
+        if error.0 == 2 {
+            self.reopen(at, &refused, now);
+        } else {
+            self.trouble(at, &refused);
+        }
+    }
+
+    /// These source offsets are refused for good, and the policy is to go on without them.
+    fn leave_out(
+        &mut self,
+        at: usize,
+        ranges: &[(i64, i64)],
+        error: KafkaError,
+        message: Option<&str>,
+    ) {
+        let link = self.session.spec.name.clone();
+        let flow = &mut self.flows[at];
+        let FlowSpec {
+            key, target_topic, ..
+        } = flow.spec.clone();
+        let words = message.map(|m| format!(" ({m})")).unwrap_or_default();
+        for &(from, to) in ranges {
+            warn!(
+                link, id = "record-skipped", topic = %key.topic, partition = key.partition,
+                "left out source offsets {from} to {}: {target_topic} on cluster {} refuses them: {error}{words}; they are counted as a gap and will not be sent again",
+                to - 1, self.session.spec.target.alias()
+            );
+            left_out(&link, &key, GapReason::Refused, from, to);
+        }
+        flow.verdicts.leave_out(ranges);
     }
 
     pub(super) fn write_syncs(&mut self, now: Instant) {
@@ -409,7 +435,8 @@ impl Shard<'_> {
         let mut due: Vec<(u64, usize)> = Vec::new();
         for (at, flow) in self.flows.iter_mut().enumerate() {
             if let Some(running) = flow.running()
-                && running.ledger.sync_due(now)
+                && !running.syncing
+                && (running.ledger.sync_due(now) || running.writer.at_refusal())
             {
                 due.push((running.ledger.unsynced_bytes(), at));
             }
@@ -425,10 +452,15 @@ impl Shard<'_> {
             let (spec, generation) = (flow.spec.clone(), flow.generation);
             if let Some(running) = flow.running() {
                 let identity = running.writer.identity();
+                let kind = if running.writer.at_refusal() {
+                    SyncKind::AfterRefusal
+                } else {
+                    SyncKind::Periodic
+                };
                 let sync = sync_record(
                     &session,
                     &spec,
-                    SyncKind::Periodic,
+                    kind,
                     &running.ledger,
                     identity,
                     running.ids,
@@ -462,11 +494,22 @@ impl Shard<'_> {
             if flow.generation != generation {
                 continue;
             }
+            let refusal = sync
+                .position
+                .as_ref()
+                .filter(|p| p.kind == SyncKind::AfterRefusal && result.is_ok())
+                .map(|p| p.source_next);
             if result.is_ok() {
                 flow.last = Some(sync);
             }
+            if let Some(next) = refusal {
+                flow.verdicts.settled(next);
+            }
             if let Some(running) = flow.running() {
                 running.syncing = false;
+                if refusal.is_some() {
+                    running.writer.refusal_recorded();
+                }
                 if result.is_err() {
                     running.ledger.sync_failed(bytes, now);
                 }
@@ -476,4 +519,25 @@ impl Shard<'_> {
             self.lost.get_or_insert(error);
         }
     }
+}
+
+/// The source offsets that are to blame for a batch's refusal: half-open ranges in order; the whole batch where the
+/// broker named no record of it.
+fn blamed(outgoing: &Outgoing, records: &[i32]) -> Result<Vec<(i64, i64)>, WireError> {
+    let sent = outgoing.records()?;
+    let mut ranges: Vec<(i64, i64)> = Vec::new();
+    for (index, record) in sent.iter().enumerate() {
+        let named = i32::try_from(index).is_ok_and(|index| records.contains(&index));
+        if !named && !records.is_empty() {
+            continue;
+        }
+        match ranges.last_mut() {
+            Some((_, to)) if *to == record.offset => *to += 1,
+            _ => ranges.push((record.offset, record.offset + 1)),
+        }
+    }
+    if ranges.is_empty() {
+        ranges.push((outgoing.first, outgoing.last + 1));
+    }
+    Ok(ranges)
 }

@@ -39,7 +39,7 @@ const SHOWN: usize = 80;
 const FAILURES: u64 = 3;
 
 /// What the histories are about, by what the engine says of it: a thousand seeds that never get there prove little.
-const REACHED: [&str; 8] = [
+const REACHED: [&str; 10] = [
     "first dies",
     "reading the target's log to see what it holds",
     "position found by content",
@@ -48,6 +48,8 @@ const REACHED: [&str; 8] = [
     "watching its lease",
     "was taken over by",
     "cannot write positions, trying again",
+    "reading ahead",
+    "memory is short",
 ];
 
 fn number(name: &str) -> Option<u64> {

@@ -108,6 +108,8 @@ pub(crate) struct Script {
     /// When faults and load end.
     pub(crate) calm_at_ms: u64,
     pub(crate) request_timeout: Duration,
+    /// With little memory fetches are small, so that a partition is read in several ranges at once, and make room.
+    pub(crate) memory_budget: u64,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -115,7 +117,7 @@ impl fmt::Display for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "seed {}: {} nodes, producer expiration {} ms, {} batches before the start, pause up to {} ms, calm at {} ms, request timeout {:?}, {:?}",
+            "seed {}: {} nodes, producer expiration {} ms, {} batches before the start, pause up to {} ms, calm at {} ms, request timeout {:?}, memory {} bytes, {:?}",
             self.seed,
             self.nodes,
             self.expiration_ms,
@@ -123,6 +125,7 @@ impl fmt::Display for Script {
             self.pause_ms,
             self.calm_at_ms,
             self.request_timeout,
+            self.memory_budget,
             self.climate,
         )?;
         for topic in &self.topics {
@@ -182,6 +185,7 @@ impl Script {
             pause_ms: [50, 150, 600][rng.usize(0..3)],
             calm_at_ms,
             request_timeout: Duration::from_millis([2_000, 5_000][rng.usize(0..2)]),
+            memory_budget: [64 << 20, 64 << 20, 64 << 10, 24 << 10][rng.usize(0..4)],
             topics,
             steps: Vec::new(),
         };

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use strait_engine::{FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, SessionError, Start};
+use strait_engine::{FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, Policies, SessionError, Start};
 use strait_net::{Cluster, Identity, Runtime, Security};
 use strait_testkit::fault::RuleId;
 use strait_testkit::{Broker, BrokerConfig};
@@ -489,11 +489,12 @@ impl World {
             lock_dir: None,
             internal_replication: None,
             take_over: false,
-            memory_budget: 64 << 20,
+            memory_budget: self.script.memory_budget,
             long_poll: Duration::from_millis(500),
             request_timeout: self.script.request_timeout,
             open_transaction: Duration::from_secs(300),
             drain: Duration::from_secs(5),
+            policies: Policies::default(),
         };
         let flows = self.flows();
         let (link, handle) = Link::new(rt.clone(), spec);
@@ -521,6 +522,7 @@ impl World {
                     start: Start::Earliest,
                     compacted: topic.kind == Kind::Compacted,
                     min_insync: usize::try_from(self.script.nodes).unwrap(),
+                    max_batch_bytes: None,
                 })
             })
             .collect()

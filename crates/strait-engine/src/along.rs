@@ -1,0 +1,316 @@
+//! The way along the source: over what the scan counted on the target, to the place where a flow goes on.
+
+use std::time::Duration;
+
+use strait_net::{KafkaError, NetError};
+use strait_wire::{GapReason, Isolation, Position, Record, SyncKind};
+use tracing::{debug, warn};
+
+use crate::error::FlowError;
+use crate::ledger::Ledger;
+use crate::limits;
+use crate::open::{Ends, Opening, source_recreated};
+use crate::partition::{PartitionReader, batches_from};
+use crate::resume::{Match, Scanned, Walk, of_session, timeless};
+use crate::spec::Policy;
+use crate::stitch::{Item, Stitch, StitchError};
+use crate::transfer::epoch_reaches;
+
+/// How a walk ended.
+enum Walked {
+    /// Behind the last record, or in doubt.
+    Ended(Walk),
+    /// The source's log was cut to (epoch, end) below what was forwarded.
+    Cut(Walk, (i32, i64)),
+}
+
+impl Opening {
+    /// Where the source's log was cut, if it ends below the position or took another way there: the epoch before
+    /// the cut, and its end.
+    pub(crate) async fn source_cut(
+        &self,
+        ends: &Ends,
+        position: &Position,
+    ) -> Result<Option<(i32, i64)>, FlowError> {
+        if source_recreated(position, ends) {
+            return Ok(None);
+        }
+        let (epoch, next) = (position.source_epoch, position.source_next);
+        let key = &self.spec.key;
+        let reached = if epoch < 0 {
+            None
+        } else {
+            let routes = &ends.source.routes;
+            match epoch_reaches(routes, &key.topic, key.partition, epoch, next).await {
+                Err(FlowError::Net(NetError::Unsupported { .. })) => None,
+                other => Some(other?),
+            }
+        };
+        let cut = match reached {
+            Some((_, _, true)) => None,
+            Some((found, end, _)) if end >= 0 => Some((found, end.min(next))),
+            // The source has no record of so young an epoch: whatever it holds, it is not what was mirrored.
+            Some(_) => Some((-1, ends.source.log_start().await?.min(next))),
+            None => {
+                let end = ends.source.log_end().await?;
+                (end < next).then_some((-1, end))
+            }
+        };
+        match cut {
+            Some((_, end)) => self.may_follow(end, next).map(|()| cut),
+            None => Ok(None),
+        }
+    }
+
+    /// The source's log was cut at `end`, below `next`.
+    fn may_follow(&self, end: i64, next: i64) -> Result<(), FlowError> {
+        if self.session.spec.policies.source_truncated == Policy::Stop {
+            return Err(FlowError::SourceTruncated {
+                cluster: self.session.spec.source.alias().to_owned(),
+                topic: self.spec.key.topic.clone(),
+                partition: self.spec.key.partition,
+                end,
+                next,
+            });
+        }
+        Ok(())
+    }
+
+    /// Moves the ledger over what was forwarded. A sync of the returned kind says where the flow goes on.
+    pub(crate) async fn along_the_source(
+        &self,
+        ends: &Ends,
+        position: &Position,
+        scanned: &Scanned,
+        ledger: &mut Ledger,
+        cut: Option<(i32, i64)>,
+    ) -> Result<SyncKind, FlowError> {
+        let (records, next) = (scanned.records, position.source_next);
+        let stay = |ledger: &mut Ledger| {
+            let (next, epoch) = (ledger.source_next(), ledger.source_epoch());
+            ledger.resume(records, std::iter::empty(), next, epoch);
+        };
+        if let Some((epoch, end)) = cut {
+            stay(ledger);
+            return Ok(self.follow(ledger, (epoch, end), next + records, scanned));
+        }
+        if records == 0 || source_recreated(position, ends) {
+            stay(ledger);
+            return Ok(SyncKind::Session);
+        }
+        match self.walk(ends, position, records).await? {
+            Walked::Ended(walk) if walk.done() => {
+                ledger.resume(records, walk.gaps(), walk.next(), walk.epoch());
+                Ok(SyncKind::Session)
+            }
+            Walked::Ended(_) => self.match_by_content(ends, position, scanned, ledger).await,
+            Walked::Cut(walk, (epoch, end)) => {
+                let mirrored = walk.next() + walk.left();
+                self.may_follow(end, mirrored)?;
+                ledger.resume(records, walk.gaps(), walk.next(), walk.epoch());
+                Ok(self.follow(ledger, (epoch, end), mirrored, scanned))
+            }
+        }
+    }
+
+    /// The source lost what lies at and above `end`: its new history is mirrored from there.
+    fn follow(
+        &self,
+        ledger: &mut Ledger,
+        (epoch, end): (i32, i64),
+        mirrored: i64,
+        scanned: &Scanned,
+    ) -> SyncKind {
+        warn!(
+            link = %self.session.spec.name, id = "source-truncated", topic = %self.spec.key.topic, partition = self.spec.key.partition,
+            "the source lost records: its log on cluster {} was cut at offset {end}, and was mirrored up to {mirrored}; what it lost stays in the target below offset {}, and its new history follows from {end}",
+            self.session.spec.source.alias(), scanned.target_next
+        );
+        ledger.rebase(GapReason::Truncated, end, epoch);
+        SyncKind::Rebase
+    }
+
+    async fn walk(
+        &self,
+        ends: &Ends,
+        position: &Position,
+        records: i64,
+    ) -> Result<Walked, FlowError> {
+        let mut walk = Walk::new(position, records);
+        let source = PartitionReader {
+            source: true,
+            rt: self.session.rt.clone(),
+            routes: ends.source.routes.clone(),
+            topic: ends.source.topic.clone(),
+            partition: ends.source.partition,
+            isolation: position.isolation,
+        };
+        let mut stitch = Stitch::new(
+            position.source_next,
+            position.source_epoch,
+            self.spec.compacted,
+            position.isolation,
+        );
+        let mut deadline = self.session.rt.now() + limits::REQUEST_TIMEOUT;
+        while !walk.done() && !walk.doubtful() {
+            let fetched = source
+                .fetch(stitch.head(), stitch.epoch(), Duration::from_millis(200))
+                .await?;
+            if let Some((epoch, end)) = fetched.part.diverging {
+                return Ok(Walked::Cut(walk, (epoch, end.min(stitch.head()))));
+            }
+            if fetched.part.error != 0 {
+                break;
+            }
+            let mut items = Vec::new();
+            match stitch.admit(&fetched.part, fetched.proven, &mut items) {
+                Ok(()) => {}
+                Err(StitchError::Stale { .. } | StitchError::Unproven { .. }) => break,
+                Err(error) => return Err(error.into()),
+            }
+            if items.is_empty() {
+                // Forwarded once, so it was below the high watermark: it comes back, or it was truncated.
+                if self.session.rt.now() >= deadline {
+                    break;
+                }
+            } else {
+                deadline = self.session.rt.now() + limits::REQUEST_TIMEOUT;
+            }
+            for item in &items {
+                if walk.feed(item) {
+                    break;
+                }
+            }
+        }
+        Ok(Walked::Ended(walk))
+    }
+
+    /// The source's history changed since: elections, compaction or retention. The target's records
+    /// tell what was forwarded.
+    async fn match_by_content(
+        &self,
+        ends: &Ends,
+        position: &Position,
+        scanned: &Scanned,
+        ledger: &mut Ledger,
+    ) -> Result<SyncKind, FlowError> {
+        let mut records = Vec::new();
+        let mut stamped = false;
+        let mut offset = position.target_next.max(ends.target.log_start().await?);
+        while offset < scanned.target_next {
+            let fetched = ends
+                .target
+                .fetch(offset, -1, Duration::from_millis(200))
+                .await?;
+            if fetched.part.error != 0 {
+                return Err(FlowError::Source {
+                    error: KafkaError(fetched.part.error),
+                    offset,
+                });
+            }
+            for batch in batches_from(&fetched.part, offset)? {
+                offset = batch.header.last_offset() + 1;
+                if of_session(position, &batch) {
+                    stamped |= batch.header.attributes.timestamp_type_append();
+                    records.extend(batch.decode(limits::INFLATE_BYTES)?);
+                }
+            }
+        }
+        let held = records.len() as i64;
+        let from = position.source_next.max(ends.source.log_start().await?);
+        let matching = if !stamped {
+            Match::new(records.iter().map(Record::hash).collect(), from)
+        } else if self.spec.compacted || from > position.source_next {
+            // What is left of the source could be taken for what is gone.
+            Match::new(Vec::new(), from)
+        } else {
+            Match::new(records.iter().map(timeless).collect(), from).without_times()
+        };
+        drop(records);
+        let matched = self.embed(ends, position, matching, from).await?;
+        let (link, topic, partition) = (
+            &self.session.spec.name,
+            &self.spec.key.topic,
+            self.spec.key.partition,
+        );
+        if held < scanned.records {
+            warn!(
+                %link, id = "source-changed", %topic, partition,
+                "the source changed and the target no longer holds everything since the last sync: at most {} records are repeated",
+                scanned.records - held
+            );
+        }
+        if stamped && matched.matched() < held {
+            warn!(
+                %link, id = "source-changed", %topic, partition,
+                "the source changed, and the target stamps records itself (LogAppendTime), so that they cannot be told apart: at most {} records are repeated",
+                held - matched.matched()
+            );
+        }
+        debug!(%link, %topic, partition, next = matched.next(), "position found by content");
+        let (records, next) = (scanned.records, matched.next());
+        let left_out = (next - position.source_next - records).max(0);
+        let expired = (from - position.source_next - records).clamp(0, left_out);
+        if expired > 0 {
+            if self.session.spec.policies.retention_overtook == Policy::Stop {
+                return Err(self.overtaken(position.source_next + records, from));
+            }
+            warn!(
+                %link, id = "retention-overtook", %topic, partition,
+                "retention on the source overtook the mirror while it was down: of the offsets {} to {}, {expired} were not mirrored; going on at {next}",
+                position.source_next, from - 1
+            );
+        }
+        let gaps = [
+            (GapReason::Expired, expired),
+            (GapReason::Compacted, left_out - expired),
+        ];
+        let gaps = gaps.into_iter().filter(|(_, offsets)| *offsets > 0);
+        ledger.resume(records, gaps, next, matched.epoch());
+        let mirrored = position.source_next + records;
+        // Compaction may have removed the last of what was mirrored.
+        if next < mirrored && !self.spec.compacted && !stamped {
+            self.may_follow(next, mirrored)?;
+            return Ok(self.follow(ledger, (matched.epoch(), next), mirrored, scanned));
+        }
+        Ok(SyncKind::Session)
+    }
+
+    async fn embed(
+        &self,
+        ends: &Ends,
+        position: &Position,
+        mut matching: Match,
+        from: i64,
+    ) -> Result<Match, FlowError> {
+        let mut stitch = Stitch::new(from, -1, self.spec.compacted, position.isolation);
+        while !matching.done() {
+            let fetched = ends.source.fetch(stitch.head(), -1, Duration::ZERO).await?;
+            if fetched.part.error != 0 {
+                return Err(FlowError::Source {
+                    error: KafkaError(fetched.part.error),
+                    offset: stitch.head(),
+                });
+            }
+            let mut items = Vec::new();
+            stitch.admit(&fetched.part, true, &mut items)?;
+            let end = match position.isolation {
+                Isolation::ReadCommitted => fetched.part.last_stable_offset,
+                Isolation::ReadUncommitted => fetched.part.high_watermark,
+            };
+            for item in &items {
+                if let Item::Batch(outgoing) = item {
+                    for record in outgoing.records()? {
+                        if matching.feed(&record, outgoing.source_epoch) {
+                            return Ok(matching);
+                        }
+                    }
+                }
+            }
+            if items.is_empty() && stitch.head() >= end {
+                break;
+            }
+        }
+        Ok(matching)
+    }
+}

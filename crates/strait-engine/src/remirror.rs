@@ -1,0 +1,210 @@
+//! A target that lost acknowledged records: a new epoch behind a fence, and back along the source to what is missing.
+
+use std::time::Duration;
+
+use strait_net::KafkaError;
+use strait_wire::{Batch, GapReason, Position, SyncKind};
+use tracing::{debug, warn};
+
+use crate::error::FlowError;
+use crate::ledger::Ledger;
+use crate::limits;
+use crate::open::{Ends, Opening, Resumed};
+use crate::partition::{PartitionReader, batches_from};
+use crate::rewind::{Lost, Place, Rewind, Survey};
+use crate::stitch::{Item, Stitch};
+use crate::transfer::readable_end;
+
+/// Offsets of the target that are looked at in the first step back; each further one is four times as long.
+const STEP: i64 = 1_000;
+
+impl Opening {
+    /// The target ends, or ended, at `end` although it acknowledged what `position` speaks of: what is missing is
+    /// mirrored again, behind what is left.
+    pub(crate) async fn remirror(
+        &mut self,
+        ends: &Ends,
+        position: &Position,
+        end: i64,
+    ) -> Result<Resumed, FlowError> {
+        let identity = self.put_up(ends).await?;
+        let log_start = ends.target.log_start().await?;
+        let marker = self.marker(ends, identity, end.max(log_start)).await?;
+        self.fence.standing = Some(identity);
+        let lost = self.survey(ends, position, end, log_start).await?;
+        let mut ledger = Ledger::restore(position);
+        let place = self.rewind(ends, position, lost, ledger.first()).await?;
+        warn!(
+            link = %self.session.spec.name, id = "target-lost", topic = %self.spec.target_topic, partition = self.spec.key.partition,
+            "the target lost data: the log on cluster {} ended at offset {end}, but records up to {} had been acknowledged; mirroring again from source offset {} what was mirrored up to {}; at most {} records are repeated, and {} are gone on the source as well",
+            self.session.spec.target.alias(), position.target_next, place.next, position.source_next, place.repeated, place.gone
+        );
+        ledger.rebase(GapReason::Expired, place.next, -1);
+        ledger.new_epoch(marker);
+        let hold_until = Some(self.fenced_at() + limits::LEASE_VALIDITY);
+        Ok(Resumed {
+            ledger,
+            identity,
+            kind: SyncKind::Rebase,
+            hold_until,
+        })
+    }
+
+    /// The offset behind our marker.
+    async fn marker(
+        &mut self,
+        ends: &Ends,
+        identity: (i64, i16),
+        from: i64,
+    ) -> Result<i64, FlowError> {
+        let mut offset = from;
+        let deadline = self.session.rt.now() + limits::BARRIER_TIMEOUT;
+        loop {
+            let fetched = ends
+                .target
+                .fetch(offset, -1, Duration::from_millis(200))
+                .await?;
+            if fetched.part.error != 0 {
+                return Err(FlowError::Source {
+                    error: KafkaError(fetched.part.error),
+                    offset,
+                });
+            }
+            for batch in batches_from(&fetched.part, offset)? {
+                let header = &batch.header;
+                offset = header.last_offset() + 1;
+                let ours = (header.producer_id, header.producer_epoch) == identity;
+                if header.attributes.control() && ours {
+                    return Ok(offset);
+                }
+            }
+            if self.session.rt.now() >= deadline {
+                self.fence.standing = None;
+                return Err(FlowError::Fence {
+                    topic: self.spec.target_topic.clone(),
+                    partition: self.spec.key.partition,
+                    waited: limits::BARRIER_TIMEOUT,
+                });
+            }
+        }
+    }
+
+    /// Looks back from the end of what is left for the last batch of this link.
+    async fn survey(
+        &self,
+        ends: &Ends,
+        position: &Position,
+        end: i64,
+        log_start: i64,
+    ) -> Result<Lost, FlowError> {
+        let ours = self.session.producers.keys().copied();
+        let ours = ours.chain([position.producer_id]).collect();
+        let shared = self.session.spec.shared_target();
+        let mut survey = Survey::new(position.clone(), ours, end, shared);
+        let (mut below, mut step) = (end.min(position.target_next), STEP);
+        while below > log_start && !survey.found() {
+            let from = (below - step).max(log_start);
+            let mut offset = from;
+            while offset < below {
+                let batches = self.target_batches(ends, offset).await?;
+                let Some(last) = batches.last() else { break };
+                offset = last.header.last_offset() + 1;
+                for batch in &batches {
+                    survey.feed(batch);
+                }
+            }
+            (below, step) = (from, step * 4);
+        }
+        Ok(survey.finish(log_start)?)
+    }
+
+    async fn target_batches(&self, ends: &Ends, offset: i64) -> Result<Vec<Batch>, FlowError> {
+        let fetched = ends
+            .target
+            .fetch(offset, -1, Duration::from_millis(200))
+            .await?;
+        if fetched.part.error != 0 {
+            return Err(FlowError::Source {
+                error: KafkaError(fetched.part.error),
+                offset,
+            });
+        }
+        batches_from(&fetched.part, offset)
+    }
+
+    /// Goes back along the source, never below where the flow or the source's log begins.
+    async fn rewind(
+        &self,
+        ends: &Ends,
+        position: &Position,
+        lost: Lost,
+        first: i64,
+    ) -> Result<Place, FlowError> {
+        let next = position.source_next;
+        let begin = ends.source.log_start().await?;
+        let lowest = first.clamp(begin.min(next), next);
+        let mut span = lost.most + STEP;
+        loop {
+            let from = (next - span).max(lowest);
+            let mut rewind = Rewind::new(lost, next);
+            self.each_item(ends, position, from, |item| rewind.count(item))
+                .await?;
+            if !rewind.enough() && from > lowest {
+                span *= 2;
+                continue;
+            }
+            self.each_item(ends, position, from, |item| rewind.locate(item))
+                .await?;
+            let place = rewind.place(from);
+            debug!(
+                link = %self.session.spec.name, topic = %self.spec.key.topic, partition = self.spec.key.partition,
+                ?lost, ?place, "place found on the way back"
+            );
+            return Ok(place);
+        }
+    }
+
+    /// What the source has from `from` to the position, under the position's isolation.
+    async fn each_item(
+        &self,
+        ends: &Ends,
+        position: &Position,
+        from: i64,
+        mut each: impl FnMut(&Item) -> Result<(), strait_wire::WireError>,
+    ) -> Result<(), FlowError> {
+        let source = PartitionReader {
+            source: true,
+            rt: self.session.rt.clone(),
+            routes: ends.source.routes.clone(),
+            topic: ends.source.topic.clone(),
+            partition: ends.source.partition,
+            isolation: position.isolation,
+        };
+        // Holes are counted by nobody here.
+        let mut stitch = Stitch::new(from, -1, true, position.isolation);
+        while stitch.head() < position.source_next {
+            let fetched = source.fetch(stitch.head(), -1, Duration::ZERO).await?;
+            if fetched.part.error != 0 {
+                return Err(FlowError::Source {
+                    error: KafkaError(fetched.part.error),
+                    offset: stitch.head(),
+                });
+            }
+            let mut items = Vec::new();
+            stitch.admit(&fetched.part, true, &mut items)?;
+            for item in &items {
+                if item.first() < position.source_next {
+                    each(item)?;
+                }
+            }
+            let end = readable_end(&fetched.part, position.isolation);
+            if items.is_empty() && stitch.head() >= end {
+                break;
+            }
+            if items.is_empty() {
+                self.session.rt.sleep(limits::BACKOFF_MIN).await;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,387 @@
+//! Rewind: where a flow goes on after the target lost acknowledged records.
+//!
+//! Pure machines. [`Survey`] looks for the last batch of this link that is still in its place in the target;
+//! [`Rewind`] moves back along the source from the last sync, over as many records as were lost. Doubt goes
+//! towards repeating: a record that stands twice can be seen, one that is missing cannot.
+
+use std::collections::BTreeSet;
+
+use strait_wire::{Batch, GapReason, Isolation, Position, WireError};
+
+use crate::limits;
+use crate::stitch::Item;
+use crate::writer::{advance, distance};
+
+/// Places in the source that are compared with the last record that is left, at the most.
+const CANDIDATES: i64 = 10_000;
+
+/// Looks through what is left of the target's log for the last batch of this link.
+#[derive(Debug)]
+pub struct Survey {
+    sync: Position,
+    ours: BTreeSet<i64>,
+    end: i64,
+    shared: bool,
+    found: Option<Batch>,
+}
+
+/// How many records before the sync are gone, and what stands before them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// At least so many.
+    pub least: i64,
+    /// At most so many.
+    pub most: i64,
+    /// The content of the last record that is left, where it is known.
+    pub last: Option<u128>,
+}
+
+impl Survey {
+    /// A survey of a log that lost what `sync` speaks of from offset `end` on, or from further below. `ours`: every
+    /// producer id this link ever used.
+    pub fn new(sync: Position, ours: BTreeSet<i64>, end: i64, shared: bool) -> Self {
+        let end = end.min(sync.target_next);
+        Self {
+            sync,
+            ours,
+            end,
+            shared,
+            found: None,
+        }
+    }
+
+    /// Takes a batch of the target's log; those below the end, in order.
+    pub fn feed(&mut self, batch: &Batch) {
+        if self.in_place(batch) {
+            self.found = Some(batch.clone());
+        }
+    }
+
+    /// Whether a batch was found: nothing below it has to be looked at.
+    pub fn found(&self) -> bool {
+        self.found.is_some()
+    }
+
+    /// Of the sync's own session offsets and sequences go together; a batch that a new leader took after the loss
+    /// has a sequence too high for its offset.
+    fn in_place(&self, batch: &Batch) -> bool {
+        let header = &batch.header;
+        if header.attributes.control()
+            || header.last_offset() >= self.end
+            || !self.ours.contains(&header.producer_id)
+        {
+            return false;
+        }
+        !self.of_session(batch)
+            || self.shared
+            || self.missing(batch) == self.sync.target_next - 1 - header.last_offset()
+    }
+
+    fn of_session(&self, batch: &Batch) -> bool {
+        (batch.header.producer_id, batch.header.producer_epoch)
+            == (self.sync.producer_id, self.sync.producer_epoch)
+    }
+
+    fn missing(&self, batch: &Batch) -> i64 {
+        let next = advance(batch.header.last_sequence(), 1);
+        distance(next, self.sync.next_sequence)
+    }
+
+    /// What was found. `log_start`: the target's; what lies below it was not lost but expired.
+    ///
+    /// # Errors
+    /// The batch cannot be decoded.
+    pub fn finish(self, log_start: i64) -> Result<Lost, WireError> {
+        let Some(batch) = &self.found else {
+            let most = self.sync.target_next - log_start;
+            return Ok(Lost {
+                least: 0,
+                most: self.with_refused(most),
+                last: None,
+            });
+        };
+        let records = batch.decode(limits::INFLATE_BYTES)?;
+        let last = records.last().map(strait_wire::Record::hash);
+        let (least, most) = if self.of_session(batch) {
+            let exact = self.missing(batch);
+            (exact, exact)
+        } else {
+            // Markers may be among the offsets that are gone.
+            (0, self.sync.target_next - 1 - batch.header.last_offset())
+        };
+        let most = self.with_refused(most);
+        Ok(Lost { least, most, last })
+    }
+
+    /// The source still has records that the target refused, and under the lower isolation aborted ones: they are
+    /// met on the way back although they never were forwarded.
+    fn with_refused(&self, records: i64) -> i64 {
+        let met = |reason: GapReason| match reason {
+            GapReason::Refused => true,
+            GapReason::Aborted => self.sync.isolation == Isolation::ReadUncommitted,
+            _ => false,
+        };
+        let gaps = self.sync.gaps.iter().filter(|(reason, _)| met(*reason));
+        records.max(0) + gaps.map(|(_, offsets)| offsets).sum::<i64>()
+    }
+}
+
+/// Finds the source offset to mirror from again. The source is read twice from an offset far enough below the sync:
+/// first [`count`](Self::count)ed, then [`locate`](Self::locate)d.
+#[derive(Debug)]
+pub struct Rewind {
+    lost: Lost,
+    next: i64,
+    records: i64,
+    index: i64,
+    /// (index, offset, content) of records around the place.
+    window: Vec<(i64, i64, u128)>,
+}
+
+/// Where to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The source offset to mirror from.
+    pub next: i64,
+    /// So many records are mirrored that may still be in the target.
+    pub repeated: i64,
+    /// So many that were lost are no longer in the source either.
+    pub gone: i64,
+}
+
+impl Rewind {
+    /// A way back from source offset `next`, the sync's, over what was lost.
+    pub fn new(lost: Lost, next: i64) -> Self {
+        Self {
+            lost,
+            next,
+            records: 0,
+            index: 0,
+            window: Vec::new(),
+        }
+    }
+
+    /// Counts an item of the source; the last one may reach over the sync's offset.
+    ///
+    /// # Errors
+    /// The batch cannot be decoded.
+    pub fn count(&mut self, item: &Item) -> Result<(), WireError> {
+        self.records += self.counted(item)?;
+        Ok(())
+    }
+
+    /// Whether what was counted reaches back far enough: over what was lost, and one record more to compare.
+    pub fn enough(&self) -> bool {
+        self.records > self.lost.most
+    }
+
+    /// Takes the same items again.
+    ///
+    /// # Errors
+    /// The batch cannot be decoded.
+    pub fn locate(&mut self, item: &Item) -> Result<(), WireError> {
+        let counted = self.counted(item)?;
+        let first = self.first();
+        let last = (self.records - self.lost.least).min(first + CANDIDATES);
+        if let Item::Batch(outgoing) = item
+            && self.index + counted >= first
+            && self.index <= last
+        {
+            for (at, record) in (self.index..).zip(outgoing.records()?) {
+                if (first - 1..=last).contains(&at) && record.offset < self.next {
+                    self.window.push((at, record.offset, record.hash()));
+                }
+            }
+        }
+        self.index += counted;
+        Ok(())
+    }
+
+    /// The place; `from` is where reading began.
+    pub fn place(&self, from: i64) -> Place {
+        let first = self.first();
+        // The first that is alike: the right one lies there or behind it.
+        let alike = self.window.iter().find(|(at, _, content)| {
+            (first..=self.records - self.lost.least).contains(&(at + 1))
+                && Some(*content) == self.lost.last
+        });
+        let begin = alike
+            .filter(|_| self.enough())
+            .map_or(first, |(at, ..)| at + 1);
+        let at_begin = self.window.iter().find(|(at, ..)| *at == begin);
+        let next = match at_begin {
+            Some((_, offset, _)) if self.enough() => *offset,
+            _ if begin >= self.records => self.next,
+            _ => from,
+        };
+        Place {
+            next,
+            repeated: (self.records - begin - self.lost.least).max(0),
+            gone: (self.lost.least - self.records).max(0),
+        }
+    }
+
+    /// The index of the first record that may be lost.
+    fn first(&self) -> i64 {
+        (self.records - self.lost.most).max(0)
+    }
+
+    fn counted(&self, item: &Item) -> Result<i64, WireError> {
+        let Item::Batch(outgoing) = item else {
+            return Ok(0);
+        };
+        if outgoing.last < self.next {
+            return Ok(i64::from(outgoing.count()));
+        }
+        let below = |record: &&strait_wire::Record| record.offset < self.next;
+        Ok(outgoing.records()?.iter().filter(below).count() as i64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use strait_wire::{PositionFlags, SyncKind};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::sample::sample;
+
+    const US: (i64, i16) = (7, 3);
+
+    /// S = 1000, T = 100, the next sequence of (7, 3) is 50.
+    fn sync(gaps: Vec<(GapReason, i64)>) -> Position {
+        Position {
+            kind: SyncKind::Periodic,
+            isolation: Isolation::ReadCommitted,
+            flags: PositionFlags::default(),
+            source_next: 1_000,
+            target_next: 100,
+            forwarded: 90,
+            producer_id: US.0,
+            producer_epoch: US.1,
+            next_sequence: 50,
+            source_epoch: 2,
+            source_topic_id: Uuid::nil(),
+            target_topic_id: Uuid::nil(),
+            target_partition: 0,
+            wall_ms: 0,
+            target_topic: "t".to_owned(),
+            link: "l".to_owned(),
+            gaps,
+        }
+    }
+
+    fn survey(end: i64, log: &[Batch]) -> Lost {
+        let mut survey = Survey::new(sync(Vec::new()), BTreeSet::from([US.0, 6]), end, false);
+        for batch in log {
+            survey.feed(batch);
+        }
+        survey.finish(0).unwrap()
+    }
+
+    fn last_of(batch: &Batch) -> Option<u128> {
+        let records = batch.decode(1 << 20).unwrap();
+        records.last().map(strait_wire::Record::hash)
+    }
+
+    #[test]
+    fn sequences_tell_exactly_what_the_session_lost() {
+        let left = sample(60, 20).by(US, 10).batch();
+        let marker = sample(80, 1).by((7, 4), -1).marker(false);
+        let lost = survey(81, &[left.clone(), marker]);
+        assert_eq!((lost.least, lost.most), (20, 20));
+        assert_eq!(lost.last, last_of(&left));
+    }
+
+    #[test]
+    fn offsets_bound_what_older_sessions_lost() {
+        let left = sample(40, 10).by((6, 0), 90).batch();
+        let foreign = sample(50, 10).by((99, 0), 0).batch();
+        let lost = survey(60, &[left, foreign]);
+        assert_eq!((lost.least, lost.most), (0, 50));
+        let nothing = survey(0, &[]);
+        assert_eq!((nothing.most, nothing.last), (100, None));
+    }
+
+    /// A leader that lost the end took later batches at lower offsets: they do not count as left.
+    #[test]
+    fn batches_behind_the_loss_are_not_in_their_place() {
+        let left = sample(50, 20).by(US, 0).batch();
+        let behind = sample(70, 5).by(US, 45).batch();
+        let lost = survey(100, &[left.clone(), behind]);
+        assert_eq!((lost.most, lost.last), (30, last_of(&left)));
+    }
+
+    #[test]
+    fn what_was_refused_is_met_on_the_way_back() {
+        let gaps = vec![(GapReason::Refused, 3), (GapReason::Aborted, 9)];
+        let survey = Survey::new(sync(gaps), BTreeSet::from([US.0]), 80, false);
+        assert_eq!(survey.finish(0).unwrap().most, 103);
+    }
+
+    /// Source batches of ten records from offset 900 to 1000, and a control record between two.
+    fn source() -> Vec<Item> {
+        let mut items: Vec<Item> = (90..100)
+            .map(|i| Item::Batch(sample(i * 10, 10).outgoing()))
+            .collect();
+        items[5] = Item::Gap {
+            reason: GapReason::Control,
+            from: 950,
+            to: 960,
+            source_epoch: 0,
+        };
+        items
+    }
+
+    fn content(offset: i64) -> Option<u128> {
+        last_of(&sample(offset, 1).batch())
+    }
+
+    fn place(least: i64, most: i64, last: Option<u128>) -> Place {
+        let mut rewind = Rewind::new(Lost { least, most, last }, 1_000);
+        for item in source() {
+            rewind.count(&item).unwrap();
+        }
+        for item in source() {
+            rewind.locate(&item).unwrap();
+        }
+        rewind.place(900)
+    }
+
+    #[test]
+    fn the_way_back_leads_over_as_many_records_as_were_lost() {
+        let next = |least, most, last| {
+            let place = place(least, most, last);
+            (place.next, place.repeated)
+        };
+        assert_eq!(next(15, 15, None), (985, 0));
+        // Offsets that hold no record are no step.
+        assert_eq!(next(45, 45, None), (945, 0));
+        assert_eq!(next(0, 0, None), (1_000, 0));
+        // Content decides between the bounds, and doubt goes back.
+        assert_eq!(next(0, 30, content(989)), (990, 10));
+        assert_eq!(next(0, 30, content(5)), (970, 30));
+        // What the bounds exclude is not believed.
+        assert_eq!(next(20, 30, content(989)), (970, 10));
+    }
+
+    #[test]
+    fn more_than_the_source_still_has_begins_at_its_start() {
+        let found = place(95, 120, content(950));
+        assert_eq!((found.next, found.gone), (900, 5));
+    }
+
+    #[test]
+    fn a_batch_that_reaches_over_the_position_counts_up_to_it() {
+        let lost = Lost {
+            least: 3,
+            most: 3,
+            last: None,
+        };
+        let mut rewind = Rewind::new(lost, 995);
+        let item = Item::Batch(sample(990, 10).outgoing());
+        rewind.count(&item).unwrap();
+        rewind.locate(&item).unwrap();
+        assert_eq!(rewind.place(990).next, 992);
+    }
+}
