@@ -34,16 +34,48 @@ plants:
     crates/strait-engine/tests/plants/run.sh
 
 # Everything that must pass before a change lands.
-ci: lint test plants
+ci: lint test plants static
 
 # What forwarding a batch costs, beside copying and checking its bytes.
 bench:
     cargo bench --locked -p strait-benches --bench batch
 
-# Strait and MirrorMaker 2 in turn between two real Kafka nodes; keeps the table in benches/results/link.md.
-bench-link records="500000" rounds="3": setup
+# MirrorMaker 2, two throwaway copiers and Strait on the same brokers and data; keeps table and plot in benches/results/.
+bench-mm2 records="2000000" rounds="3": setup bench-build
+    for program in go python3; do command -v "$program" >/dev/null || { echo "bench-mm2: $program is missing: the copiers to measure beside need Go and Python 3" >&2; exit 1; }; done
+    mkdir -p benches/results
+    cd benches/peers/franz-go && go build -o ../../../target/release/peers/franz-go .
+    target/release/bench mm2 {{records}} {{rounds}} benches/results/mm2.svg | tee benches/results/mm2.md.new
+    mv benches/results/mm2.md.new benches/results/mm2.md
+
+# What Strait and MirrorMaker 2 add to a record's way; keeps the table in benches/results/latency.md.
+bench-latency seconds="20" rounds="3": setup bench-build
+    target/release/bench latency {{seconds}} {{rounds}} | tee benches/results/latency.md
+
+# One and eight partitions over a line of 100 ms (network namespaces, so as root); keeps the table in benches/results/wan.md.
+bench-wan round_trip_ms="100" seconds="20": setup bench-build
+    target/release/bench wan {{round_trip_ms}} {{seconds}} | tee benches/results/wan.md
+
+# The mirror alone between brokers that cost nothing, in GB/s per core; keeps the table in benches/results/engine.md.
+bench-engine seconds="5" rounds="3": bench-build
+    target/release/bench engine {{seconds}} {{rounds}} | tee benches/results/engine.md
+
+# Resident memory with very many flows and a target that stands still; keeps the table in benches/results/memory.md.
+bench-memory flows="2000": bench-build
+    target/release/bench memory {{flows}} | tee benches/results/memory.md
+
+# The static binary beside the usual one, in turns; keeps the table in benches/results/static.md.
+bench-static seconds="5" rounds="5": bench-build static
+    target/release/bench engine {{seconds}} {{rounds}} target/x86_64-unknown-linux-musl/release/strait | tee benches/results/static.md
+
+# What the recipes above measure with.
+[private]
+bench-build:
     cargo build --release --locked -p strait -p strait-benches
-    target/release/bench-link {{records}} {{rounds}} | tee benches/results/link.md
+
+# The release binary as one static file for every x86_64 Linux: built, started, and the demo run with it.
+static:
+    crates/strait/packaging/static.sh
 
 # Kill the mirror at random instants under load on real Kafka, the brokers too; keeps the result in benches/results/kill.md.
 # STRAIT_SEED repeats a schedule.

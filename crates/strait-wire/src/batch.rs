@@ -6,7 +6,7 @@
 
 use std::iter::FusedIterator;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::WireError;
 use crate::record::{self, Record};
@@ -73,6 +73,7 @@ impl Codec {
 pub struct Attributes(pub i16);
 
 impl Attributes {
+    pub(crate) const CODEC: i16 = 0x07;
     pub(crate) const APPEND_TIME: i16 = 0x08;
     pub(crate) const TRANSACTIONAL: i16 = 0x10;
     pub(crate) const CONTROL: i16 = 0x20;
@@ -83,7 +84,7 @@ impl Attributes {
     /// # Errors
     /// [`WireError::BadValue`] for a number that no codec has (5 to 7).
     pub fn codec(self) -> Result<Codec> {
-        match self.0 & 0x07 {
+        match self.0 & Self::CODEC {
             0 => Ok(Codec::None),
             1 => Ok(Codec::Gzip),
             2 => Ok(Codec::Snappy),
@@ -236,6 +237,18 @@ impl BatchHeader {
         raw[53..57].copy_from_slice(&self.base_sequence.to_be_bytes());
         raw[57..61].copy_from_slice(&self.count.to_be_bytes());
         raw
+    }
+
+    /// The batch with this header, which is right but for the checksum, in front of `records`.
+    pub(crate) fn with_records(mut self, records: &[u8]) -> Batch {
+        let mut bytes = BytesMut::with_capacity(HEADER_LEN + records.len());
+        self.crc = crc32c::crc32c_append(crc32c::crc32c(&self.encode()[CRC_START..]), records);
+        bytes.extend_from_slice(&self.encode());
+        bytes.extend_from_slice(records);
+        Batch {
+            header: self,
+            bytes: bytes.freeze(),
+        }
     }
 
     /// Bytes of the whole batch.

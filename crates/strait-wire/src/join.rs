@@ -2,47 +2,59 @@
 
 use bytes::{BufMut, BytesMut};
 
-use crate::WireError;
 use crate::batch::{Attributes, Batch, BatchHeader, CRC_START, Codec, HEADER_LEN, LEAST_LENGTH};
+use crate::compress;
+use crate::raw::{GROWTH, RawRecords};
+use crate::{Stamp, WireError};
 
 type Result<T> = std::result::Result<T, WireError>;
 
-/// What the front of a record takes at the most: length, attributes, timestamp delta, offset delta.
-const LONGEST_FRONT: usize = 5 + 1 + 10 + 5;
-/// And at the least.
-const SHORTEST_FRONT: usize = 4;
+/// Attributes that do not hinder joining, beside the codec: [`restamp`](crate::restamp) clears them too. One whose
+/// meaning is unknown would be passed on by it, and joining cannot.
+const CLEARED: i16 = Attributes::TRANSACTIONAL | Attributes::DELETE_HORIZON;
 
 /// Whether [`join`] takes the batch: uncompressed data, a record for every offset, times that are the records' own.
 pub fn joinable(header: &BatchHeader) -> bool {
-    let attributes = header.attributes;
-    attributes.codec() == Ok(Codec::None)
-        && !attributes.control()
-        && !attributes.timestamp_type_append()
+    header.attributes.codec() == Ok(Codec::None) && plain_and_dense(header)
+}
+
+/// Whether [`join_compressed`] takes the batch: as [`joinable`], but compressed.
+pub fn joinable_compressed(header: &BatchHeader) -> bool {
+    !matches!(header.attributes.codec(), Ok(Codec::None) | Err(_)) && plain_and_dense(header)
+}
+
+fn plain_and_dense(header: &BatchHeader) -> bool {
+    header.attributes.0 & !(Attributes::CODEC | CLEARED) == 0
         && header.count > 0
         && header.is_dense()
 }
 
 /// Bytes that the joined batch has at the most.
 pub fn joined_bound(batches: &[&Batch]) -> usize {
-    let records = batches.iter().map(|batch| {
-        let count = usize::try_from(batch.header.count).unwrap_or(0);
-        let growth = count.saturating_mul(LONGEST_FRONT - SHORTEST_FRONT);
-        batch.bytes.len().saturating_add(growth)
+    let sizes = batches.iter().map(|batch| {
+        let records = batch.bytes.len().saturating_sub(HEADER_LEN);
+        grown(records, batch.header.count)
     });
-    records.fold(HEADER_LEN, usize::saturating_add)
+    sizes.fold(HEADER_LEN, usize::saturating_add)
+}
+
+fn grown(bytes: usize, count: i32) -> usize {
+    let count = usize::try_from(count).unwrap_or(0);
+    bytes.saturating_add(count.saturating_mul(GROWTH))
 }
 
 /// Writes one batch with the records of all `batches`, in their order, to the end of `out`, and returns its header.
-/// Each must be [`joinable`]. `out` should have room for [`joined_bound`].
+/// Each must be [`joinable`] and begin where the one before it ends, so that every record keeps its offset. Nothing is
+/// allocated if `out` has room for [`joined_bound`].
 ///
-/// The result has the base offset and base timestamp of the first batch and the leader epoch of the last, no
-/// producer and no flags. Records keep their time, attributes, key, value and headers; only what stands in front of
-/// them (length, timestamp delta, offset delta) is written anew, so their bytes are copied once and not looked into.
+/// The result has the base offset and base timestamp of the first batch and the leader epoch of the last, no producer
+/// and no flags. Records keep time, key, value and headers. Only their fronts (length, timestamp delta, offset delta)
+/// are written anew; the rest is copied once.
 ///
 /// # Errors
-/// [`WireError::Crc`]: a damaged batch never gets a new checksum. [`WireError::BadValue`] for a batch that is not
-/// joinable or records that are not what its header says; [`WireError::Truncated`] and [`WireError::Trailing`] for
-/// records that do not fill their batch. [`WireError::Encode`] without a batch, or beyond 2 GiB. `out` is then as it was.
+/// [`WireError::Crc`]: a damaged batch never gets a new checksum. What is wrong with records that are not what
+/// [`Batch::decode`] demands. [`WireError::Encode`] without a batch, for one that is not joinable or does not follow the
+/// one before it, and beyond 2 GiB. `out` is then as it was.
 pub fn join(batches: &[&Batch], out: &mut BytesMut) -> Result<BatchHeader> {
     let start = out.len();
     let result = write(batches, out);
@@ -53,52 +65,16 @@ pub fn join(batches: &[&Batch], out: &mut BytesMut) -> Result<BatchHeader> {
 }
 
 fn write(batches: &[&Batch], out: &mut BytesMut) -> Result<BatchHeader> {
-    let failed = |why| WireError::Encode {
-        what: "joined record batch",
-        why,
-    };
-    let (Some(first), Some(last)) = (batches.first(), batches.last()) else {
-        return Err(failed("there is nothing to join"));
-    };
     let start = out.len();
     out.put_bytes(0, HEADER_LEN);
-    let mut count: i32 = 0;
-    let mut max_timestamp = i64::MIN;
+    let mut join = Join::default();
     for batch in batches {
-        let header = &batch.header;
-        if !joinable(header) {
-            return Err(WireError::BadValue {
-                what: "attributes of a batch to join",
-                value: i64::from(header.attributes.0),
-            });
-        }
+        join.admit(batch, joinable)?;
         batch.verify_crc()?;
-        let shift = header
-            .base_timestamp
-            .wrapping_sub(first.header.base_timestamp);
-        copy_records(batch, shift, count, out)?;
-        count = count
-            .checked_add(header.count)
-            .ok_or_else(|| failed("it exceeds 2^31 records"))?;
-        max_timestamp = max_timestamp.max(header.max_timestamp);
+        let records = batch.bytes.get(HEADER_LEN..).unwrap_or_default();
+        join.copy(&batch.header, records, out)?;
     }
-    let length = i32::try_from(out.len() - start - HEADER_LEN + LEAST_LENGTH)
-        .map_err(|_| failed("it exceeds 2 GiB"))?;
-    let mut header = BatchHeader {
-        base_offset: first.header.base_offset,
-        length,
-        leader_epoch: last.header.leader_epoch,
-        magic: 2,
-        crc: 0,
-        attributes: Attributes(Codec::None.id()),
-        last_offset_delta: count - 1,
-        base_timestamp: first.header.base_timestamp,
-        max_timestamp,
-        producer_id: -1,
-        producer_epoch: -1,
-        base_sequence: -1,
-        count,
-    };
+    let mut header = join.header(Codec::None, out.len() - start - HEADER_LEN)?;
     let joined = &mut out[start..];
     joined[..HEADER_LEN].copy_from_slice(&header.encode());
     header.crc = crc32c::crc32c(&joined[CRC_START..]);
@@ -106,112 +82,117 @@ fn write(batches: &[&Batch], out: &mut BytesMut) -> Result<BatchHeader> {
     Ok(header)
 }
 
-/// Copies the records of `batch` behind the `before` that are already there; their times move by `shift`.
-fn copy_records(batch: &Batch, shift: i64, before: i32, out: &mut BytesMut) -> Result<()> {
-    let mut rest = &batch.bytes[HEADER_LEN.min(batch.bytes.len())..];
-    for expected in 0..batch.header.count {
-        let length = unzigzag(varint(&mut rest)?);
-        let have = rest.len();
-        let length = usize::try_from(length).map_err(|_| WireError::BadCount {
-            what: "record length",
-            count: length,
-            have,
-        })?;
-        let Some((mut body, behind)) = rest.split_at_checked(length) else {
-            return Err(WireError::Truncated {
-                what: "record",
-                need: length,
-                have,
-            });
+/// As [`join`], for batches that are [`joinable_compressed`] with one codec: their records are inflated, joined and
+/// compressed with it. They may inflate to `max_bytes` together.
+///
+/// # Errors
+/// As [`join`], and [`WireError::TooLarge`] or [`WireError::Decompress`]. [`WireError::Encode`] for different codecs.
+pub fn join_compressed(batches: &[&Batch], max_bytes: usize) -> Result<Batch> {
+    let codec = batches
+        .first()
+        .map_or(Ok(Codec::None), |batch| batch.header.attributes.codec())?;
+    let mut plain = BytesMut::new();
+    let mut left = max_bytes;
+    let mut join = Join::default();
+    for batch in batches {
+        join.admit(batch, joinable_compressed)?;
+        if batch.header.attributes.codec()? != codec {
+            return Err(failed("the codecs of the batches differ"));
+        }
+        batch.verify_crc()?;
+        let records = batch.bytes.get(HEADER_LEN..).unwrap_or_default();
+        let offset = batch.header.base_offset;
+        let inflated =
+            compress::decompress(codec, records, left, offset).map_err(|error| match error {
+                WireError::TooLarge { offset, .. } => WireError::TooLarge {
+                    offset,
+                    limit: max_bytes,
+                },
+                other => other,
+            })?;
+        left -= inflated.len();
+        join.copy(&batch.header, &inflated, &mut plain)?;
+    }
+    let packed = compress::compress(codec, &plain)?;
+    Ok(join.header(codec, packed.len())?.with_records(&packed))
+}
+
+/// What is known of the joined batch so far.
+#[derive(Default)]
+struct Join {
+    first: Option<BatchHeader>,
+    last: Option<BatchHeader>,
+    count: i32,
+    max_timestamp: i64,
+}
+
+impl Join {
+    fn admit(&mut self, batch: &Batch, joinable: fn(&BatchHeader) -> bool) -> Result<()> {
+        let header = batch.header;
+        if !joinable(&header) {
+            return Err(failed("a batch is not of the kind that can be joined"));
+        }
+        if self
+            .last
+            .is_some_and(|last| last.next_offset() != header.base_offset)
+        {
+            return Err(failed("a batch does not follow the one before it"));
+        }
+        self.max_timestamp = match self.first {
+            Some(_) => self.max_timestamp.max(header.max_timestamp),
+            None => header.max_timestamp,
         };
-        rest = behind;
-        let attributes = byte(&mut body)?;
-        let timestamp = unzigzag(varint(&mut body)?).wrapping_add(shift);
-        let offset = unzigzag(varint(&mut body)?);
-        if offset != i64::from(expected) {
-            return Err(WireError::BadValue {
-                what: "offset delta of a record",
-                value: offset,
-            });
+        self.first.get_or_insert(header);
+        self.last = Some(header);
+        Ok(())
+    }
+
+    /// Copies the `records` of the batch with `header`, which was admitted last.
+    fn copy(&mut self, header: &BatchHeader, records: &[u8], out: &mut BytesMut) -> Result<()> {
+        let base_timestamp = self.first.map_or(0, |first| first.base_timestamp);
+        let shift = header.base_timestamp.wrapping_sub(base_timestamp);
+        let end = self
+            .count
+            .checked_add(header.count)
+            .ok_or_else(|| failed("it exceeds 2^31 records"))?;
+        let walk = RawRecords::new(header, records)?;
+        out.reserve(grown(records.len(), header.count));
+        // The walk may end with an error in place of a record, so the count is not its length.
+        for record in walk {
+            let record = record?;
+            record.copy_to(record.timestamp_delta.wrapping_add(shift), self.count, out);
+            self.count += 1;
         }
-        let mut front = [0; LONGEST_FRONT];
-        let mut end = LENGTH_ROOM;
-        front[end] = attributes;
-        end += 1;
-        end = put_varint(zigzag(timestamp), &mut front, end);
-        end = put_varint(
-            zigzag(i64::from(before) + i64::from(expected)),
-            &mut front,
-            end,
-        );
-        let length = (end - LENGTH_ROOM + body.len()) as u64;
-        // The length is only known now; it stands right in front of what it counts.
-        let mut prefix = [0; LONGEST_FRONT];
-        let width = put_varint(length << 1, &mut prefix, 0);
-        let begin = LENGTH_ROOM - width.min(LENGTH_ROOM);
-        front[begin..LENGTH_ROOM].copy_from_slice(&prefix[..LENGTH_ROOM - begin]);
-        out.extend_from_slice(&front[begin..end]);
-        out.extend_from_slice(body);
+        debug_assert_eq!(self.count, end);
+        Ok(())
     }
-    if rest.is_empty() {
-        return Ok(());
+
+    /// The joined batch's header but for the checksum, over `bytes` of records.
+    fn header(&self, codec: Codec, bytes: usize) -> Result<BatchHeader> {
+        let (Some(first), Some(last)) = (self.first, self.last) else {
+            return Err(failed("there is nothing to join"));
+        };
+        let length = i32::try_from(LEAST_LENGTH + bytes).map_err(|_| failed("it exceeds 2 GiB"))?;
+        Ok(BatchHeader {
+            length,
+            leader_epoch: last.leader_epoch,
+            crc: 0,
+            attributes: Attributes(codec.id()),
+            last_offset_delta: self.count - 1,
+            max_timestamp: self.max_timestamp,
+            producer_id: Stamp::NONE.producer_id,
+            producer_epoch: Stamp::NONE.producer_epoch,
+            base_sequence: Stamp::NONE.base_sequence,
+            count: self.count,
+            ..first
+        })
     }
-    Err(WireError::Trailing {
-        what: "records of a batch",
-        left: rest.len(),
-    })
 }
 
-/// Bytes of a record's length at the most: it is an INT32.
-const LENGTH_ROOM: usize = 5;
-
-fn byte(bytes: &mut &[u8]) -> Result<u8> {
-    let Some((&first, behind)) = bytes.split_first() else {
-        return Err(WireError::Truncated {
-            what: "record",
-            need: 1,
-            have: 0,
-        });
-    };
-    *bytes = behind;
-    Ok(first)
-}
-
-#[inline]
-fn varint(bytes: &mut &[u8]) -> Result<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let next = byte(bytes)?;
-        value |= u64::from(next & 0x7f) << shift;
-        if next & 0x80 == 0 {
-            // The tenth byte has room for one bit.
-            if shift == 63 && next > 1 {
-                break;
-            }
-            return Ok(value);
-        }
+#[cold]
+fn failed(why: &'static str) -> WireError {
+    WireError::Encode {
+        what: "joined record batch",
+        why,
     }
-    Err(WireError::BadValue {
-        what: "varint of a record",
-        value: -1,
-    })
-}
-
-#[inline]
-fn put_varint(mut value: u64, out: &mut [u8; LONGEST_FRONT], mut at: usize) -> usize {
-    while value >= 0x80 {
-        out[at] = (value as u8) | 0x80;
-        value >>= 7;
-        at += 1;
-    }
-    out[at] = value as u8;
-    at + 1
-}
-
-fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-fn unzigzag(raw: u64) -> i64 {
-    (raw >> 1) as i64 ^ -((raw & 1) as i64)
 }

@@ -7,13 +7,16 @@ mod error;
 mod fetch;
 mod join;
 mod judge;
+mod legacy;
 pub mod mm2;
 mod position;
 mod produce;
+mod raw;
 mod reader;
 mod record;
 mod registry;
 mod rewrite;
+mod split;
 mod writer;
 
 pub use batch::{Attributes, Batch, BatchHeader, Codec, ControlType, Entries, Entry, HEADER_LEN};
@@ -21,8 +24,9 @@ pub use error::WireError;
 pub use fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, FetchedPartition, TopicRef,
 };
-pub use join::{join, joinable, joined_bound};
+pub use join::{join, join_compressed, joinable, joinable_compressed, joined_bound};
 pub use judge::{AbortedTxn, Isolation, Judge, Verdict};
+pub use legacy::{Upgraded, legacy_records, upgrade};
 pub use mm2::{Checkpoint, Heartbeat, OffsetSync};
 pub use position::{
     GapReason, POSITION_HEADER, POSITION_VERSION, Position, PositionError, PositionFlags, SyncKind,
@@ -33,4 +37,5 @@ pub use reader::Reader;
 pub use record::{BatchBuilder, Record};
 pub use registry::{MAX_RUNGS, REGISTRY_VERSION, RegistryError, RegistryRecord};
 pub use rewrite::{RepackCause, Stamp, needs_repack, repack, restamp};
+pub use split::{Run, split, without};
 pub use writer::Writer;

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 
-use crate::batch::{Attributes, Batch, BatchHeader, CRC_START, Codec, HEADER_LEN, LEAST_LENGTH};
+use crate::batch::{Attributes, Batch, BatchHeader, Codec, HEADER_LEN, LEAST_LENGTH};
 use crate::compress;
 use crate::rewrite::Stamp;
 use crate::{Reader, WireError, Writer};
@@ -14,9 +14,9 @@ use crate::{Reader, WireError, Writer};
 type Result<T> = std::result::Result<T, WireError>;
 
 /// The least a record takes: length, attributes, both deltas, key length, value length, header count.
-const LEAST_RECORD: usize = 7;
+pub(crate) const LEAST_RECORD: usize = 7;
 /// The least a header takes: its two lengths.
-const LEAST_HEADER: usize = 2;
+pub(crate) const LEAST_HEADER: usize = 2;
 
 /// One record of a batch. Its bytes share the memory they were decoded from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -312,7 +312,7 @@ impl BatchBuilder {
         ) else {
             return Err(too_large);
         };
-        let mut header = BatchHeader {
+        let header = BatchHeader {
             base_offset,
             length,
             leader_epoch,
@@ -327,14 +327,7 @@ impl BatchBuilder {
             base_sequence: stamp.base_sequence,
             count,
         };
-        header.crc = crc32c::crc32c_append(crc32c::crc32c(&header.encode()[CRC_START..]), records);
-        let mut out = Writer::with_capacity(HEADER_LEN + records.len());
-        out.raw(&header.encode());
-        out.raw(records);
-        Ok(Batch {
-            header,
-            bytes: out.split(),
-        })
+        Ok(header.with_records(records))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The source side of a shard: which flows are asked for next, and what their answers mean.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -252,6 +252,7 @@ impl Shard<'_> {
         };
         let named = version <= FETCH_BY_NAME;
         let mut topics: Vec<FetchTopic> = Vec::new();
+        let mut index: HashMap<String, usize> = HashMap::new();
         let mut parts = Vec::with_capacity(chosen.len());
         for (flow, key, generation, route, ask) in chosen {
             let partition = FetchPartition {
@@ -261,13 +262,16 @@ impl Shard<'_> {
                 last_fetched_epoch: ask.last_epoch,
                 max_bytes: ask.max_bytes,
             };
-            match topics.iter_mut().rev().find(|t| t.name == key.topic) {
+            match index.get(&key.topic).and_then(|at| topics.get_mut(*at)) {
                 Some(topic) => topic.partitions.push(partition),
-                None => topics.push(FetchTopic {
-                    name: key.topic.clone(),
-                    id: route.topic_id,
-                    partitions: vec![partition],
-                }),
+                None => {
+                    index.insert(key.topic.clone(), topics.len());
+                    topics.push(FetchTopic {
+                        name: key.topic.clone(),
+                        id: route.topic_id,
+                        partitions: vec![partition],
+                    });
+                }
             }
             let topic = if named {
                 TopicRef::Name(key.topic)
