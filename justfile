@@ -60,6 +60,10 @@ bench-wan round_trip_ms="100" seconds="20": setup bench-build
 bench-engine seconds="5" rounds="3": bench-build
     target/release/bench engine {{seconds}} {{rounds}} | tee benches/results/engine.md
 
+# Resident memory with very many flows and a target that stands still; keeps the table in benches/results/memory.md.
+bench-memory flows="2000": bench-build
+    target/release/bench memory {{flows}} | tee benches/results/memory.md
+
 # The static binary beside the usual one, in turns; keeps the table in benches/results/static.md.
 bench-static seconds="5" rounds="5": bench-build static
     target/release/bench engine {{seconds}} {{rounds}} target/x86_64-unknown-linux-musl/release/strait | tee benches/results/static.md

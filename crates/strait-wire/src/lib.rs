@@ -7,6 +7,7 @@ mod error;
 mod fetch;
 mod join;
 mod judge;
+mod legacy;
 pub mod mm2;
 mod position;
 mod produce;
@@ -25,6 +26,7 @@ pub use fetch::{
 };
 pub use join::{join, join_compressed, joinable, joinable_compressed, joined_bound};
 pub use judge::{AbortedTxn, Isolation, Judge, Verdict};
+pub use legacy::{Upgraded, legacy_records, upgrade};
 pub use mm2::{Checkpoint, Heartbeat, OffsetSync};
 pub use position::{
     GapReason, POSITION_HEADER, POSITION_VERSION, Position, PositionError, PositionFlags, SyncKind,
