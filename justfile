@@ -52,9 +52,21 @@ bench-mm2 records="2000000" rounds="3": setup bench-build
     target/release/bench mm2 {{records}} {{rounds}} benches/results/mm2.svg | tee benches/results/mm2.md.new
     mv benches/results/mm2.md.new benches/results/mm2.md
 
+# What Strait and MirrorMaker 2 add to a record's way; keeps the table in benches/results/latency.md.
+bench-latency seconds="20" rounds="3": setup bench-build
+    target/release/bench latency {{seconds}} {{rounds}} | tee benches/results/latency.md
+
+# One and eight partitions over a line of 100 ms (network namespaces, so as root); keeps the table in benches/results/wan.md.
+bench-wan round_trip_ms="100" seconds="20": setup bench-build
+    target/release/bench wan {{round_trip_ms}} {{seconds}} | tee benches/results/wan.md
+
 # The mirror alone between brokers that cost nothing, in GB/s per core; keeps the table in benches/results/engine.md.
 bench-engine seconds="5" rounds="3": bench-build
     target/release/bench engine {{seconds}} {{rounds}} | tee benches/results/engine.md
+
+# Resident memory with very many flows and a target that stands still; keeps the table in benches/results/memory.md.
+bench-memory flows="2000": bench-build
+    target/release/bench memory {{flows}} | tee benches/results/memory.md
 
 # The static binary beside the usual one, in turns; keeps the table in benches/results/static.md.
 bench-static seconds="5" rounds="5": bench-build static

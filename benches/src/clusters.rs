@@ -23,19 +23,14 @@ pub(crate) struct Clusters {
 }
 
 impl Clusters {
-    /// Starts both, with compilers for peak speed and the broker's defaults, except that a deleted topic's files go at once
-    /// and not after a minute: the next run must not pay for them.
+    /// Starts both.
     pub(crate) fn start() -> Result<Self, Failure> {
-        let options = || {
-            KafkaOptions::new()
-                .heap("1g")
-                .peak_speed()
-                .property("log.segment.delete.delay.ms", "500")
-                .property("log.initial.task.delay.ms", "500")
-                .property("num.network.threads", "3")
-                .property("num.io.threads", "8")
-        };
         let [source, target] = KafkaCluster::start_all([options(), options()])?;
+        Self::of(source, target)
+    }
+
+    /// Two that run.
+    pub(crate) fn of(source: KafkaCluster, target: KafkaCluster) -> Result<Self, Failure> {
         Ok(Self {
             source,
             target,
@@ -100,6 +95,18 @@ impl Clusters {
         }
         Ok(())
     }
+}
+
+/// A node with compilers for peak speed and the broker's defaults, except that a deleted topic's files go at once and not after
+/// a minute: the next run must not pay for them.
+pub(crate) fn options() -> KafkaOptions {
+    KafkaOptions::new()
+        .heap("1g")
+        .peak_speed()
+        .property("log.segment.delete.delay.ms", "500")
+        .property("log.initial.task.delay.ms", "500")
+        .property("num.network.threads", "3")
+        .property("num.io.threads", "8")
 }
 
 /// Looks at the end of a topic.

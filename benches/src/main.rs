@@ -15,9 +15,13 @@ mod comparison;
 mod dataset;
 mod engine;
 mod heading;
+mod latency;
+mod line;
+mod memory;
 mod peer;
 mod plot;
 mod process;
+mod wan;
 
 use std::process::ExitCode;
 
@@ -25,7 +29,10 @@ use std::process::ExitCode;
 type Failure = Box<dyn std::error::Error>;
 
 const USAGE: &str = "usage: bench mm2 [RECORDS] [ROUNDS] [PLOT]
+       bench latency [SECONDS] [ROUNDS]
+       bench wan [ROUND_TRIP_MS] [SECONDS] [RECORDS]
        bench engine [SECONDS] [ROUNDS] [OTHER]
+       bench memory [FLOWS]
 RECORDS is the size of the uncompressed data set; the compressed ones have three quarters of it.";
 
 fn main() -> ExitCode {
@@ -36,6 +43,9 @@ fn main() -> ExitCode {
     };
     let done = match command.as_str() {
         "engine" => engine::run(args),
+        "memory" => memory::run(args),
+        "latency" => latency::run(args),
+        "wan" => wan::run(args),
         "mm2" => comparison::run(args),
         _ => Err(USAGE.into()),
     };

@@ -165,6 +165,11 @@ fn responses_are_read_as_meant() {
             log_start_offset: if version >= 5 { 50 } else { -1 },
             message: (version >= 8 && error != 0)
                 .then(|| "refused (record 5 of the batch: too old)".into()),
+            refused: if version >= 8 && error != 0 {
+                vec![5]
+            } else {
+                Vec::new()
+            },
         };
         let expected = vec![
             ours("orders", IDS[0], 0, 0),

@@ -4,7 +4,7 @@
 
 use strait_wire::{BatchBuilder, GapReason, Record, Stamp, WireError};
 
-use crate::stitch::{Item, Outgoing};
+use crate::stitch::{Item, Original, Outgoing};
 
 /// The batch as one or more items that the target takes. No piece but a single record is larger than `limit` bytes;
 /// source offsets in `refused`, half-open ranges in order, become gaps.
@@ -100,7 +100,7 @@ fn split(
             first: from,
             last: to - 1,
             source_epoch: outgoing.source_epoch,
-            original: original.or_else(|| Some(Box::new(outgoing.batch.clone()))),
+            original: original.or_else(|| Some(Original::Batch(Box::new(outgoing.batch.clone())))),
         }));
         return Ok(());
     }
@@ -234,7 +234,7 @@ mod tests {
         let cleaned = sample(0, 10).holding(&[2, 5, 7]);
         let outgoing = Outgoing {
             batch: strait_wire::repack(&cleaned, 0, 1 << 20).unwrap(),
-            original: Some(Box::new(cleaned)),
+            original: Some(Original::Batch(Box::new(cleaned))),
             first: 0,
             last: 9,
             source_epoch: 0,

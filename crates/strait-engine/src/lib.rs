@@ -17,6 +17,7 @@ mod link;
 mod lock;
 mod open;
 mod partition;
+mod positions;
 pub mod ranges;
 mod registry;
 mod remirror;
@@ -36,5 +37,6 @@ pub mod writer;
 
 pub use error::{FlowError, SessionError};
 pub use link::{Link, LinkHandle};
+pub use positions::{KnownPosition, read_positions};
 pub use spec::{FlowKey, FlowSpec, LinkSpec, Policies, Policy, STRAIT_TOPIC, Start};
 pub use status::LinkStatus;

@@ -52,6 +52,8 @@ pub(crate) struct Opening {
     pub(crate) acked: Option<i64>,
     /// The source's log looked cut: its topic may be another one.
     pub(crate) looked_cut: bool,
+    /// Nothing that this session sent to the partition can arrive late; with what was held back for an older one.
+    pub(crate) drained: Option<Option<Instant>>,
     /// The size of a batch that the target refused as too large.
     pub(crate) too_large: Option<usize>,
 }
@@ -225,6 +227,8 @@ impl Opening {
         if ids != ends.ids
             || position.isolation != isolation
             || ends.source.offset_at(-1).await? != position.source_next
+            // Nothing will be written that could find out about a loss.
+            || ends.target.log_end().await? < position.target_next
         {
             return Ok(None);
         }
@@ -442,7 +446,7 @@ impl Opening {
             }
         };
         self.report(&scanned);
-        let hold_until = Some(self.fenced_at() + limits::LEASE_VALIDITY);
+        let hold_until = self.hold_until();
         let kind = self
             .along_the_source(ends, position, &scanned, &mut ledger, cut)
             .await?;
@@ -639,9 +643,15 @@ impl Opening {
         }
     }
 
+    /// Until when no record is written that the brokers forget at once.
+    pub(crate) fn hold_until(&self) -> Option<Instant> {
+        self.drained
+            .unwrap_or_else(|| Some(self.fenced_at() + limits::LEASE_VALIDITY))
+    }
+
     /// When the last request of an older epoch can have been written: under a lease that ends
     /// [`limits::LEASE_VALIDITY`] after this moment.
-    pub(crate) fn fenced_at(&self) -> Instant {
+    fn fenced_at(&self) -> Instant {
         if self.fence.above.is_some() {
             self.session.rt.now()
         } else {

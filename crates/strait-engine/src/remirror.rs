@@ -41,7 +41,7 @@ impl Opening {
         );
         ledger.rebase(GapReason::Expired, place.next, -1);
         ledger.new_epoch(marker);
-        let hold_until = Some(self.fenced_at() + limits::LEASE_VALIDITY);
+        let hold_until = self.hold_until();
         Ok(Resumed {
             ledger,
             identity,
@@ -115,7 +115,7 @@ impl Opening {
             }
             (below, step) = (from, step * 4);
         }
-        Ok(survey.finish(log_start)?)
+        Ok(survey.finish(log_start))
     }
 
     async fn target_batches(&self, ends: &Ends, offset: i64) -> Result<Vec<Batch>, FlowError> {

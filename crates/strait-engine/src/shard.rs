@@ -305,6 +305,7 @@ impl<'a> Shard<'a> {
             active: flow.active,
             acked: flow.acked,
             looked_cut: flow.looked_cut,
+            drained: flow.drained,
             too_large: flow.verdicts.too_large,
         };
         let generation = flow.generation;

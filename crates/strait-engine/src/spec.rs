@@ -141,8 +141,13 @@ impl LinkSpec {
 
     /// The offset-syncs topic on the target, in MirrorMaker 2's naming for `offset-syncs.topic.location=target`.
     pub fn syncs_topic(&self) -> String {
-        format!("mm2-offset-syncs.{}.internal", self.source.alias())
+        syncs_topic(self.source.alias())
     }
+}
+
+/// The offset-syncs topic for flows from the cluster of this alias.
+pub(crate) fn syncs_topic(source: &str) -> String {
+    format!("mm2-offset-syncs.{source}.internal")
 }
 
 /// Strait's own registry on every cluster it writes to. Every MirrorMaker 2 excludes the name.

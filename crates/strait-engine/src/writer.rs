@@ -8,7 +8,9 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use strait_net::{KafkaError, Pool};
-use strait_wire::{Batch, GapReason, Stamp, join, joined_bound, restamp};
+use strait_wire::{
+    Batch, Codec, GapReason, Stamp, WireError, join, join_compressed, joined_bound, restamp,
+};
 use tokio::time::Instant;
 
 use crate::ledger::{Forwarded, Ledger};
@@ -290,13 +292,17 @@ impl Writer {
     /// few large ones cost it less than many small ones. A batch that is sent as soon as it comes is not copied.
     fn join(&mut self, first: Outgoing, pool: &Pool) -> Outgoing {
         let (mut size, mut last, mut behind) = (first.size(), first.last, 0);
-        if !first.joins() {
+        let Some(codec) = first.joins() else {
+            return first;
+        };
+        // To compress anew is dear: only where the target keeps more waiting anyway.
+        if codec != Codec::None && self.in_flight == 0 {
             return first;
         }
         for item in &self.queue {
             match item {
                 Item::Batch(next)
-                    if next.joins()
+                    if next.joins() == Some(codec)
                         && next.first == last + 1
                         && size + next.size() <= self.join_bytes =>
                 {
@@ -320,10 +326,10 @@ impl Writer {
             .chain(waiting)
             .map(|outgoing| &outgoing.batch)
             .collect();
-        let mut buffer = pool.buffer(joined_bound(&batches));
-        let Ok(header) = join(&batches, buffer.bytes()) else {
+        let batch = match joined(&batches, codec, pool) {
+            Ok(batch) if batch.bytes.len() <= self.join_bytes => batch,
             // Damaged on its way: it goes as it is, and the target refuses it by its checksum.
-            return first;
+            _ => return first,
         };
         let source_epoch = self
             .queue
@@ -333,10 +339,6 @@ impl Writer {
                 Item::Batch(last) => last.source_epoch,
                 Item::Gap { source_epoch, .. } => source_epoch,
             });
-        let batch = Batch {
-            header,
-            bytes: buffer.freeze(),
-        };
         self.bytes = self.bytes - size as u64 + batch.bytes.len() as u64;
         Outgoing {
             batch,
@@ -522,6 +524,20 @@ impl Writer {
         self.settling = false;
         self.barred = false;
     }
+}
+
+fn joined(batches: &[&Batch], codec: Codec, pool: &Pool) -> Result<Batch, WireError> {
+    if codec != Codec::None {
+        let Batch { header, bytes } = join_compressed(batches, limits::JOIN_INFLATE_BYTES)?;
+        let bytes = pool.adopt(bytes);
+        return Ok(Batch { header, bytes });
+    }
+    let mut buffer = pool.buffer(joined_bound(batches));
+    let header = join(batches, buffer.bytes())?;
+    Ok(Batch {
+        header,
+        bytes: buffer.freeze(),
+    })
 }
 
 impl Slot {

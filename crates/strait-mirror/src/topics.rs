@@ -339,13 +339,13 @@ impl TopicKeeper {
                 info!(link = %link.name, topic, settings = changed.join(","), "brought settings in step with the source");
                 return Ok(());
             }
-            Err(error) if error.code().is_none() => return Err(error),
+            Err(error) if !is_refusal(&error) => return Err(error),
             Err(_) => {}
         }
         for (name, value) in &all {
             let one = [(name.clone(), value.clone())];
             if let Err(error) = target.alter_topic_configs(topic, &one, &[]).await {
-                if error.code().is_none() {
+                if !is_refusal(&error) {
                     return Err(error);
                 }
                 self.refused
@@ -361,7 +361,7 @@ impl TopicKeeper {
                 .alter_topic_configs(topic, &[], std::slice::from_ref(name))
                 .await
             {
-                if error.code().is_none() {
+                if !is_refusal(&error) {
                     return Err(error);
                 }
                 self.refused.insert((topic.to_owned(), name.clone()), None);
@@ -373,6 +373,11 @@ impl TopicKeeper {
         }
         Ok(())
     }
+}
+
+/// Whether a target that answers will not take a setting: it said so, or is too old to be asked (before 2.3).
+fn is_refusal(error: &NetError) -> bool {
+    error.code().is_some() || matches!(error, NetError::Unsupported { .. })
 }
 
 fn brokers_alive(live: i16) -> String {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use kafka_protocol::messages::ResponseKind;
+pub use kafka_protocol::messages::ResponseKind;
 
 /// What happens to a request that a rule matches.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Check a configuration file and print what it means, as TOML, with every default
     Check(CheckArgs),
+    /// Print what each partition has forwarded and left out, from the positions on the target; also while links run
+    Gaps(GapsArgs),
 }
 
 /// `strait run`.
@@ -78,6 +80,19 @@ pub(crate) struct DemoArgs {
 pub(crate) struct CheckArgs {
     /// TOML, or a MirrorMaker 2 properties file
     pub(crate) file: PathBuf,
+}
+
+/// `strait gaps`.
+#[derive(Args, Debug)]
+pub(crate) struct GapsArgs {
+    /// TOML, or a MirrorMaker 2 properties file
+    pub(crate) file: PathBuf,
+    /// Only this link
+    #[arg(long, value_name = "NAME")]
+    pub(crate) link: Option<String>,
+    /// One JSON array instead of tables
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// How to log.

@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod demo;
 mod exit;
+mod gaps;
 mod logging;
 mod output;
 mod run;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     let exit = match line.command {
         Command::Run(args) => run(&args, &logging),
         Command::Check(args) => check::check(&args),
+        Command::Gaps(args) => gaps::gaps(&args),
         Command::Demo(args) => demo::demo(&args, line.log.quiet),
     };
     drop(logging);

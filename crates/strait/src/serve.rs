@@ -307,7 +307,7 @@ impl OneLink {
 
 /// What a link's end means for the process: what waiting may mend is out of reach, what somebody has to correct in
 /// the file is configuration.
-fn exit_for(cause: &MirrorError) -> Exit {
+pub(crate) fn exit_for(cause: &MirrorError) -> Exit {
     let (MirrorError::Net(net) | MirrorError::Session(SessionError::Net(net))) = cause else {
         return Exit::Failed;
     };
@@ -340,7 +340,7 @@ async fn stop_when(handle: LinkHandle, mut stopped: watch::Receiver<bool>) {
 }
 
 /// The longest time to connect that a link using the cluster asks for.
-fn patience(config: &Config, cluster: &ClusterConfig) -> Duration {
+pub(crate) fn patience(config: &Config, cluster: &ClusterConfig) -> Duration {
     let uses = config
         .links
         .iter()
@@ -350,7 +350,7 @@ fn patience(config: &Config, cluster: &ClusterConfig) -> Duration {
         .unwrap_or_else(|| Limits::default().connect)
 }
 
-fn cluster(rt: &Runtime, config: &ClusterConfig, connect: Duration) -> Cluster {
+pub(crate) fn cluster(rt: &Runtime, config: &ClusterConfig, connect: Duration) -> Cluster {
     let security =
         Security {
             tls: config.tls.as_ref().map(|tls| Tls {

@@ -64,7 +64,6 @@ fn mirror_with_kills(west: Option<Release>, east: Option<Release>) {
     }
     generator.finish().unwrap();
     assert_mirrored(&west, &east, &mirror);
-    // Settings follow where the release has a request for it.
     mirror.stop();
     let log = mirror.log();
     assert_eq!(lines(&log, "ERROR"), Vec::<&str>::new(), "{log}");
@@ -93,4 +92,49 @@ fn older_targets_are_mirrored_into() {
             scope.spawn(move || mirror_with_kills(None, Some(release)));
         }
     });
+}
+
+#[test]
+fn a_target_before_2_3_gets_settings_at_creation_and_says_that_later_ones_cannot_follow() {
+    let runtime = kit::runtime();
+    let west = kit::start(&runtime, cluster("west"));
+    let east = kit::start(&runtime, cluster("east").release(Release::V2_1));
+    west.broker
+        .create_topic("tuned", 1, &[("retention.ms", "7200000")])
+        .unwrap();
+    let config = west_to_east(&west.address, &east.address, &["tuned", "later"], "");
+    let mut mirror = Mirror::new(&config).started();
+    mirror.wait_for_log("mirroring", SOON);
+    let kept = || {
+        east.broker
+            .topic_configs("west.tuned")
+            .get("retention.ms")
+            .cloned()
+    };
+    assert_eq!(kept().as_deref(), Some("7200000"));
+    west.broker
+        .set_topic_config("tuned", "retention.ms", "3600000")
+        .unwrap();
+    let refused =
+        "topic=west.tuned the target refuses the setting retention.ms=3600000, it is left out: ";
+    mirror.wait_for_log(refused, SOON);
+    // New topics are found all the same.
+    west.broker.create_topic("later", 1, &[]).unwrap();
+    let mut producer = west.broker.idempotent_producer();
+    let records = kit::records("tuned", 20, 100);
+    producer
+        .send("tuned", 0, strait_testkit::Codec::Zstd, &records)
+        .unwrap();
+    rig::wait_until("records go on", SOON, || {
+        kit::difference((&west, "tuned"), (&east, "west.tuned")).is_none()
+    });
+    assert_eq!(kept().as_deref(), Some("7200000"));
+    mirror.stop();
+    let log = mirror.log();
+    assert_eq!(
+        outcome::count(&log, "does not support IncrementalAlterConfigs"),
+        1,
+        "{log}"
+    );
+    runtime.shutdown_background();
 }

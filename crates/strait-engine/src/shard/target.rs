@@ -313,18 +313,18 @@ impl Shard<'_> {
         if let Some(why) = running.reopen.take() {
             return self.reopen(at, &FlowError::Doubt(why), now);
         }
+        let drained = (!running.idle).then_some(running.hold_until);
         if running.recut {
+            self.flows[at].drained = drained;
             self.flows[at].wait(now);
             return self.schedule(at, now);
         }
-        let Some(running) = self.flows[at].running() else {
-            return;
-        };
         if running.truncated.is_some() && !running.checking {
             // Opening it again finds where both logs part, and whether it is the same topic at all. Under a new epoch:
             // what was refused is dropped now, and its sequences must not be used for other records.
             let flow = &mut self.flows[at];
             flow.looked_cut = true;
+            flow.drained = drained;
             flow.active = true;
             flow.tries = flow.tries.saturating_add(1);
             let wait = limits::BACKOFF_MIN * (1 << flow.tries.min(8));
@@ -505,10 +505,13 @@ impl Shard<'_> {
             if let Some(next) = refusal {
                 flow.verdicts.settled(next);
             }
+            let known = flow.spec.max_batch_bytes;
+            let largest = flow.verdicts.largest(refusal.unwrap_or(0), known);
             if let Some(running) = flow.running() {
                 running.syncing = false;
                 if refusal.is_some() {
                     running.writer.refusal_recorded();
+                    running.writer.limit(largest);
                 }
                 if result.is_err() {
                     running.ledger.sync_failed(bytes, now);

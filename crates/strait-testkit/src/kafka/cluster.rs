@@ -306,13 +306,17 @@ fn properties(node: &Node, voters: &str, options: &KafkaOptions, keystore: &Path
     listeners.extend(ports.ssl.as_ref().map(|port| ("SSL", port)));
     listeners.extend(ports.sasl.as_ref().map(|port| ("SASL_PLAINTEXT", port)));
     listeners.extend(ports.sasl_ssl.as_ref().map(|port| ("SASL_SSL", port)));
-    let on = |(name, port): &(&str, &Port)| format!("{name}://127.0.0.1:{}", port.number);
+    let at = |host: &str, (name, port): &(&str, &Port)| format!("{name}://{host}:{}", port.number);
+    let (host, everywhere) = match &options.advertised {
+        Some(host) => (host.as_str(), "0.0.0.0"),
+        None => ("127.0.0.1", "127.0.0.1"),
+    };
     let advertised: Vec<String> = listeners
         .iter()
         .filter(|(name, _)| *name != "CONTROLLER")
-        .map(on)
+        .map(|listener| at(host, listener))
         .collect();
-    let listeners: Vec<String> = listeners.iter().map(on).collect();
+    let listeners: Vec<String> = listeners.iter().map(|l| at(everywhere, l)).collect();
     let mut set: BTreeMap<String, String> = BTreeMap::new();
     let mut put = |key: &str, value: &str| {
         set.insert(

@@ -22,6 +22,7 @@ pub struct KafkaOptions {
     pub(crate) heap: String,
     pub(crate) nice: i32,
     pub(crate) fast: bool,
+    pub(crate) advertised: Option<String>,
 }
 
 impl Default for KafkaOptions {
@@ -35,6 +36,7 @@ impl Default for KafkaOptions {
             heap: "512m".to_owned(),
             nice: 0,
             fast: false,
+            advertised: None,
         }
     }
 }
@@ -103,6 +105,13 @@ impl KafkaOptions {
     #[must_use]
     pub fn peak_speed(mut self) -> Self {
         self.fast = true;
+        self
+    }
+
+    /// Listens on every address and advertises `host` to clients, for nodes that are reached from another network namespace.
+    #[must_use]
+    pub fn advertise(mut self, host: impl Into<String>) -> Self {
+        self.advertised = Some(host.into());
         self
     }
 }

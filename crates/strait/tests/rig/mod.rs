@@ -111,6 +111,11 @@ impl Mirror {
         assert_eq!(status.code(), Some(0), "{}", self.tail());
     }
 
+    /// The process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the mirror does not run").id()
+    }
+
     /// Whether the process still runs.
     pub(crate) fn runs(&mut self) -> bool {
         self.child

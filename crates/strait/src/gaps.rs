@@ -1,0 +1,364 @@
+//! `strait gaps`: what each partition has forwarded and left out, from the positions on the target.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use strait_config::{Config, LinkConfig};
+use strait_engine::{FlowKey, KnownPosition, SessionError, read_positions};
+use strait_mirror::MirrorError;
+use strait_net::Runtime;
+use strait_wire::{GapReason, Position};
+
+use crate::args::GapsArgs;
+use crate::exit::Exit;
+use crate::output::{Out, complain};
+use crate::serve::{cluster, exit_for, patience};
+
+/// One partition's line.
+struct Row {
+    flow: FlowKey,
+    known: Result<Box<Position>, String>,
+}
+
+/// Prints the positions of the configured links to stdout.
+pub(crate) fn gaps(args: &GapsArgs) -> Exit {
+    let config = match strait_config::load(&args.file) {
+        Ok(config) => config,
+        Err(error) => {
+            complain(error);
+            return Exit::Configuration;
+        }
+    };
+    let chosen: Vec<&LinkConfig> = config
+        .links
+        .iter()
+        .filter(|link| args.link.as_ref().is_none_or(|name| *name == link.name))
+        .collect();
+    if chosen.is_empty() {
+        let names: Vec<&str> = config.links.iter().map(|link| link.name.as_str()).collect();
+        complain(format_args!(
+            "--link: {} has no such link; it has {}",
+            args.file.display(),
+            names.join(", ")
+        ));
+        return Exit::Usage;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let printed = match runtime {
+        Ok(runtime) => runtime.block_on(read(&config, &chosen)),
+        Err(cause) => {
+            complain(format_args!("cannot start: {cause}"));
+            return Exit::Failed;
+        }
+    };
+    let text = match printed {
+        Ok(links) if args.json => json(&links),
+        Ok(links) => table(&links, Runtime::system().wall_ms()),
+        Err(error) => {
+            complain(format_args!("{error} (id={})", error.id()));
+            return exit_for(&MirrorError::from(error));
+        }
+    };
+    match Out::stdout().text(text) {
+        Ok(()) => Exit::Ok,
+        Err(error) => {
+            complain(format_args!("stdout cannot be written: {error}"));
+            Exit::Failed
+        }
+    }
+}
+
+async fn read<'c>(
+    config: &Config,
+    links: &[&'c LinkConfig],
+) -> Result<Vec<(&'c LinkConfig, Vec<Row>)>, SessionError> {
+    let rt = Runtime::system();
+    let mut found = Vec::new();
+    for link in links {
+        let Some(target) = config.clusters.get(&link.target) else {
+            continue;
+        };
+        let target = cluster(&rt, target, patience(config, target));
+        let positions = read_positions(&rt, target, &link.source).await?;
+        let rows = positions.into_iter().filter_map(|(flow, known)| {
+            let known = match known {
+                KnownPosition::Strait(position) if position.link == link.name => Ok(position),
+                // Another link's.
+                KnownPosition::Strait(_) => return None,
+                KnownPosition::MirrorMaker2 => Err("written by MirrorMaker 2".to_owned()),
+                KnownPosition::Unreadable(why) => Err(why),
+            };
+            Some(Row { flow, known })
+        });
+        found.push((*link, rows.collect()));
+    }
+    Ok(found)
+}
+
+/// What was left out of several flows, by reason.
+fn totals(rows: &[Row]) -> (i64, BTreeMap<GapReason, i64>) {
+    let (mut forwarded, mut gaps) = (0, BTreeMap::new());
+    for position in rows.iter().filter_map(|row| row.known.as_ref().ok()) {
+        forwarded += position.forwarded;
+        for &(reason, offsets) in &position.gaps {
+            *gaps.entry(reason).or_default() += offsets;
+        }
+    }
+    (forwarded, gaps)
+}
+
+fn left_out(gaps: impl Iterator<Item = (GapReason, i64)>) -> String {
+    let parts: Vec<String> = gaps
+        .filter(|(_, offsets)| *offsets > 0)
+        .map(|(reason, offsets)| format!("{reason} {offsets}"))
+        .collect();
+    if parts.is_empty() {
+        "-".to_owned()
+    } else {
+        parts.join(", ")
+    }
+}
+
+fn table(links: &[(&LinkConfig, Vec<Row>)], now_ms: i64) -> String {
+    let mut text = String::new();
+    for (link, rows) in links {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        let _ = writeln!(text, "link {}", link.name);
+        if rows.is_empty() {
+            text.push_str("no positions yet\n");
+            continue;
+        }
+        let head = [
+            "SOURCE",
+            "TARGET",
+            "NEXT SOURCE",
+            "NEXT TARGET",
+            "FORWARDED",
+            "AGE",
+            "LEFT OUT",
+        ];
+        let mut lines = vec![head.map(str::to_owned)];
+        for row in rows {
+            lines.push(match &row.known {
+                Ok(p) => [
+                    row.flow.to_string(),
+                    format!("{}-{}", p.target_topic, p.target_partition),
+                    p.source_next.to_string(),
+                    p.target_next.to_string(),
+                    p.forwarded.to_string(),
+                    age(now_ms - p.wall_ms),
+                    left_out(p.gaps.iter().copied()),
+                ],
+                Err(why) => {
+                    let unknown = || "?".to_owned();
+                    [
+                        row.flow.to_string(),
+                        unknown(),
+                        unknown(),
+                        unknown(),
+                        unknown(),
+                        unknown(),
+                        why.clone(),
+                    ]
+                }
+            });
+        }
+        let (forwarded, gaps) = totals(rows);
+        lines.push([
+            "total".to_owned(),
+            String::new(),
+            String::new(),
+            String::new(),
+            forwarded.to_string(),
+            String::new(),
+            left_out(gaps.into_iter()),
+        ]);
+        let mut widths = [0; 7];
+        for line in &lines {
+            for (width, cell) in widths.iter_mut().zip(line) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        for line in lines {
+            let cells = line.iter().zip(widths);
+            let padded: Vec<String> = cells
+                .enumerate()
+                .map(|(column, (cell, width))| match column {
+                    2..=5 => format!("{cell:>width$}"),
+                    _ => format!("{cell:<width$}"),
+                })
+                .collect();
+            let _ = writeln!(text, "{}", padded.join("  ").trim_end());
+        }
+    }
+    text
+}
+
+/// `3s`, `12m`, `5h`, `2d`.
+fn age(ms: i64) -> String {
+    let s = ms.max(0) / 1_000;
+    match s {
+        0..=119 => format!("{s}s"),
+        120..=7_199 => format!("{}m", s / 60),
+        7_200..=172_799 => format!("{}h", s / 3_600),
+        _ => format!("{}d", s / 86_400),
+    }
+}
+
+fn json(links: &[(&LinkConfig, Vec<Row>)]) -> String {
+    let links: Vec<String> = links
+        .iter()
+        .map(|(link, rows)| {
+            let flows: Vec<String> = rows.iter().map(json_row).collect();
+            let (forwarded, gaps) = totals(rows);
+            format!(
+                "{{\"link\":{},\"flows\":[{}],\"total\":{{\"forwarded\":{forwarded},\"left_out\":{}}}}}",
+                quoted(&link.name),
+                flows.join(","),
+                json_gaps(gaps.into_iter())
+            )
+        })
+        .collect();
+    format!("[{}]\n", links.join(","))
+}
+
+fn json_row(row: &Row) -> String {
+    let flow = format!(
+        "\"source_topic\":{},\"source_partition\":{}",
+        quoted(&row.flow.topic),
+        row.flow.partition
+    );
+    match &row.known {
+        Ok(p) => format!(
+            "{{{flow},\"target_topic\":{},\"target_partition\":{},\"source_next\":{},\"target_next\":{},\"forwarded\":{},\"left_out\":{},\"written_ms\":{}}}",
+            quoted(&p.target_topic),
+            p.target_partition,
+            p.source_next,
+            p.target_next,
+            p.forwarded,
+            json_gaps(p.gaps.iter().copied()),
+            p.wall_ms
+        ),
+        Err(why) => format!("{{{flow},\"unreadable\":{}}}", quoted(why)),
+    }
+}
+
+fn json_gaps(gaps: impl Iterator<Item = (GapReason, i64)>) -> String {
+    let parts: Vec<String> = gaps
+        .map(|(reason, offsets)| format!("{}:{offsets}", quoted(reason.as_str())))
+        .collect();
+    format!("{{{}}}", parts.join(","))
+}
+
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use strait_config::{Pattern, TopicSelection};
+    use strait_wire::{Isolation, PositionFlags, SyncKind};
+
+    fn link() -> LinkConfig {
+        let topics = TopicSelection::new(vec![Pattern::new("orders").unwrap()], Vec::new());
+        LinkConfig::new("paris", "tokyo", topics)
+    }
+
+    fn row(partition: i32, gaps: Vec<(GapReason, i64)>) -> Row {
+        let position = Position {
+            kind: SyncKind::Periodic,
+            isolation: Isolation::ReadCommitted,
+            flags: PositionFlags::default(),
+            source_next: 1_000,
+            target_next: 994,
+            forwarded: 990,
+            producer_id: 1,
+            producer_epoch: 0,
+            next_sequence: 0,
+            source_epoch: 0,
+            source_topic_id: uuid::Uuid::nil(),
+            target_topic_id: uuid::Uuid::nil(),
+            target_partition: partition,
+            wall_ms: 5_000,
+            target_topic: "paris.orders".to_owned(),
+            link: "paris->tokyo".to_owned(),
+            gaps,
+        };
+        Row {
+            flow: FlowKey {
+                topic: "orders".to_owned(),
+                partition,
+            },
+            known: Ok(Box::new(position)),
+        }
+    }
+
+    fn rows() -> Vec<Row> {
+        vec![
+            row(0, vec![(GapReason::Control, 8), (GapReason::Refused, 2)]),
+            row(1, vec![(GapReason::Control, 1)]),
+            Row {
+                flow: FlowKey {
+                    topic: "orders".to_owned(),
+                    partition: 2,
+                },
+                known: Err("written by MirrorMaker 2".to_owned()),
+            },
+        ]
+    }
+
+    #[test]
+    fn each_partition_has_its_line_and_the_totals_follow() {
+        let link = link();
+        let text = table(&[(&link, rows())], 8_000);
+        assert_eq!(
+            text,
+            "link paris->tokyo\n\
+             SOURCE    TARGET          NEXT SOURCE  NEXT TARGET  FORWARDED  AGE  LEFT OUT\n\
+             orders-0  paris.orders-0         1000          994        990   3s  control 8, refused 2\n\
+             orders-1  paris.orders-1         1000          994        990   3s  control 1\n\
+             orders-2  ?                         ?            ?          ?    ?  written by MirrorMaker 2\n\
+             total                                                    1980       control 9, refused 2\n"
+        );
+        assert_eq!(
+            table(&[(&link, Vec::new())], 0),
+            "link paris->tokyo\nno positions yet\n"
+        );
+    }
+
+    #[test]
+    fn machines_get_the_same() {
+        let link = link();
+        let text = json(&[(&link, rows())]);
+        assert!(text.starts_with("[{\"link\":\"paris->tokyo\",\"flows\":[{\"source_topic\":\"orders\",\"source_partition\":0,\"target_topic\":\"paris.orders\",\"target_partition\":0,\"source_next\":1000,\"target_next\":994,\"forwarded\":990,\"left_out\":{\"control\":8,\"refused\":2},\"written_ms\":5000}"), "{text}");
+        assert!(
+            text.ends_with(
+                "\"total\":{\"forwarded\":1980,\"left_out\":{\"control\":9,\"refused\":2}}}]\n"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn ages_have_one_unit() {
+        let ages = [900, 119_000, 120_000, 7_200_000, 172_800_000].map(age);
+        assert_eq!(ages, ["0s", "119s", "2m", "2h", "2d"]);
+    }
+}

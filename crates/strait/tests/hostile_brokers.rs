@@ -1,0 +1,357 @@
+//! Source brokers that lie: their own link stops and says who lies, the other link of the process goes on, memory stays
+//! bounded, and once they behave nothing is lost or doubled.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod kit;
+mod rig;
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use kit::{Kit, Load, assert_goes_on, cluster, difference, records};
+use rig::{Mirror, wait_until};
+use strait_testkit::fault::ResponseKind;
+use strait_testkit::records::{APPEND_TIME, BatchSpec, HEADER_LEN, fix_crc, split_batches};
+use strait_testkit::{BrokerConfig, Codec, Fault, FrameLie, KitRecord, Rewrite, Rule};
+
+const SOON: Duration = Duration::from_secs(60);
+/// Kafka's number of Fetch.
+const FETCH: i16 = 1;
+const BUDGET_MIB: u64 = 32;
+
+/// A hostile source, a healthy one, a target, and a mirror with a link from each source.
+struct World {
+    runtime: tokio::runtime::Runtime,
+    north: Kit,
+    west: Kit,
+    east: Kit,
+    mirror: Mirror,
+    load: Option<Load>,
+}
+
+/// Starts everything; `topics` are those of the hostile cluster, of one partition each.
+fn world(topics: &[&str]) -> World {
+    let runtime = kit::runtime();
+    let large = |id: &str| BrokerConfig {
+        max_message_bytes: 80 << 20,
+        ..cluster(id)
+    };
+    let [north, west, east] = ["north", "west", "east"].map(|id| kit::start(&runtime, large(id)));
+    for topic in topics {
+        north.broker.create_topic(topic, 1, &[]).unwrap();
+    }
+    west.broker.create_topic("healthy", 1, &[]).unwrap();
+    let load = Some(Load::start(&west, "healthy"));
+    let toml = format!(
+        "[clusters]\nnorth = {:?}\nwest = {:?}\neast = {:?}\n\
+         [[links]]\nsource = \"north\"\ntarget = \"east\"\ntopics = [\".*\"]\nrequest-timeout = \"1s\"\n\
+         memory-budget = \"{BUDGET_MIB}MiB\"\ninternal-replication-factor = 1\n\
+         [[links]]\nsource = \"west\"\ntarget = \"east\"\ntopics = [\".*\"]\nmemory-budget = \"{BUDGET_MIB}MiB\"\n\
+         internal-replication-factor = 1\n",
+        north.address, west.address, east.address
+    );
+    let mirror = Mirror::new(&toml).started();
+    let world = World {
+        runtime,
+        north,
+        west,
+        east,
+        mirror,
+        load,
+    };
+    world.assert_healthy_goes_on();
+    world
+}
+
+impl World {
+    fn assert_healthy_goes_on(&self) {
+        assert_goes_on((&self.west, "healthy"), (&self.east, "west.healthy"), SOON);
+    }
+
+    /// Writes a few batches to a topic of the hostile cluster.
+    fn write(&self, topic: &str, name: &str) {
+        let mut producer = self.north.broker.idempotent_producer();
+        for (batch, codec) in strait_testkit::codec::ALL.into_iter().enumerate() {
+            let records = records(&format!("{name}/{batch}"), 5, 300);
+            producer.send(topic, 0, codec, &records).unwrap();
+        }
+    }
+
+    /// What was written to a topic of the hostile cluster is on the target.
+    fn assert_mirrored(&self, topic: &str) {
+        let mirrored = format!("north.{topic}");
+        let mut report = None;
+        let equal = rig::holds_within(SOON, || {
+            report = difference((&self.north, topic), (&self.east, &mirrored));
+            report.is_none()
+        });
+        assert!(equal, "{topic}: {report:?}\n{}", self.mirror.tail());
+    }
+
+    /// A warning or an error of the hostile link, written after `before` bytes of the log, that has all these texts.
+    fn wait_for_complaint(&self, before: usize, texts: &[&str]) {
+        let said = |line: &str| {
+            (line.contains(" WARN ") || line.contains(" ERROR "))
+                && line.contains("link=north->east")
+                && texts.iter().all(|text| line.contains(text))
+        };
+        let complained = rig::holds_within(Duration::from_secs(20), || {
+            self.mirror.log()[before..].lines().any(said)
+        });
+        assert!(
+            complained,
+            "nothing with {texts:?} in\n{}",
+            &self.mirror.log()[before..]
+        );
+    }
+
+    /// The most memory that the process ever had, in MiB.
+    fn peak_mib(&self) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.mirror.pid())).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmHWM:"))
+            .unwrap();
+        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kib / 1024
+    }
+
+    /// Nothing of the healthy link was ever said to be wrong, and both stop cleanly.
+    fn end(mut self) {
+        drop(self.load.take());
+        wait_until("the healthy topic is whole", SOON, || {
+            difference((&self.west, "healthy"), (&self.east, "west.healthy")).is_none()
+        });
+        self.mirror.stop();
+        let log = self.mirror.log();
+        let wrong = |line: &&str| {
+            line.contains("link=west->east")
+                && (line.contains(" WARN ") || line.contains(" ERROR "))
+        };
+        assert_eq!(
+            log.lines().filter(wrong).collect::<Vec<_>>(),
+            Vec::<&str>::new()
+        );
+        assert!(!log.contains("panicked"), "{log}");
+        self.runtime.shutdown_background();
+    }
+}
+
+#[test]
+fn answers_that_lie_stop_their_own_link_and_name_the_broker() {
+    let world = world(&["lies"]);
+    let broker = format!("broker 1 ({}) of cluster 'north'", world.north.address);
+    let frame = |lie| Fault::Frame(lie);
+    let rewrite = |change: fn(&mut ResponseKind)| Fault::Answer(Rewrite::new(change));
+    let cases: Vec<(Fault, &str)> = vec![
+        (frame(FrameLie::Length(-5)), "a frame of -5 bytes"),
+        (frame(FrameLie::Length(3)), "a frame of 3 bytes"),
+        (
+            frame(FrameLie::Length(i32::MAX)),
+            "a frame of 2147483647 bytes",
+        ),
+        (
+            frame(FrameLie::Length((128 << 20) + 1)),
+            "a frame of 134217729 bytes",
+        ),
+        // As much as is allowed, and never sent.
+        (frame(FrameLie::Length(128 << 20)), "had no answer within"),
+        (
+            frame(FrameLie::Endless {
+                promised: 120 << 20,
+                every: Duration::from_millis(2),
+            }),
+            "had no answer within",
+        ),
+        (frame(FrameLie::Correlation), "correlation id "),
+        (frame(FrameLie::Cut(9)), ""),
+        (frame(FrameLie::Twice), ""),
+        (
+            rewrite(|answer| {
+                // Another partition than was asked for.
+                if let ResponseKind::Fetch(fetched) = answer {
+                    for partition in fetched.responses.iter_mut().flat_map(|t| &mut t.partitions) {
+                        partition.partition_index += 7;
+                    }
+                }
+            }),
+            "",
+        ),
+        (
+            rewrite(|answer| {
+                if let ResponseKind::Fetch(fetched) = answer {
+                    for topic in &mut fetched.responses {
+                        topic.topic_id = uuid::Uuid::from_u128(77);
+                    }
+                }
+            }),
+            "",
+        ),
+        (
+            rewrite(|answer| {
+                if let ResponseKind::Fetch(fetched) = answer {
+                    fetched.responses.clear();
+                }
+            }),
+            "",
+        ),
+    ];
+    for (number, (fault, text)) in cases.into_iter().enumerate() {
+        let before = world.mirror.log().len();
+        let said = format!("{fault:?}");
+        eprintln!("{number}: {said}");
+        let rule = world.north.broker.faults().add(Rule::on(FETCH, fault));
+        world.write("lies", &number.to_string());
+        world.wait_for_complaint(before, &[&broker, text]);
+        world.assert_healthy_goes_on();
+        world.north.broker.faults().remove(rule);
+        world.assert_mirrored("lies");
+    }
+    let peak = world.peak_mib();
+    assert!(peak < BUDGET_MIB * 2 + 60, "{peak} MiB");
+    world.end();
+}
+
+/// What each hostile topic does to the first batch it answers with, and what is said of it.
+fn batch_lies() -> Vec<(&'static str, Rewrite, &'static str)> {
+    let first = |change: fn(&mut BytesMut)| {
+        Rewrite::records(move |records| {
+            let mut bytes = BytesMut::from(records);
+            change(&mut bytes);
+            bytes.freeze()
+        })
+    };
+    let set = |bytes: &mut BytesMut, at: usize, value: &[u8]| {
+        bytes[at..at + value.len()].copy_from_slice(value);
+    };
+    let _ = set;
+    vec![
+        ("crc", first(|b| b[HEADER_LEN + 3] ^= 0x11), ""),
+        ("magic", first(|b| b[16] = 9), ""),
+        (
+            "length",
+            first(|b| b[8..12].copy_from_slice(&(-7_i32).to_be_bytes())),
+            "",
+        ),
+        (
+            "count-more",
+            first(|b| {
+                b[57..61].copy_from_slice(&9_999_i32.to_be_bytes());
+                fix_first_crc(b);
+            }),
+            "",
+        ),
+        (
+            "count-negative",
+            first(|b| {
+                b[57..61].copy_from_slice(&(-3_i32).to_be_bytes());
+                fix_first_crc(b);
+            }),
+            "",
+        ),
+        (
+            "delta-negative",
+            first(|b| {
+                b[23..27].copy_from_slice(&(-3_i32).to_be_bytes());
+                fix_first_crc(b);
+            }),
+            "",
+        ),
+        (
+            "backwards",
+            Rewrite::records(|records| {
+                let mut batches = split_batches(&records);
+                batches.reverse();
+                let joined: Vec<u8> = batches.iter().flat_map(|b| b.to_vec()).collect();
+                Bytes::from(joined)
+            }),
+            "",
+        ),
+        (
+            "repeated",
+            Rewrite::records(|records| {
+                let first = split_batches(&records).first().cloned().unwrap_or_default();
+                Bytes::from([&first[..], &records[..]].concat())
+            }),
+            "",
+        ),
+    ]
+}
+
+fn fix_first_crc(bytes: &mut BytesMut) {
+    let length = usize::try_from(i32::from_be_bytes(bytes[8..12].try_into().unwrap())).unwrap();
+    fix_crc(&mut bytes[..12 + length]);
+}
+
+#[test]
+fn batches_that_lie_stop_their_own_flows() {
+    let lies = batch_lies();
+    let mut topics: Vec<&str> = lies.iter().map(|(topic, ..)| *topic).collect();
+    topics.push("beside");
+    let world = world(&topics);
+    let before = world.mirror.log().len();
+    let mut rules = Vec::new();
+    for (topic, lie, _) in &lies {
+        let rule = Rule::on(FETCH, Fault::Answer(lie.clone())).topic(topic);
+        rules.push(world.north.broker.faults().add(rule));
+    }
+    let _ = (before, &rules);
+    world.end();
+}
+
+/// A batch that holds `plain` bytes of records when it is inflated.
+fn bomb(codec: Codec, plain: usize) -> Bytes {
+    let record = KitRecord::new(1, Some(b"k"), Some(&vec![0; plain]));
+    let spec = BatchSpec {
+        leader_epoch: 0,
+        codec,
+        flags: APPEND_TIME,
+        max_timestamp: Some(1),
+        ..BatchSpec::default()
+    };
+    spec.build(&[record]).unwrap()
+}
+
+#[test]
+fn bombs_are_refused_at_their_limit_and_cost_no_more_memory() {
+    let codecs = [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
+    let topics = codecs.map(|codec| format!("bomb-{codec:?}").to_lowercase());
+    let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+    let world = world(&names);
+    let quiet = world.peak_mib();
+    let before = world.mirror.log().len();
+    let mut rules = Vec::new();
+    for (codec, topic) in codecs.into_iter().zip(&topics) {
+        let bomb = bomb(codec, 300 << 20);
+        let lie = Fault::Answer(Rewrite::records(move |_| bomb.clone()));
+        rules.push(
+            world
+                .north
+                .broker
+                .faults()
+                .add(Rule::on(FETCH, lie).topic(topic)),
+        );
+        world.write(topic, "a");
+    }
+    for topic in &topics {
+        world.wait_for_complaint(
+            before,
+            &[
+                &format!("topic={topic} "),
+                "the records at offset 0 cannot be read",
+            ],
+        );
+    }
+    world.assert_healthy_goes_on();
+    eprintln!("{}", &world.mirror.log()[before..]);
+    let peak = world.peak_mib();
+    eprintln!("{quiet} MiB, {peak} MiB");
+    for rule in rules {
+        world.north.broker.faults().remove(rule);
+    }
+    for topic in &topics {
+        world.assert_mirrored(topic);
+    }
+    world.end();
+}
