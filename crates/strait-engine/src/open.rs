@@ -341,7 +341,12 @@ impl Opening {
         Ok(Ledger::begin(from, end))
     }
 
-    async fn refuse_data(&self, ends: &Ends, start: i64, end: i64) -> Result<(), FlowError> {
+    pub(crate) async fn refuse_data(
+        &self,
+        ends: &Ends,
+        start: i64,
+        end: i64,
+    ) -> Result<(), FlowError> {
         let mut offset = start;
         let deadline = self.session.rt.now() + limits::REQUEST_TIMEOUT;
         while offset < end {
@@ -467,42 +472,6 @@ impl Opening {
             end,
             expected,
         }
-    }
-
-    /// The target topic is another one than the position speaks of: nothing of the flow is there.
-    async fn start_over(
-        &self,
-        ends: &Ends,
-        mut ledger: Ledger,
-        identity: (i64, i16),
-    ) -> Result<Resumed, FlowError> {
-        let cluster = self.session.spec.target.alias();
-        if self.session.spec.policies.target_recreated == Policy::Stop {
-            return Err(FlowError::TargetRecreated {
-                cluster: cluster.to_owned(),
-                topic: self.spec.target_topic.clone(),
-                partition: self.spec.key.partition,
-                next: ledger.source_next(),
-            });
-        }
-        let (start, end) = (ends.target.log_start().await?, ends.target.log_end().await?);
-        if !self.session.spec.shared_target() {
-            self.refuse_data(ends, start, end).await?;
-        }
-        let first = ends.source.log_start().await?;
-        warn!(
-            link = %self.session.spec.name, id = "target-recreated", topic = %self.spec.target_topic, partition = self.spec.key.partition,
-            "the target topic was re-created on cluster {cluster}: mirroring again from source offset {first} what was mirrored up to {}",
-            ledger.source_next()
-        );
-        ledger.rebase(GapReason::Expired, first, -1);
-        ledger.new_epoch(end);
-        Ok(Resumed {
-            ledger,
-            identity,
-            kind: SyncKind::Rebase,
-            hold_until: None,
-        })
     }
 
     /// A marker of ours that will be read in the target partition.

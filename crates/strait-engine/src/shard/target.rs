@@ -22,7 +22,7 @@ use crate::routes::Lookup;
 use crate::spec::{FlowSpec, Policy};
 use crate::stitch::Outgoing;
 use crate::transfer::{Channel, Part, produce_version, produced};
-use crate::writer::{Answer, Settled};
+use crate::writer::{Answer, Refusal, Settled};
 
 impl Shard<'_> {
     pub(super) fn dispatch_batches(&mut self, channel: Channel, now: Instant) {
@@ -282,11 +282,7 @@ impl Shard<'_> {
                 running.send_at = now + error.backoff(tries);
                 return self.trouble(at, &error);
             }
-            Some(Settled::Refused {
-                error,
-                message,
-                records,
-            }) => self.refused(at, error, message, &records, now),
+            Some(Settled::Refused(refusal)) => self.refused(at, refusal, now),
             Some(Settled::Reopen(why)) => return self.reopen(at, &FlowError::Doubt(why), now),
             Some(Settled::Hole { first, last }) => {
                 return self.reopen(at, &FlowError::Hole { first, last }, now);
@@ -340,14 +336,12 @@ impl Shard<'_> {
     }
 
     /// The target refused a batch; it is the next one to be sent again.
-    fn refused(
-        &mut self,
-        at: usize,
-        error: KafkaError,
-        message: Option<String>,
-        records: &[i32],
-        now: Instant,
-    ) {
+    fn refused(&mut self, at: usize, refusal: Refusal, now: Instant) {
+        let Refusal {
+            error,
+            message,
+            records,
+        } = refusal;
         let skip = self.session.spec.policies.refused_record == Policy::GoOn;
         let flow = &mut self.flows[at];
         let topic = flow.spec.target_topic.clone();
@@ -379,7 +373,7 @@ impl Shard<'_> {
                 flow.verdicts.singles_to = last + 1;
                 return;
             }
-            match blamed(&outgoing, records) {
+            match blamed(&outgoing, &records) {
                 Ok(ranges) => return self.leave_out(at, &ranges, error, message.as_deref()),
                 Err(error) => return self.trouble(at, &error.into()),
             }
