@@ -210,6 +210,15 @@ impl Stitch {
                 continue;
             }
             self.seam(&batch, proven)?;
+            // A hole is looked at twice: what it lacks must not stand behind it, out of order.
+            if batch.header.base_offset > self.head {
+                for entry in Entries::new(fetched.records.clone()) {
+                    entry.map_err(|source| StitchError::Wire {
+                        at: self.head,
+                        source,
+                    })?;
+                }
+            }
             self.take(batch, verdict, items)?;
         }
         Ok(())
@@ -447,6 +456,18 @@ mod tests {
         stitch.confirm(3);
         assert_eq!(admit(&mut stitch, &both, false).unwrap().len(), 1);
         assert_eq!(stitch.head(), 14);
+    }
+
+    #[test]
+    fn offsets_that_go_backwards_are_no_hole() {
+        let answer = fetched(&[
+            sample(14, 2).epoch(2).batch(),
+            sample(10, 4).epoch(2).batch(),
+        ]);
+        let mut stitch = stitch(10);
+        let error = admit(&mut stitch, &answer, true).unwrap_err();
+        assert!(matches!(error, StitchError::Wire { at: 10, .. }), "{error}");
+        assert_eq!(stitch.head(), 10);
     }
 
     #[test]

@@ -314,10 +314,14 @@ impl Writer {
         if behind == 0 {
             return first;
         }
-        let waiting = self.queue.iter().take(behind).filter_map(|item| match item {
-            Item::Batch(next) => Some(next),
-            Item::Gap { .. } => None,
-        });
+        let waiting = self
+            .queue
+            .iter()
+            .take(behind)
+            .filter_map(|item| match item {
+                Item::Batch(next) => Some(next),
+                Item::Gap { .. } => None,
+            });
         let batches: Vec<&Batch> = std::iter::once(&first)
             .chain(waiting)
             .map(|outgoing| &outgoing.batch)

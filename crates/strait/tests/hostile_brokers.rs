@@ -3,13 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod kit;
+mod page;
 mod rig;
 
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use kit::{Kit, Load, assert_goes_on, cluster, difference, records};
-use rig::{Mirror, wait_until};
+use rig::{Mirror, free_port, wait_until};
 use strait_testkit::fault::ResponseKind;
 use strait_testkit::records::{APPEND_TIME, BatchSpec, HEADER_LEN, fix_crc, split_batches};
 use strait_testkit::{BrokerConfig, Codec, Fault, FrameLie, KitRecord, Rewrite, Rule};
@@ -26,6 +27,7 @@ struct World {
     west: Kit,
     east: Kit,
     mirror: Mirror,
+    admin: u16,
     load: Option<Load>,
 }
 
@@ -50,13 +52,17 @@ fn world(topics: &[&str]) -> World {
          internal-replication-factor = 1\n",
         north.address, west.address, east.address
     );
-    let mirror = Mirror::new(&toml).started();
+    let admin = free_port();
+    let mirror = Mirror::new(&toml)
+        .arguments(&["--admin-listen", &format!("127.0.0.1:{admin}")])
+        .started();
     let world = World {
         runtime,
         north,
         west,
         east,
         mirror,
+        admin,
         load,
     };
     world.assert_healthy_goes_on();
@@ -95,13 +101,31 @@ impl World {
                 && line.contains("link=north->east")
                 && texts.iter().all(|text| line.contains(text))
         };
-        let complained = rig::holds_within(Duration::from_secs(20), || {
+        let complained = rig::holds_within(Duration::from_secs(30), || {
             self.mirror.log()[before..].lines().any(said)
         });
         assert!(
             complained,
             "nothing with {texts:?} in\n{}",
             &self.mirror.log()[before..]
+        );
+    }
+
+    /// The hostile link stands still, and says so on its page with all these texts; the log may be silent about what it
+    /// told within the last minute.
+    fn wait_for_standstill(&self, texts: &[&str]) {
+        let mut body = String::new();
+        let said = rig::holds_within(Duration::from_secs(20), || {
+            body = page::get(self.admin, "/readyz").unwrap_or_default().1;
+            let lines = body
+                .lines()
+                .filter(|line| line.starts_with("north->east: "));
+            lines.clone().count() == 1 && lines.clone().all(|l| texts.iter().all(|t| l.contains(t)))
+        });
+        assert!(
+            said,
+            "nothing with {texts:?} in {body}\n{}",
+            self.mirror.tail()
         );
     }
 
@@ -165,7 +189,8 @@ fn answers_that_lie_stop_their_own_link_and_name_the_broker() {
             "had no answer within",
         ),
         (frame(FrameLie::Correlation), "correlation id "),
-        (frame(FrameLie::Cut(9)), ""),
+        (frame(FrameLie::Cut(9)), "the answer to Fetch v"),
+        // Nobody waits for the second one: the connection ends, and the next one is used.
         (frame(FrameLie::Twice), ""),
         (
             rewrite(|answer| {
@@ -176,7 +201,7 @@ fn answers_that_lie_stop_their_own_link_and_name_the_broker() {
                     }
                 }
             }),
-            "",
+            "it lacks topic id ",
         ),
         (
             rewrite(|answer| {
@@ -186,7 +211,7 @@ fn answers_that_lie_stop_their_own_link_and_name_the_broker() {
                     }
                 }
             }),
-            "",
+            "it lacks topic id ",
         ),
         (
             rewrite(|answer| {
@@ -194,7 +219,7 @@ fn answers_that_lie_stop_their_own_link_and_name_the_broker() {
                     fetched.responses.clear();
                 }
             }),
-            "",
+            "it lacks topic id ",
         ),
     ];
     for (number, (fault, text)) in cases.into_iter().enumerate() {
@@ -203,10 +228,22 @@ fn answers_that_lie_stop_their_own_link_and_name_the_broker() {
         eprintln!("{number}: {said}");
         let rule = world.north.broker.faults().add(Rule::on(FETCH, fault));
         world.write("lies", &number.to_string());
-        world.wait_for_complaint(before, &[&broker, text]);
+        if !text.is_empty() {
+            world.wait_for_standstill(&[&broker, text]);
+        }
         world.assert_healthy_goes_on();
         world.north.broker.faults().remove(rule);
         world.assert_mirrored("lies");
+        // A complaint that lasts is said once a minute: the next case shall have its own.
+        if text.is_empty() {
+            continue;
+        }
+        let back = "link=north->east cluster=north broker=1 the broker answers again";
+        wait_until("the broker is trusted again", SOON, || {
+            world.mirror.log()[before..].contains(back)
+                && page::get(world.admin, "/readyz")
+                    .is_some_and(|(_, b)| b == "2 links mirroring\n")
+        });
     }
     let peak = world.peak_mib();
     assert!(peak < BUDGET_MIB * 2 + 60, "{peak} MiB");
@@ -222,10 +259,6 @@ fn batch_lies() -> Vec<(&'static str, Rewrite, &'static str)> {
             bytes.freeze()
         })
     };
-    let set = |bytes: &mut BytesMut, at: usize, value: &[u8]| {
-        bytes[at..at + value.len()].copy_from_slice(value);
-    };
-    let _ = set;
     vec![
         ("crc", first(|b| b[HEADER_LEN + 3] ^= 0x11), ""),
         ("magic", first(|b| b[16] = 9), ""),
@@ -296,7 +329,40 @@ fn batches_that_lie_stop_their_own_flows() {
         let rule = Rule::on(FETCH, Fault::Answer(lie.clone())).topic(topic);
         rules.push(world.north.broker.faults().add(rule));
     }
-    let _ = (before, &rules);
+    for topic in &topics {
+        world.write(topic, "a");
+    }
+    for (topic, _, text) in &lies {
+        if !text.is_empty() {
+            world.wait_for_complaint(before, &[&format!("topic={topic} "), text]);
+        }
+    }
+    // Flows of the same link that nobody lies to go on, and so does the other link.
+    world.assert_mirrored("beside");
+    world.write("beside", "b");
+    world.assert_mirrored("beside");
+    world.assert_healthy_goes_on();
+    for (topic, ..) in &lies {
+        let found = world
+            .east
+            .broker
+            .records(&format!("north.{topic}"), 0, true);
+        let sent = world.north.broker.records(topic, 0, true);
+        let content = |r: &KitRecord| (r.key.clone(), r.value.clone());
+        assert!(
+            sent.iter()
+                .map(content)
+                .take(found.len())
+                .eq(found.iter().map(content)),
+            "{topic} holds what the source does not"
+        );
+    }
+    for rule in rules {
+        world.north.broker.faults().remove(rule);
+    }
+    for (topic, ..) in &lies {
+        world.assert_mirrored(topic);
+    }
     world.end();
 }
 
@@ -323,7 +389,7 @@ fn bombs_are_refused_at_their_limit_and_cost_no_more_memory() {
     let before = world.mirror.log().len();
     let mut rules = Vec::new();
     for (codec, topic) in codecs.into_iter().zip(&topics) {
-        let bomb = bomb(codec, 300 << 20);
+        let bomb = bomb(codec, 257 << 20);
         let lie = Fault::Answer(Rewrite::records(move |_| bomb.clone()));
         rules.push(
             world
