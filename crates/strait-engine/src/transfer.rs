@@ -33,14 +33,6 @@ impl Pace {
             Self::Tail => 1,
         }
     }
-
-    /// Partitions in one fetch at the most.
-    pub(crate) fn partitions(self) -> usize {
-        match self {
-            Self::Bulk => limits::FETCH_PARTITIONS,
-            Self::Tail => limits::TAIL_PARTITIONS,
-        }
-    }
 }
 
 /// One fetch connection to a broker: its number among those of the same pace.
@@ -131,22 +123,32 @@ pub(crate) async fn fetch(
         let timeout = timeout + Duration::from_millis(request.max_wait_ms.max(0) as u64);
         let body = vec![request.encode(version)?];
         let answer = connection.send(FETCH, version, body, timeout, None).await?;
-        let response = FetchResponse::decode(version, answer)?;
+        let response = FetchResponse::decode(version, answer)
+            .map_err(|error| malformed(&connection, version, &error.to_string()))?;
         if response.error != 0 {
             return Err(FlowError::Source {
                 error: strait_net::KafkaError(response.error),
                 offset: -1,
             });
         }
-        Ok(response.partitions)
+        let answers = response.partitions.into_iter();
+        let answers: BTreeMap<_, _> = answers
+            .map(|a| ((a.topic.clone(), a.partition), a))
+            .collect();
+        // A broker answers for everything it was asked for, and it was asked without a session.
+        if let Some(part) = parts.iter().find(|p| !answers.contains_key(&p.name())) {
+            let topic = match &part.topic {
+                TopicRef::Name(name) => name.clone(),
+                TopicRef::Id(id) => format!("topic id {id}"),
+            };
+            let what = format!("it lacks {topic} partition {}", part.partition);
+            return Err(malformed(&connection, version, &what));
+        }
+        Ok(answers)
     };
     match ask.await {
         Err(error) => (parts, Err(error)),
-        Ok(answers) => {
-            let mut answers: BTreeMap<_, _> = answers
-                .into_iter()
-                .map(|a| ((a.topic.clone(), a.partition), a))
-                .collect();
+        Ok(mut answers) => {
             let matched = parts
                 .iter()
                 .map(|part| (part.clone(), answers.remove(&part.name())));
@@ -157,6 +159,16 @@ pub(crate) async fn fetch(
             (parts, Ok(answer))
         }
     }
+}
+
+/// The broker is no broker, or not well: its connection is given up.
+fn malformed(connection: &Connection, version: i16, what: &str) -> FlowError {
+    connection.close();
+    let error = NetError::Malformed {
+        peer: connection.peer().clone(),
+        what: format!("the answer to Fetch v{version}: {what}"),
+    };
+    error.into()
 }
 
 /// Awaits the answer to a produce request that was already put on the wire.

@@ -67,18 +67,32 @@ impl Rewrite {
         Self(Arc::new(change))
     }
 
-    /// A rewriting of the records of each fetched partition that has any.
+    /// A rewriting of the records fetched of one topic, known by its id (Fetch 13 and newer).
     #[must_use]
-    pub fn records(change: impl Fn(Bytes) -> Bytes + Send + Sync + 'static) -> Self {
+    pub fn records(
+        topic: uuid::Uuid,
+        change: impl Fn(Bytes) -> Bytes + Send + Sync + 'static,
+    ) -> Self {
         Self::new(move |answer| {
             let ResponseKind::Fetch(fetched) = answer else {
                 return;
             };
-            let partitions = fetched.responses.iter_mut().flat_map(|t| &mut t.partitions);
+            let topics = fetched.responses.iter_mut().filter(|t| t.topic_id == topic);
+            let partitions = topics.flat_map(|t| &mut t.partitions);
             for records in partitions.filter_map(|p| p.records.as_mut()) {
                 if !records.is_empty() {
                     *records = change(std::mem::take(records));
                 }
+            }
+        })
+    }
+
+    /// Several rewritings, one after the other.
+    #[must_use]
+    pub fn all(rewrites: Vec<Self>) -> Self {
+        Self::new(move |answer| {
+            for rewrite in &rewrites {
+                rewrite.apply(answer);
             }
         })
     }

@@ -21,8 +21,12 @@ impl Shard<'_> {
         let (Some(flow), Some(fetched)) = (self.flows.get_mut(part.flow), fetched) else {
             return;
         };
+        let asked_at = flow.running().and_then(|r| r.ranges.asked_at(part.mark));
+        let Some(asked_at) = asked_at else {
+            return;
+        };
         flow.stable.heard(
-            part.mark as i64,
+            asked_at,
             fetched.last_stable_offset,
             fetched.high_watermark,
             now,
