@@ -226,7 +226,7 @@ fn no_loss_leaves_a_record_out() {
                 eprintln!("{line}");
             }
             for what in &told.wrong {
-                eprintln!("seed {seed} ({theme:?}): {what}");
+                eprintln!("seed {seed} violates {theme:?}: {what}");
                 failed.push(seed);
             }
         }
