@@ -33,6 +33,10 @@ deny:
 plants:
     crates/strait-engine/tests/plants/run.sh
 
+# One fuzz target (or `all`) for so many seconds, on stable Rust. STRAIT_SEED repeats a run; what fails is kept in target/fuzz.
+fuzz target="all" seconds="60":
+    STRAIT_FUZZ_SECONDS={{seconds}} cargo test --release --locked -p proto-tests --test fuzz -- --nocapture {{ if target == "all" { "" } else { "--exact " + target } }}
+
 # Everything that must pass before a change lands.
 ci: lint test plants static
 

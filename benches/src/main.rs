@@ -6,7 +6,7 @@
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::disallowed_methods,
-    dead_code
+    clippy::disallowed_types
 )]
 
 mod canned;

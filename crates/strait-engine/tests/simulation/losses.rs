@@ -239,6 +239,7 @@ impl Play {
             internal_replication: None,
             take_over: false,
             memory_budget: 64 << 20,
+            lanes: 4,
             long_poll: Duration::from_millis(500),
             request_timeout: Duration::from_secs(5),
             drain: Duration::from_secs(5),
