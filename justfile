@@ -33,6 +33,10 @@ deny:
 plants:
     crates/strait-engine/tests/plants/run.sh
 
+# One fuzz target (or `all`) for so many seconds, on stable Rust. STRAIT_SEED repeats a run; what fails is kept in target/fuzz.
+fuzz target="all" seconds="60":
+    STRAIT_FUZZ_SECONDS={{seconds}} cargo test --release --locked -p proto-tests --test fuzz -- --nocapture {{ if target == "all" { "" } else { "--exact " + target } }}
+
 # Everything that must pass before a change lands.
 ci: lint test plants static
 
@@ -59,6 +63,10 @@ bench-wan round_trip_ms="100" seconds="20": setup bench-build
 # The mirror alone between brokers that cost nothing, in GB/s per core; keeps the table in benches/results/engine.md.
 bench-engine seconds="5" rounds="3": bench-build
     target/release/bench engine {{seconds}} {{rounds}} | tee benches/results/engine.md
+
+# Resident memory with very many flows and a target that stands still; keeps the table in benches/results/memory.md.
+bench-memory flows="2000": bench-build
+    target/release/bench memory {{flows}} | tee benches/results/memory.md
 
 # The static binary beside the usual one, in turns; keeps the table in benches/results/static.md.
 bench-static seconds="5" rounds="5": bench-build static

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
@@ -29,7 +29,8 @@ const LAST_DELTA: usize = 23;
 
 /// What a front answers by itself.
 enum Part {
-    Source(Template),
+    /// One template for each partition, in turn.
+    Source(Vec<Template>),
     Sink {
         /// The next offset of each partition.
         ends: Mutex<BTreeMap<i32, i64>>,
@@ -51,14 +52,16 @@ pub(crate) struct Canned {
     pub(crate) bytes: AtomicU64,
     /// Produce requests of it.
     pub(crate) requests: AtomicU64,
+    held: Mutex<bool>,
+    released: Condvar,
 }
 
 impl Canned {
-    /// A source whose `topic` has `partitions` endless partitions of batches of about `batch_bytes`.
+    /// A source whose `topic` has `partitions` endless partitions of batches of about `batch_bytes`, in turn.
     pub(crate) fn source(
         topic: &str,
         partitions: i32,
-        batch_bytes: usize,
+        batch_bytes: &[usize],
     ) -> Result<Arc<Self>, Failure> {
         let broker = Broker::new(BrokerConfig {
             cluster_id: "canned-source".to_owned(),
@@ -68,9 +71,16 @@ impl Canned {
         Ok(Arc::new(Self {
             broker,
             topic: topic.to_owned(),
-            part: Part::Source(Template::new(batch_bytes)?),
+            part: Part::Source(
+                batch_bytes
+                    .iter()
+                    .map(|bytes| Template::new(*bytes))
+                    .collect::<Result<_, _>>()?,
+            ),
             bytes: AtomicU64::new(0),
             requests: AtomicU64::new(0),
+            held: Mutex::default(),
+            released: Condvar::new(),
         }))
     }
 
@@ -88,7 +98,23 @@ impl Canned {
             },
             bytes: AtomicU64::new(0),
             requests: AtomicU64::new(0),
+            held: Mutex::default(),
+            released: Condvar::new(),
         })
+    }
+
+    /// Partitions that something was produced to.
+    pub(crate) fn partitions(&self) -> usize {
+        match &self.part {
+            Part::Source(_) => 0,
+            Part::Sink { ends } => ends.lock().unwrap_or_else(PoisonError::into_inner).len(),
+        }
+    }
+
+    /// Whether Produce requests have to wait for their answers.
+    pub(crate) fn hold(&self, hold: bool) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = hold;
+        self.released.notify_all();
     }
 
     /// Listens until the process ends.
@@ -153,12 +179,12 @@ impl Canned {
         head.encode(&mut body, api.response_header_version(version))
             .map_err(|e| text(&e))?;
         match &self.part {
-            Part::Source(template) => {
+            Part::Source(templates) => {
                 let request = FetchRequest::decode(&mut frame, version).map_err(|e| text(&e))?;
                 if !request.topics.iter().all(|t| Some(t.topic_id) == id) {
                     return Ok(None);
                 }
-                let response = self.fetch(template, &request);
+                let response = self.fetch(templates, &request);
                 response.encode(&mut body, version).map_err(|e| text(&e))?;
             }
             Part::Sink { ends } => {
@@ -166,6 +192,8 @@ impl Canned {
                 if !request.topic_data.iter().all(|t| Some(t.topic_id) == id) {
                     return Ok(None);
                 }
+                let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+                drop(self.released.wait_while(held, |held| *held));
                 let mut ends = ends.lock().unwrap_or_else(PoisonError::into_inner);
                 let response = self.produce(&mut ends, &request);
                 response.encode(&mut body, version).map_err(|e| text(&e))?;
@@ -174,15 +202,22 @@ impl Canned {
         Ok(Some(body.freeze()))
     }
 
-    fn fetch(&self, template: &Template, request: &FetchRequest) -> FetchResponse {
+    fn fetch(&self, templates: &[Template], request: &FetchRequest) -> FetchResponse {
         let mut room = request.max_bytes.max(0) as usize;
+        let mut first = true;
         let mut topics = Vec::new();
         for topic in &request.topics {
             let mut partitions = Vec::new();
             for wanted in &topic.partitions {
                 let most = room.min(wanted.partition_max_bytes.max(0) as usize);
-                // A broker gives at least one batch of the first partition that has any.
-                let records = template.records(wanted.fetch_offset, most);
+                let template = &templates[wanted.partition as usize % templates.len()];
+                // A broker gives at least one batch of the first partition that has any; of others what fits.
+                let records = if !first && most < template.batch.len() {
+                    Bytes::new()
+                } else {
+                    template.records(wanted.fetch_offset, most)
+                };
+                first = false;
                 room = room.saturating_sub(records.len());
                 self.bytes
                     .fetch_add(records.len() as u64, Ordering::Relaxed);

@@ -111,7 +111,7 @@ fn measure(exe: &Path, batch_bytes: usize, seconds: f64) -> Result<Figures, Fail
         .worker_threads(1)
         .enable_all()
         .build()?;
-    let source = Canned::source("data", PARTITIONS, batch_bytes)?;
+    let source = Canned::source("data", PARTITIONS, &[batch_bytes])?;
     let sink = Canned::sink("S.data");
     let (from, to) = (source.listen(&rt)?, sink.listen(&rt)?);
     let mut command = strait(

@@ -6,7 +6,7 @@
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::disallowed_methods,
-    dead_code
+    clippy::disallowed_types
 )]
 
 mod canned;
@@ -17,6 +17,7 @@ mod engine;
 mod heading;
 mod latency;
 mod line;
+mod memory;
 mod peer;
 mod plot;
 mod process;
@@ -31,6 +32,7 @@ const USAGE: &str = "usage: bench mm2 [RECORDS] [ROUNDS] [PLOT]
        bench latency [SECONDS] [ROUNDS]
        bench wan [ROUND_TRIP_MS] [SECONDS] [RECORDS]
        bench engine [SECONDS] [ROUNDS] [OTHER]
+       bench memory [FLOWS]
 RECORDS is the size of the uncompressed data set; the compressed ones have three quarters of it.";
 
 fn main() -> ExitCode {
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
     };
     let done = match command.as_str() {
         "engine" => engine::run(args),
+        "memory" => memory::run(args),
         "latency" => latency::run(args),
         "wan" => wan::run(args),
         "mm2" => comparison::run(args),

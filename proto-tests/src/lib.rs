@@ -1,1 +1,3 @@
-//! Protocol tests.
+//! Protocol tests. [`fuzz`] has one target for every decoder of bytes from outside.
+
+pub mod fuzz;

@@ -25,6 +25,10 @@ pub const DEFAULT_OPEN_TRANSACTION_WARNING: Duration = Duration::from_secs(300);
 /// The least a link can work with: one broker answer (a batch may be 1 MiB by default, and far larger where allowed)
 /// on each side.
 pub const MIN_MEMORY_BUDGET: u64 = 16 << 20;
+/// Fetch connections to one source broker at the most, over a line with a long round trip.
+pub const DEFAULT_FETCH_CONNECTIONS: u8 = 16;
+/// The most that [`LinkConfig::fetch_connections`] may be.
+pub const MAX_FETCH_CONNECTIONS: u8 = 64;
 /// MirrorMaker 2's separator between the source's alias and the topic (`replication.policy.separator`).
 pub const DEFAULT_SEPARATOR: &str = ".";
 /// Topic properties that are not copied to the target: MirrorMaker 2's `config.properties.exclude` as of Kafka 4.3.
@@ -162,6 +166,9 @@ pub struct LinkConfig {
     pub timeouts: Timeouts,
     /// Bytes this link may hold in memory; at least [`MIN_MEMORY_BUDGET`].
     pub memory_budget: u64,
+    /// Connections to one source broker at the most, beside those for flows that have caught up; how many are opened
+    /// depends on the line's round trip. From 1 to [`MAX_FETCH_CONNECTIONS`].
+    pub fetch_connections: u8,
     /// Whether a flow goes on or stops where either can be wanted.
     pub policies: Policies,
     /// How long an open transaction on the source may hold a flow back before it is reported.
@@ -190,6 +197,7 @@ impl LinkConfig {
             grow_partitions: true,
             timeouts: Timeouts::default(),
             memory_budget: DEFAULT_MEMORY_BUDGET,
+            fetch_connections: DEFAULT_FETCH_CONNECTIONS,
             policies: Policies::default(),
             open_transaction_warning: DEFAULT_OPEN_TRANSACTION_WARNING,
         }

@@ -134,6 +134,7 @@ fn write_link(out: &mut String, link: &LinkConfig) -> std::fmt::Result {
         duration_text(link.timeouts.drain)
     )?;
     writeln!(out, "memory-budget = \"{}\"", size_text(link.memory_budget))?;
+    writeln!(out, "fetch-connections = {}", link.fetch_connections)?;
     for (key, go_on, policy) in link.policies.clone().keyed() {
         let word = match policy {
             Policy::GoOn => go_on,

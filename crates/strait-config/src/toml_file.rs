@@ -12,7 +12,7 @@ use crate::cluster_toml::{Surroundings, read_clusters};
 use crate::error::{ConfigError, Problem};
 use crate::model::{
     AdminConfig, Config, DEFAULT_ADMIN_LISTEN, DEFAULT_SEPARATOR, Isolation, LinkConfig,
-    MIN_MEMORY_BUDGET, Naming, Policy,
+    MAX_FETCH_CONNECTIONS, MIN_MEMORY_BUDGET, Naming, Policy,
 };
 use crate::nearest::nearest;
 use crate::pattern::Pattern;
@@ -22,7 +22,7 @@ use crate::start::{StartPosition, StartRules};
 use crate::table::{Field, Reader, Table};
 
 const TOP_KEYS: [&str; 5] = ["clusters", "links", "admin", "instance", "state-dir"];
-const LINK_KEYS: [&str; 28] = [
+const LINK_KEYS: [&str; 29] = [
     "name",
     "source",
     "target",
@@ -43,6 +43,7 @@ const LINK_KEYS: [&str; 28] = [
     "request-timeout",
     "drain-timeout",
     "memory-budget",
+    "fetch-connections",
     "on-source-recreated",
     "on-retention-overtook",
     "on-source-truncated",
@@ -237,6 +238,9 @@ fn read_link(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<LinkConfi
     if let Some(field) = table.field(reader, "memory-budget") {
         link.memory_budget = read_budget(reader, &field)?;
     }
+    if let Some(field) = table.field(reader, "fetch-connections") {
+        link.fetch_connections = read_connections(reader, &field)?;
+    }
     for (key, go_on, policy) in link.policies.keyed() {
         if let Some(field) = table.field(reader, key) {
             let all = match *policy {
@@ -418,6 +422,19 @@ fn read_replication(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<i1
             reader
                 .problems
                 .push(field.problem("no topic can have so many replicas", instead));
+            None
+        }
+    }
+}
+
+fn read_connections(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<u8> {
+    let value = field.integer(reader, "16")?;
+    match u8::try_from(value) {
+        Ok(connections @ 1..=MAX_FETCH_CONNECTIONS) => Some(connections),
+        _ => {
+            let instead = format!("Write 1 to {MAX_FETCH_CONNECTIONS}");
+            let why = "so many connections to one broker are of no use";
+            reader.problems.push(field.problem(why, instead));
             None
         }
     }

@@ -295,7 +295,6 @@ impl FlowError {
             Self::Hole { .. } => "target-hole",
             Self::Stitch(StitchError::Stale { .. }) => "source-stale",
             Self::Stitch(StitchError::Unproven { .. }) => "source-epoch",
-            Self::Stitch(StitchError::OldFormat { .. }) => "old-format",
             Self::Stitch(_) => "source-unreadable",
             Self::Source { .. } => "source-error",
             Self::Doubt(_) => "target-in-doubt",

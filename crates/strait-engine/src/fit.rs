@@ -2,9 +2,10 @@
 //!
 //! Pure, between the stitch and the writer's queue: before anything has a sequence.
 
-use strait_wire::{BatchBuilder, GapReason, Record, Stamp, WireError};
+use strait_wire::{Batch, BatchBuilder, GapReason, Record, Stamp, WireError, split};
 
-use crate::stitch::{Item, Outgoing};
+use crate::limits;
+use crate::stitch::{Item, Original, Outgoing};
 
 /// The batch as one or more items that the target takes. No piece but a single record is larger than `limit` bytes;
 /// source offsets in `refused`, half-open ranges in order, become gaps.
@@ -21,13 +22,20 @@ pub fn fit(
     if whole && !refused.iter().any(touched) {
         return Ok(vec![Item::Batch(outgoing)]);
     }
+    let mut items = Vec::new();
+    let dense = outgoing.last - outgoing.first + 1 == i64::from(outgoing.count());
+    if dense && !refused.iter().any(touched) {
+        let offsets: Vec<i64> = (outgoing.first..=outgoing.last).collect();
+        let (batch, range) = (outgoing.batch.clone(), (outgoing.first, outgoing.last + 1));
+        cut(&outgoing, batch, &offsets, range, limit, &mut items)?;
+        return Ok(items);
+    }
     let records = outgoing.records()?;
     let is_refused = |offset: i64| {
         refused
             .iter()
             .any(|&(from, to)| (from..to).contains(&offset))
     };
-    let mut items = Vec::new();
     let mut from = outgoing.first;
     for run in records.chunk_by(|a, b| is_refused(a.offset) == is_refused(b.offset)) {
         let (Some(first), Some(last)) = (run.first(), run.last()) else {
@@ -53,7 +61,7 @@ pub fn fit(
             // Offsets without a record behind the last one belong to it, as in a batch with holes.
             let behind = records.iter().find(|record| record.offset > last.offset);
             let to = behind.map_or(outgoing.last + 1, |record| record.offset);
-            split(&outgoing, run, (from, to), limit, &mut items)?;
+            pack(&outgoing, run, (from, to), limit, &mut items)?;
             from = to;
         }
     }
@@ -78,8 +86,8 @@ fn gap(items: &mut Vec<Item>, outgoing: &Outgoing, reason: GapReason, from: i64,
     }
 }
 
-/// Packs records that account for source offsets `[from, to)`, in halves until they fit.
-fn split(
+/// Packs records that account for source offsets `[from, to)`, in as many batches as it takes.
+fn pack(
     outgoing: &Outgoing,
     records: &[Record],
     (from, to): (i64, i64),
@@ -88,26 +96,45 @@ fn split(
 ) -> Result<(), WireError> {
     let header = &outgoing.batch.header;
     let mut builder = BatchBuilder::new(header.attributes.codec()?);
-    let first = records.first().map_or(from, |record| record.offset);
     for record in records {
         builder.push(record.clone());
     }
+    let first = records.first().map_or(from, |record| record.offset);
     let batch = builder.build_at(first, header.leader_epoch, Stamp::NONE)?;
-    if batch.bytes.len() <= limit || records.len() <= 1 {
-        let original = outgoing.original.clone();
+    let offsets: Vec<i64> = records.iter().map(|record| record.offset).collect();
+    cut(outgoing, batch, &offsets, (from, to), limit, items)
+}
+
+/// Cuts a batch whose records have these offsets in the source, and which accounts for `[from, to)` there.
+fn cut(
+    outgoing: &Outgoing,
+    batch: Batch,
+    offsets: &[i64],
+    (mut from, to): (i64, i64),
+    limit: usize,
+    items: &mut Vec<Item>,
+) -> Result<(), WireError> {
+    let pieces = if batch.header.count <= 1 || batch.bytes.len() <= limit {
+        vec![batch]
+    } else {
+        split(&batch, limit, limits::INFLATE_BYTES)?
+    };
+    let original = || Original::Batch(Box::new(outgoing.batch.clone()));
+    let mut behind = 0;
+    for batch in pieces {
+        behind += usize::try_from(batch.header.count).unwrap_or(0);
+        // Offsets without a record behind the last one belong to it, as in a batch with holes.
+        let next = offsets.get(behind).copied().unwrap_or(to);
         items.push(Item::Batch(Outgoing {
             batch,
             first: from,
-            last: to - 1,
+            last: next - 1,
             source_epoch: outgoing.source_epoch,
-            original: original.or_else(|| Some(Box::new(outgoing.batch.clone()))),
+            original: Some(outgoing.original.clone().unwrap_or_else(original)),
         }));
-        return Ok(());
+        from = next;
     }
-    let (head, tail) = records.split_at(records.len() / 2);
-    let seam = tail.first().map_or(to, |record| record.offset);
-    split(outgoing, head, (from, seam), limit, items)?;
-    split(outgoing, tail, (seam, to), limit, items)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -234,7 +261,7 @@ mod tests {
         let cleaned = sample(0, 10).holding(&[2, 5, 7]);
         let outgoing = Outgoing {
             batch: strait_wire::repack(&cleaned, 0, 1 << 20).unwrap(),
-            original: Some(Box::new(cleaned)),
+            original: Some(Original::Batch(Box::new(cleaned))),
             first: 0,
             last: 9,
             source_epoch: 0,

@@ -41,6 +41,9 @@ pub(crate) struct Flow {
     pub(crate) acked: Option<i64>,
     /// The source's log looked cut: its topic may be another one, whatever is known of it.
     pub(crate) looked_cut: bool,
+    /// Everything it sent was answered when it ran last, so that nothing of it can arrive late; with what it still
+    /// held back for an older session.
+    pub(crate) drained: Option<Option<Instant>>,
     /// What is known of open transactions on the source.
     pub(crate) stable: StableOffset,
 }
@@ -162,6 +165,7 @@ impl Flow {
             verdicts: Verdicts::default(),
             acked: None,
             looked_cut: false,
+            drained: None,
             stable: StableOffset::default(),
         }
     }
@@ -185,13 +189,18 @@ impl Flow {
             limit,
         } = opened;
         self.looked_cut &= idle;
+        self.drained = None;
         if limit.is_some() {
             self.verdicts.limit = limit;
             self.verdicts.too_large = None;
         }
         self.last = Some(sync);
         let mut writer = writer;
-        writer.limit(self.verdicts.largest(i64::MAX, self.spec.max_batch_bytes));
+        // Records that are sent alone are not joined either.
+        writer.limit(
+            self.verdicts
+                .largest(stitch.head(), self.spec.max_batch_bytes),
+        );
         if !idle {
             self.fence = Fence {
                 above: Some(writer.identity().1),

@@ -54,8 +54,6 @@ pub const FETCH_PARTITIONS: usize = 1_000;
 pub const TAIL_PARTITIONS: usize = 20_000;
 /// Fetches outstanding on one lane: the broker reads the next while the last one is on its way.
 pub const FETCHES_PER_LANE: usize = 2;
-/// Bulk lanes to one source broker at the most.
-pub const LANES_PER_BROKER: u8 = 16;
 /// The round trip for which each further lane is opened.
 pub const ROUND_TRIP_PER_LANE: Duration = Duration::from_millis(5);
 /// Lanes for flows that have caught up: one is polled, the other takes those that join meanwhile.

@@ -52,6 +52,8 @@ pub(crate) struct Opening {
     pub(crate) acked: Option<i64>,
     /// The source's log looked cut: its topic may be another one.
     pub(crate) looked_cut: bool,
+    /// Nothing that this session sent to the partition can arrive late; with what was held back for an older one.
+    pub(crate) drained: Option<Option<Instant>>,
     /// The size of a batch that the target refused as too large.
     pub(crate) too_large: Option<usize>,
 }
@@ -225,6 +227,8 @@ impl Opening {
         if ids != ends.ids
             || position.isolation != isolation
             || ends.source.offset_at(-1).await? != position.source_next
+            // Nothing will be written that could find out about a loss.
+            || ends.target.log_end().await? < position.target_next
         {
             return Ok(None);
         }
@@ -337,7 +341,12 @@ impl Opening {
         Ok(Ledger::begin(from, end))
     }
 
-    async fn refuse_data(&self, ends: &Ends, start: i64, end: i64) -> Result<(), FlowError> {
+    pub(crate) async fn refuse_data(
+        &self,
+        ends: &Ends,
+        start: i64,
+        end: i64,
+    ) -> Result<(), FlowError> {
         let mut offset = start;
         let deadline = self.session.rt.now() + limits::REQUEST_TIMEOUT;
         while offset < end {
@@ -442,7 +451,7 @@ impl Opening {
             }
         };
         self.report(&scanned);
-        let hold_until = Some(self.fenced_at() + limits::LEASE_VALIDITY);
+        let hold_until = self.hold_until();
         let kind = self
             .along_the_source(ends, position, &scanned, &mut ledger, cut)
             .await?;
@@ -463,42 +472,6 @@ impl Opening {
             end,
             expected,
         }
-    }
-
-    /// The target topic is another one than the position speaks of: nothing of the flow is there.
-    async fn start_over(
-        &self,
-        ends: &Ends,
-        mut ledger: Ledger,
-        identity: (i64, i16),
-    ) -> Result<Resumed, FlowError> {
-        let cluster = self.session.spec.target.alias();
-        if self.session.spec.policies.target_recreated == Policy::Stop {
-            return Err(FlowError::TargetRecreated {
-                cluster: cluster.to_owned(),
-                topic: self.spec.target_topic.clone(),
-                partition: self.spec.key.partition,
-                next: ledger.source_next(),
-            });
-        }
-        let (start, end) = (ends.target.log_start().await?, ends.target.log_end().await?);
-        if !self.session.spec.shared_target() {
-            self.refuse_data(ends, start, end).await?;
-        }
-        let first = ends.source.log_start().await?;
-        warn!(
-            link = %self.session.spec.name, id = "target-recreated", topic = %self.spec.target_topic, partition = self.spec.key.partition,
-            "the target topic was re-created on cluster {cluster}: mirroring again from source offset {first} what was mirrored up to {}",
-            ledger.source_next()
-        );
-        ledger.rebase(GapReason::Expired, first, -1);
-        ledger.new_epoch(end);
-        Ok(Resumed {
-            ledger,
-            identity,
-            kind: SyncKind::Rebase,
-            hold_until: None,
-        })
     }
 
     /// A marker of ours that will be read in the target partition.
@@ -639,9 +612,15 @@ impl Opening {
         }
     }
 
+    /// Until when no record is written that the brokers forget at once.
+    pub(crate) fn hold_until(&self) -> Option<Instant> {
+        self.drained
+            .unwrap_or_else(|| Some(self.fenced_at() + limits::LEASE_VALIDITY))
+    }
+
     /// When the last request of an older epoch can have been written: under a lease that ends
     /// [`limits::LEASE_VALIDITY`] after this moment.
-    pub(crate) fn fenced_at(&self) -> Instant {
+    fn fenced_at(&self) -> Instant {
         if self.fence.above.is_some() {
             self.session.rt.now()
         } else {

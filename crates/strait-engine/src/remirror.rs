@@ -1,4 +1,4 @@
-//! A target that lost acknowledged records: a new epoch behind a fence, and back along the source to what is missing.
+//! A target that lost acknowledged records, or its topic: back along the source to what is missing.
 
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use crate::limits;
 use crate::open::{Ends, Opening, Resumed};
 use crate::partition::{PartitionReader, batches_from};
 use crate::rewind::{Lost, Place, Rewind, Survey};
+use crate::spec::Policy;
 use crate::stitch::{Item, Stitch};
 use crate::transfer::readable_end;
 
@@ -19,6 +20,42 @@ use crate::transfer::readable_end;
 const STEP: i64 = 1_000;
 
 impl Opening {
+    /// The target topic is another one than the position speaks of: nothing of the flow is there.
+    pub(crate) async fn start_over(
+        &self,
+        ends: &Ends,
+        mut ledger: Ledger,
+        identity: (i64, i16),
+    ) -> Result<Resumed, FlowError> {
+        let cluster = self.session.spec.target.alias();
+        if self.session.spec.policies.target_recreated == Policy::Stop {
+            return Err(FlowError::TargetRecreated {
+                cluster: cluster.to_owned(),
+                topic: self.spec.target_topic.clone(),
+                partition: self.spec.key.partition,
+                next: ledger.source_next(),
+            });
+        }
+        let (start, end) = (ends.target.log_start().await?, ends.target.log_end().await?);
+        if !self.session.spec.shared_target() {
+            self.refuse_data(ends, start, end).await?;
+        }
+        let first = ends.source.log_start().await?;
+        warn!(
+            link = %self.session.spec.name, id = "target-recreated", topic = %self.spec.target_topic, partition = self.spec.key.partition,
+            "the target topic was re-created on cluster {cluster}: mirroring again from source offset {first} what was mirrored up to {}",
+            ledger.source_next()
+        );
+        ledger.rebase(GapReason::Expired, first, -1);
+        ledger.new_epoch(end);
+        Ok(Resumed {
+            ledger,
+            identity,
+            kind: SyncKind::Rebase,
+            hold_until: None,
+        })
+    }
+
     /// The target ends, or ended, at `end` although it acknowledged what `position` speaks of: what is missing is
     /// mirrored again, behind what is left.
     pub(crate) async fn remirror(
@@ -41,7 +78,7 @@ impl Opening {
         );
         ledger.rebase(GapReason::Expired, place.next, -1);
         ledger.new_epoch(marker);
-        let hold_until = Some(self.fenced_at() + limits::LEASE_VALIDITY);
+        let hold_until = self.hold_until();
         Ok(Resumed {
             ledger,
             identity,
@@ -115,7 +152,7 @@ impl Opening {
             }
             (below, step) = (from, step * 4);
         }
-        Ok(survey.finish(log_start)?)
+        Ok(survey.finish(log_start))
     }
 
     async fn target_batches(&self, ends: &Ends, offset: i64) -> Result<Vec<Batch>, FlowError> {

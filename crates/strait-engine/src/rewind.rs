@@ -8,12 +8,8 @@ use std::collections::BTreeSet;
 
 use strait_wire::{Batch, GapReason, Isolation, Position, WireError};
 
-use crate::limits;
 use crate::stitch::Item;
 use crate::writer::{advance, distance};
-
-/// Places in the source that are compared with the last record that is left, at the most.
-const CANDIDATES: i64 = 10_000;
 
 /// Looks through what is left of the target's log for the last batch of this link.
 #[derive(Debug)]
@@ -25,15 +21,13 @@ pub struct Survey {
     found: Option<Batch>,
 }
 
-/// How many records before the sync are gone, and what stands before them.
+/// How many records before the sync are gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost {
     /// At least so many.
     pub least: i64,
     /// At most so many.
     pub most: i64,
-    /// The content of the last record that is left, where it is known.
-    pub last: Option<u128>,
 }
 
 impl Survey {
@@ -89,28 +83,22 @@ impl Survey {
 
     /// What was found. `log_start`: the target's; what lies below it was not lost but expired.
     ///
-    /// # Errors
-    /// The batch cannot be decoded.
-    pub fn finish(self, log_start: i64) -> Result<Lost, WireError> {
-        let Some(batch) = &self.found else {
-            let most = self.sync.target_next - log_start;
-            return Ok(Lost {
-                least: 0,
-                most: self.with_refused(most),
-                last: None,
-            });
-        };
-        let records = batch.decode(limits::INFLATE_BYTES)?;
-        let last = records.last().map(strait_wire::Record::hash);
-        let (least, most) = if self.of_session(batch) {
-            let exact = self.missing(batch);
-            (exact, exact)
-        } else {
+    /// Offsets bound what is missing, whatever stands in the log: all that was forwarded from an offset on lies
+    /// there. Content proves nothing, because records may stand in the wrong place since an earlier loss.
+    pub fn finish(self, log_start: i64) -> Lost {
+        let (least, most) = match &self.found {
+            Some(batch) if self.of_session(batch) => {
+                let exact = self.missing(batch);
+                (exact, exact)
+            }
             // Markers may be among the offsets that are gone.
-            (0, self.sync.target_next - 1 - batch.header.last_offset())
+            Some(batch) => (0, self.sync.target_next - 1 - batch.header.last_offset()),
+            None => (0, self.sync.target_next - log_start),
         };
-        let most = self.with_refused(most);
-        Ok(Lost { least, most, last })
+        Lost {
+            least,
+            most: self.with_refused(most),
+        }
     }
 
     /// The source still has records that the target refused, and under the lower isolation aborted ones: they are
@@ -134,8 +122,7 @@ pub struct Rewind {
     next: i64,
     records: i64,
     index: i64,
-    /// (index, offset, content) of records around the place.
-    window: Vec<(i64, i64, u128)>,
+    found: Option<i64>,
 }
 
 /// Where to go on.
@@ -157,7 +144,7 @@ impl Rewind {
             next,
             records: 0,
             index: 0,
-            window: Vec::new(),
+            found: None,
         }
     }
 
@@ -170,9 +157,9 @@ impl Rewind {
         Ok(())
     }
 
-    /// Whether what was counted reaches back far enough: over what was lost, and one record more to compare.
+    /// Whether what was counted reaches back over all that may be lost.
     pub fn enough(&self) -> bool {
-        self.records > self.lost.most
+        self.records >= self.lost.most
     }
 
     /// Takes the same items again.
@@ -181,17 +168,12 @@ impl Rewind {
     /// The batch cannot be decoded.
     pub fn locate(&mut self, item: &Item) -> Result<(), WireError> {
         let counted = self.counted(item)?;
-        let first = self.first();
-        let last = (self.records - self.lost.least).min(first + CANDIDATES);
+        let first = self.records - self.lost.most;
         if let Item::Batch(outgoing) = item
-            && self.index + counted >= first
-            && self.index <= last
+            && (self.index..self.index + counted).contains(&first)
         {
-            for (at, record) in (self.index..).zip(outgoing.records()?) {
-                if (first - 1..=last).contains(&at) && record.offset < self.next {
-                    self.window.push((at, record.offset, record.hash()));
-                }
-            }
+            let at = usize::try_from(first - self.index).unwrap_or(0);
+            self.found = outgoing.records()?.get(at).map(|record| record.offset);
         }
         self.index += counted;
         Ok(())
@@ -199,31 +181,17 @@ impl Rewind {
 
     /// The place; `from` is where reading began.
     pub fn place(&self, from: i64) -> Place {
-        let first = self.first();
-        // The first that is alike: the right one lies there or behind it.
-        let alike = self.window.iter().find(|(at, _, content)| {
-            (first..=self.records - self.lost.least).contains(&(at + 1))
-                && Some(*content) == self.lost.last
-        });
-        let begin = alike
-            .filter(|_| self.enough())
-            .map_or(first, |(at, ..)| at + 1);
-        let at_begin = self.window.iter().find(|(at, ..)| *at == begin);
-        let next = match at_begin {
-            Some((_, offset, _)) if self.enough() => *offset,
-            _ if begin >= self.records => self.next,
-            _ => from,
+        let again = self.records.min(self.lost.most);
+        let next = match self.found {
+            Some(offset) => offset,
+            None if self.enough() => self.next,
+            None => from,
         };
         Place {
             next,
-            repeated: (self.records - begin - self.lost.least).max(0),
+            repeated: (again - self.lost.least).max(0),
             gone: (self.lost.least - self.records).max(0),
         }
-    }
-
-    /// The index of the first record that may be lost.
-    fn first(&self) -> i64 {
-        (self.records - self.lost.most).max(0)
     }
 
     fn counted(&self, item: &Item) -> Result<i64, WireError> {
@@ -271,36 +239,28 @@ mod tests {
         }
     }
 
-    fn survey(end: i64, log: &[Batch]) -> Lost {
+    fn survey(end: i64, log: &[Batch]) -> (i64, i64) {
         let mut survey = Survey::new(sync(Vec::new()), BTreeSet::from([US.0, 6]), end, false);
         for batch in log {
             survey.feed(batch);
         }
-        survey.finish(0).unwrap()
-    }
-
-    fn last_of(batch: &Batch) -> Option<u128> {
-        let records = batch.decode(1 << 20).unwrap();
-        records.last().map(strait_wire::Record::hash)
+        let Lost { least, most } = survey.finish(0);
+        (least, most)
     }
 
     #[test]
     fn sequences_tell_exactly_what_the_session_lost() {
         let left = sample(60, 20).by(US, 10).batch();
         let marker = sample(80, 1).by((7, 4), -1).marker(false);
-        let lost = survey(81, &[left.clone(), marker]);
-        assert_eq!((lost.least, lost.most), (20, 20));
-        assert_eq!(lost.last, last_of(&left));
+        assert_eq!(survey(81, &[left, marker]), (20, 20));
     }
 
     #[test]
     fn offsets_bound_what_older_sessions_lost() {
         let left = sample(40, 10).by((6, 0), 90).batch();
         let foreign = sample(50, 10).by((99, 0), 0).batch();
-        let lost = survey(60, &[left, foreign]);
-        assert_eq!((lost.least, lost.most), (0, 50));
-        let nothing = survey(0, &[]);
-        assert_eq!((nothing.most, nothing.last), (100, None));
+        assert_eq!(survey(60, &[left, foreign]), (0, 50));
+        assert_eq!(survey(0, &[]), (0, 100));
     }
 
     /// A leader that lost the end took later batches at lower offsets: they do not count as left.
@@ -308,15 +268,14 @@ mod tests {
     fn batches_behind_the_loss_are_not_in_their_place() {
         let left = sample(50, 20).by(US, 0).batch();
         let behind = sample(70, 5).by(US, 45).batch();
-        let lost = survey(100, &[left.clone(), behind]);
-        assert_eq!((lost.most, lost.last), (30, last_of(&left)));
+        assert_eq!(survey(100, &[left, behind]), (30, 30));
     }
 
     #[test]
     fn what_was_refused_is_met_on_the_way_back() {
         let gaps = vec![(GapReason::Refused, 3), (GapReason::Aborted, 9)];
         let survey = Survey::new(sync(gaps), BTreeSet::from([US.0]), 80, false);
-        assert_eq!(survey.finish(0).unwrap().most, 103);
+        assert_eq!(survey.finish(0).most, 103);
     }
 
     /// Source batches of ten records from offset 900 to 1000, and a control record between two.
@@ -333,52 +292,36 @@ mod tests {
         items
     }
 
-    fn content(offset: i64) -> Option<u128> {
-        last_of(&sample(offset, 1).batch())
-    }
-
-    fn place(least: i64, most: i64, last: Option<u128>) -> Place {
-        let mut rewind = Rewind::new(Lost { least, most, last }, 1_000);
+    fn place(least: i64, most: i64) -> (i64, i64, i64) {
+        let mut rewind = Rewind::new(Lost { least, most }, 1_000);
         for item in source() {
             rewind.count(&item).unwrap();
         }
         for item in source() {
             rewind.locate(&item).unwrap();
         }
-        rewind.place(900)
+        let place = rewind.place(900);
+        (place.next, place.repeated, place.gone)
     }
 
     #[test]
     fn the_way_back_leads_over_as_many_records_as_were_lost() {
-        let next = |least, most, last| {
-            let place = place(least, most, last);
-            (place.next, place.repeated)
-        };
-        assert_eq!(next(15, 15, None), (985, 0));
+        assert_eq!(place(15, 15), (985, 0, 0));
         // Offsets that hold no record are no step.
-        assert_eq!(next(45, 45, None), (945, 0));
-        assert_eq!(next(0, 0, None), (1_000, 0));
-        // Content decides between the bounds, and doubt goes back.
-        assert_eq!(next(0, 30, content(989)), (990, 10));
-        assert_eq!(next(0, 30, content(5)), (970, 30));
-        // What the bounds exclude is not believed.
-        assert_eq!(next(20, 30, content(989)), (970, 10));
+        assert_eq!(place(45, 45), (945, 0, 0));
+        assert_eq!(place(0, 0), (1_000, 0, 0));
+        assert_eq!(place(20, 30), (970, 10, 0));
+        assert_eq!(place(90, 90), (900, 0, 0));
     }
 
     #[test]
     fn more_than_the_source_still_has_begins_at_its_start() {
-        let found = place(95, 120, content(950));
-        assert_eq!((found.next, found.gone), (900, 5));
+        assert_eq!(place(95, 120), (900, 0, 5));
     }
 
     #[test]
     fn a_batch_that_reaches_over_the_position_counts_up_to_it() {
-        let lost = Lost {
-            least: 3,
-            most: 3,
-            last: None,
-        };
-        let mut rewind = Rewind::new(lost, 995);
+        let mut rewind = Rewind::new(Lost { least: 3, most: 3 }, 995);
         let item = Item::Batch(sample(990, 10).outgoing());
         rewind.count(&item).unwrap();
         rewind.locate(&item).unwrap();

@@ -305,6 +305,7 @@ impl<'a> Shard<'a> {
             active: flow.active,
             acked: flow.acked,
             looked_cut: flow.looked_cut,
+            drained: flow.drained,
             too_large: flow.verdicts.too_large,
         };
         let generation = flow.generation;
@@ -401,10 +402,12 @@ impl<'a> Shard<'a> {
             && now >= running.fetch_at
         {
             let (head, end) = (running.stitch.head(), running.source_end);
-            if running
-                .ranges
-                .wants(head, end, ranges_at_once(&self.round_trips, broker))
-            {
+            let round_trip = self.round_trips.get(&broker).copied().unwrap_or_default();
+            if running.ranges.wants(
+                head,
+                end,
+                ranges_at_once(round_trip, self.session.spec.lanes),
+            ) {
                 running.in_lane = true;
                 let pace = if running.caught_up {
                     Pace::Tail
@@ -637,9 +640,9 @@ fn waiting<K: Copy + Ord>(queues: &BTreeMap<K, VecDeque<usize>>) -> Vec<K> {
     waiting.map(|(key, _)| *key).collect()
 }
 
-/// How many ranges of one flow may be asked of this broker at once: one nearby.
-fn ranges_at_once(round_trips: &BTreeMap<i32, Duration>, broker: i32) -> usize {
-    match lanes(round_trips.get(&broker).copied().unwrap_or_default()) {
+/// How many ranges of one flow may be asked for at once over such a line: one nearby.
+fn ranges_at_once(round_trip: Duration, most: u8) -> usize {
+    match lanes(round_trip, most) {
         1 => 1,
         lanes => usize::from(lanes) * limits::FETCHES_PER_LANE,
     }

@@ -116,6 +116,8 @@ pub struct LinkSpec {
     pub take_over: bool,
     /// Bytes of records that may be held in memory for all flows together.
     pub memory_budget: u64,
+    /// Fetch connections to one source broker at the most, beside those for flows that have caught up.
+    pub lanes: u8,
     /// How long the broker may hold a fetch of flows that have caught up.
     pub long_poll: Duration,
     /// How long a fetch or produce request may go unanswered before its connection is given up.

@@ -3,9 +3,11 @@
 //! Nothing is assumed to be missing: a hole is accepted only where a response to a fetch at or below it
 //! shows the batch behind it (position protocol, section 7).
 
+use bytes::Bytes;
 use strait_wire::{
-    Batch, Codec, Entries, Entry, FetchedPartition, GapReason, Isolation, Judge, Record, Verdict,
-    WireError, joinable, joinable_compressed, needs_repack, repack,
+    Batch, Codec, Entries, Entry, FetchedPartition, GapReason, Isolation, Judge, Record, Upgraded,
+    Verdict, WireError, joinable, joinable_compressed, legacy_records, needs_repack, repack,
+    upgrade,
 };
 use thiserror::Error;
 
@@ -50,8 +52,31 @@ pub struct Outgoing {
     pub last: i64,
     /// The source's leader epoch of the original batch.
     pub source_epoch: i32,
-    /// The batch as the source has it, where `batch` was re-encoded from it.
-    pub original: Option<Box<Batch>>,
+    /// What the source has, where `batch` was re-encoded from it.
+    pub original: Option<Original>,
+}
+
+/// What a re-encoded batch was made of.
+#[derive(Clone, Debug)]
+pub enum Original {
+    /// A record batch.
+    Batch(Box<Batch>),
+    /// A message of format v0 or v1.
+    Message {
+        /// 0 or 1.
+        magic: i8,
+        /// The message, from its offset on.
+        bytes: Bytes,
+    },
+}
+
+impl Original {
+    fn records(&self) -> Result<Vec<Record>, WireError> {
+        match self {
+            Self::Batch(batch) => batch.decode(limits::INFLATE_BYTES),
+            Self::Message { magic, bytes } => legacy_records(*magic, bytes, limits::INFLATE_BYTES),
+        }
+    }
 }
 
 impl Outgoing {
@@ -65,11 +90,10 @@ impl Outgoing {
     /// # Errors
     /// The batch cannot be decoded.
     pub fn records(&self) -> Result<Vec<Record>, WireError> {
-        let mut records = self
-            .original
-            .as_deref()
-            .unwrap_or(&self.batch)
-            .decode(limits::INFLATE_BYTES)?;
+        let mut records = match &self.original {
+            Some(original) => original.records()?,
+            None => self.batch.decode(limits::INFLATE_BYTES)?,
+        };
         records.retain(|record| (self.first..=self.last).contains(&record.offset));
         Ok(records)
     }
@@ -114,16 +138,6 @@ pub enum StitchError {
         found: i32,
         /// The offset of the seam.
         at: i64,
-    },
-    /// The source stores this stretch in a format older than record batches (magic 2).
-    #[error(
-        "offset {offset} is stored in message format v{magic}, which this version cannot forward"
-    )]
-    OldFormat {
-        /// The format's magic number.
-        magic: i8,
-        /// The offset.
-        offset: i64,
     },
     /// Bytes that are no record batch.
     #[error("the records at offset {at} cannot be read: {source}")]
@@ -196,12 +210,10 @@ impl Stitch {
             })?;
             let batch = match entry {
                 Entry::Batch(batch) => batch,
-                Entry::Legacy { magic, offset, .. } if offset < self.head => {
-                    let _ = magic;
+                Entry::Legacy { offset, .. } if offset < self.head => continue,
+                Entry::Legacy { magic, bytes, .. } => {
+                    self.upgrade(magic, bytes, items)?;
                     continue;
-                }
-                Entry::Legacy { magic, offset, .. } => {
-                    return Err(StitchError::OldFormat { magic, offset });
                 }
             };
             // Judged even when it lies below the head: an abort marker there ends a transaction.
@@ -222,6 +234,60 @@ impl Stitch {
             self.take(batch, verdict, items)?;
         }
         Ok(())
+    }
+
+    /// A message of an old format. It has no leader epoch, so what follows it proves nothing by one.
+    fn upgrade(
+        &mut self,
+        magic: i8,
+        bytes: Bytes,
+        items: &mut Vec<Item>,
+    ) -> Result<(), StitchError> {
+        let Upgraded { batch, first, last } =
+            upgrade(magic, &bytes, self.head, limits::INFLATE_BYTES).map_err(|source| {
+                StitchError::Wire {
+                    at: self.head,
+                    source,
+                }
+            })?;
+        self.hole(first, -1, items);
+        let first = self.head;
+        (self.head, self.epoch) = (last + 1, -1);
+        items.push(if batch.header.count > 0 {
+            Item::Batch(Outgoing {
+                batch,
+                first,
+                last,
+                source_epoch: -1,
+                original: Some(Original::Message { magic, bytes }),
+            })
+        } else {
+            Item::Gap {
+                reason: GapReason::Compacted,
+                from: first,
+                to: last + 1,
+                source_epoch: -1,
+            }
+        });
+        Ok(())
+    }
+
+    /// What is missing between the head and the next batch at `next`.
+    fn hole(&mut self, next: i64, source_epoch: i32, items: &mut Vec<Item>) {
+        if next > self.head {
+            let reason = if self.compacted {
+                GapReason::Compacted
+            } else {
+                GapReason::Unexplained
+            };
+            items.push(Item::Gap {
+                reason,
+                from: self.head,
+                to: next,
+                source_epoch,
+            });
+            self.head = next;
+        }
     }
 
     fn seam(&self, batch: &Batch, proven: bool) -> Result<(), StitchError> {
@@ -249,20 +315,7 @@ impl Stitch {
         items: &mut Vec<Item>,
     ) -> Result<(), StitchError> {
         let header = &batch.header;
-        if header.base_offset > self.head {
-            let reason = if self.compacted {
-                GapReason::Compacted
-            } else {
-                GapReason::Unexplained
-            };
-            items.push(Item::Gap {
-                reason,
-                from: self.head,
-                to: header.base_offset,
-                source_epoch: header.leader_epoch,
-            });
-            self.head = header.base_offset;
-        }
+        self.hole(header.base_offset, header.leader_epoch, items);
         let (first, last, source_epoch) = (self.head, header.last_offset(), header.leader_epoch);
         let reason = match verdict {
             Verdict::Forward => {
@@ -270,7 +323,7 @@ impl Stitch {
                     if header.base_offset < first || needs_repack(header).is_some() {
                         let repacked = repack(&batch, first, limits::INFLATE_BYTES)
                             .map_err(|source| StitchError::Wire { at: first, source })?;
-                        (repacked, Some(Box::new(batch)))
+                        (repacked, Some(Original::Batch(Box::new(batch))))
                     } else {
                         (batch, None)
                     };
@@ -468,6 +521,49 @@ mod tests {
         let error = admit(&mut stitch, &answer, true).unwrap_err();
         assert!(matches!(error, StitchError::Wire { at: 10, .. }), "{error}");
         assert_eq!(stitch.head(), 10);
+    }
+
+    #[test]
+    fn messages_of_old_formats_are_forwarded_as_batches() {
+        // Offsets 1234 to 1236, written by Kafka's own classes.
+        let plain = include_bytes!("../../strait-wire/tests/golden/legacy/v0_none.bin");
+        let holes = include_bytes!("../../strait-wire/tests/golden/legacy/v1_holes.bin");
+        for (set, expected) in [
+            (
+                &plain[..],
+                [("1 records", 1235, 1235), ("1 records", 1236, 1236)].as_slice(),
+            ),
+            (&holes[..], &[("1 records", 1235, 1236)]),
+        ] {
+            let mut answer = fetched(&[]);
+            answer.records = Bytes::from_static(set);
+            // The head lies inside.
+            let mut stitch = Stitch::new(1235, -1, true, Isolation::ReadCommitted);
+            let items = admit(&mut stitch, &answer, true).unwrap();
+            let expected: Vec<(String, i64, i64)> = expected
+                .iter()
+                .map(|&(what, first, last)| (what.to_owned(), first, last))
+                .collect();
+            assert_eq!(shape(&items), expected);
+            assert_eq!((stitch.head(), stitch.epoch()), (1237, -1));
+            for item in &items {
+                let Item::Batch(outgoing) = item else {
+                    continue;
+                };
+                let own: Vec<i64> = outgoing
+                    .records()
+                    .unwrap()
+                    .iter()
+                    .map(|r| r.offset)
+                    .collect();
+                assert!(
+                    own.iter()
+                        .all(|o| (outgoing.first..=outgoing.last).contains(o)),
+                    "{own:?}"
+                );
+                assert_eq!(own.len(), usize::try_from(outgoing.count()).unwrap());
+            }
+        }
     }
 
     #[test]

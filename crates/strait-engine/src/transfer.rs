@@ -90,11 +90,9 @@ impl Way {
 /// How many bulk lanes to a broker a line with this round trip is worth. A connection brings about one send
 /// buffer of the broker (`socket.send.buffer.bytes`, 100 KiB by default) per round trip, so what one lane
 /// does nearby takes many over a distance.
-pub(crate) fn lanes(round_trip: Duration) -> u8 {
+pub(crate) fn lanes(round_trip: Duration, most: u8) -> u8 {
     let lanes = round_trip.as_micros() / limits::ROUND_TRIP_PER_LANE.as_micros();
-    u8::try_from(lanes)
-        .unwrap_or(u8::MAX)
-        .clamp(1, limits::LANES_PER_BROKER)
+    u8::try_from(lanes).unwrap_or(u8::MAX).clamp(1, most.max(1))
 }
 
 /// One flow's part of a request.

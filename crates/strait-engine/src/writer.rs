@@ -24,9 +24,8 @@ pub enum Answer {
     Appended(i64),
     /// Certainly not appended; the same bytes may be sent again later.
     NotAppended(KafkaError),
-    /// Certainly not appended, and it will not be until somebody changes something; with the records that are to
-    /// blame, by their place in the batch, where the broker names them.
-    Refused(KafkaError, Option<String>, Vec<i32>),
+    /// Certainly not appended, and it will not be until somebody changes something.
+    Refused(Box<Refusal>),
     /// The sequence does not follow: something before it is missing, or the broker forgot us.
     OutOfOrder,
     /// Another session owns this partition.
@@ -48,7 +47,11 @@ impl Answer {
             0 => Self::Appended(base_offset),
             19 => Self::NotAppended(KafkaError(code)),
             2 | 10 | 18 | 29 | 32 | 42 | 43 | 44 | 53 | 76 | 87 => {
-                Self::Refused(KafkaError(code), message, records)
+                Self::Refused(Box::new(Refusal {
+                    error: KafkaError(code),
+                    message,
+                    records,
+                }))
             }
             45 => Self::OutOfOrder,
             47 | 90 => Self::Fenced(KafkaError(code)),
@@ -57,21 +60,24 @@ impl Answer {
     }
 }
 
+/// Why a batch was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The broker's reason.
+    pub error: KafkaError,
+    /// The broker's words, where it sent any.
+    pub message: Option<String>,
+    /// The records that are to blame, by their place in the batch, where the broker names them.
+    pub records: Vec<i32>,
+}
+
 /// What to do once every batch in flight has its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settled {
     /// Nothing of the failed stretch was appended: it is queued again under its old sequences.
     Resend(KafkaError),
-    /// As `Resend`, but only after somebody changed something.
-    Refused {
-        /// The broker's reason.
-        error: KafkaError,
-        /// The broker's words, where it sent any.
-        message: Option<String>,
-        /// The records that are to blame, by their place in the batch, where the broker names them. The batch is
-        /// [`Writer::next_outgoing`] now.
-        records: Vec<i32>,
-    },
+    /// As `Resend`, but only after somebody changed something. The batch is [`Writer::next_outgoing`] now.
+    Refused(Refusal),
     /// The target's log has to be read to know what it holds.
     Reopen(String),
     /// A batch was refused and a later one was appended: the broker had forgotten the producer.
@@ -97,6 +103,7 @@ pub struct Dispatch {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // Gaps are few; a box would cost every batch an allocation.
 enum Slot {
     Batch {
         outgoing: Outgoing,
@@ -471,11 +478,9 @@ impl Writer {
             .any(|a| matches!(a, Answer::Appended(_)));
         let settled = match answers.first() {
             Some(Answer::NotAppended(error)) if nothing_after => Settled::Resend(*error),
-            Some(Answer::Refused(error, message, records)) if nothing_after => Settled::Refused {
-                error: *error,
-                message: message.clone(),
-                records: records.clone(),
-            },
+            Some(Answer::Refused(refusal)) if nothing_after => {
+                Settled::Refused(Refusal::clone(refusal))
+            }
             Some(Answer::NotAppended(_) | Answer::Refused(..)) if appended_after => {
                 let (first, last) = self.failed().map_or((-1, -1), |o| (o.first, o.last));
                 Settled::Hole { first, last }
@@ -484,7 +489,7 @@ impl Writer {
             Some(Answer::OutOfOrder) => Settled::Reopen(KafkaError(45).to_string()),
             _ => Settled::Reopen("the answers do not fit together".to_owned()),
         };
-        if matches!(settled, Settled::Resend(_) | Settled::Refused { .. }) {
+        if matches!(settled, Settled::Resend(_) | Settled::Refused(_)) {
             self.requeue();
         }
         Some(settled)
@@ -699,8 +704,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_failed_answers_mean() {
-        use Answer::{Appended, Doubt, Fenced, NotAppended, OutOfOrder, Refused};
-        let refused = || Refused(KafkaError(10), None, Vec::new());
+        use Answer::{Appended, Doubt, Fenced, NotAppended, OutOfOrder};
+        let refused = || Answer::classify(10, -1, None, Vec::new());
         let lost = || Doubt("closed".to_owned());
         let not = || NotAppended(KafkaError(19));
         // Answers of the five batches in flight, expected at target offsets 110, 120, ...

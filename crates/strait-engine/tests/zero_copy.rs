@@ -219,6 +219,7 @@ fn a_link_allocates_less_than_it_forwards() {
             internal_replication: None,
             take_over: false,
             memory_budget: BUDGET,
+            lanes: 1,
             long_poll: Duration::from_millis(500),
             request_timeout: Duration::from_secs(30),
             open_transaction: Duration::from_secs(300),

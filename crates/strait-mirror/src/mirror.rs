@@ -104,6 +104,7 @@ impl Mirror {
             internal_replication: config.internal_replication_factor,
             take_over,
             memory_budget: config.memory_budget,
+            lanes: config.fetch_connections,
             long_poll: Duration::from_millis(500),
             request_timeout: config.timeouts.request,
             open_transaction: config.open_transaction_warning,

@@ -18,6 +18,8 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Decodable, Encodable};
 
+use crate::frame::{header_kinds, response_body};
+use crate::handshake::{self, API_VERSIONS};
 use crate::shapes;
 
 /// A control-plane request of the `kafka-protocol` crate which [`crate::Connection::request`] can
@@ -60,6 +62,26 @@ macro_rules! calls {
                 const MAX: i16 = $max;
             }
         )+
+
+        /// The APIs of [`decode_answer`], each with its versions.
+        #[doc(hidden)]
+        pub const ANSWERS: &[(i16, i16, i16)] = &[(API_VERSIONS, 0, 4), $(($key, $min, $max)),+];
+
+        /// Reads `rest`, what follows the correlation id of an answer, as a connection does, and drops it: for tests that
+        /// give it hostile bytes.
+        ///
+        /// # Errors
+        /// What is wrong with the bytes, or an API that is none of [`ANSWERS`].
+        #[doc(hidden)]
+        pub fn decode_answer(api: i16, version: i16, rest: Bytes) -> Result<(), String> {
+            let kinds = header_kinds(api, version).ok_or("unknown API")?;
+            let body = response_body(kinds.flexible_response, rest)?;
+            match api {
+                API_VERSIONS => handshake::decode(version, &body).map(drop).map_err(|e| e.to_string()),
+                $($key => decode::<$request>(version, body).map(drop),)+
+                _ => Err("unknown API".to_owned()),
+            }
+        }
     };
 }
 

@@ -12,7 +12,7 @@ use crate::error::NetError;
 use crate::kafka_error::KafkaError;
 use crate::shape::{Cursor, Misshapen};
 
-const API_VERSIONS: i16 = 18;
+pub(crate) const API_VERSIONS: i16 = 18;
 
 type Versions = BTreeMap<i16, (i16, i16)>;
 
@@ -93,7 +93,7 @@ fn software(name: &str) -> StrBytes {
 
 /// Error code and versions. Read by hand: the layout of version 0 may come in answer to any
 /// version, and what follows the versions (features) is not needed.
-fn decode(version: i16, body: &[u8]) -> Result<(i16, Versions), Misshapen> {
+pub(crate) fn decode(version: i16, body: &[u8]) -> Result<(i16, Versions), Misshapen> {
     let mut peek = Cursor::new(body, false);
     let error = i16::from_be_bytes(peek.array()?);
     let flexible = version >= 3 && error != KafkaError::UNSUPPORTED_VERSION.0;

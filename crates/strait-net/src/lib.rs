@@ -33,6 +33,8 @@ mod transactions;
 
 pub use admin::{ConfigEntry, Created, NewTopic};
 pub use call::Call;
+#[doc(hidden)]
+pub use call::{ANSWERS, decode_answer};
 pub use cluster::Cluster;
 pub use connection::{Connection, Identity, Limits, Pending, WriteGuard};
 pub use coordinator::CoordinatorKind;

@@ -69,6 +69,9 @@ where
             response,
             "{name}"
         );
+        if version == R::MAX {
+            bless::<R>(&body);
+        }
         for cut in 0..body.len() {
             R::check(version, &body[..cut]).expect_err(&name);
         }
@@ -84,6 +87,28 @@ where
             }
         }
     }
+}
+
+/// With `STRAIT_BLESS=1`: an input for the fuzz target `control` of proto-tests.
+fn bless<R: Call>(body: &[u8]) {
+    if std::env::var_os("STRAIT_BLESS").is_none() {
+        return;
+    }
+    let index = crate::ANSWERS
+        .iter()
+        .position(|(api, ..)| *api == R::API)
+        .unwrap();
+    let mut input = vec![index as u8, (R::MAX - R::MIN) as u8];
+    if crate::frame::header_kinds(R::API, R::MAX)
+        .unwrap()
+        .flexible_response
+    {
+        input.push(0);
+    }
+    input.extend_from_slice(body);
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/fuzz/control");
+    std::fs::create_dir_all(dir).unwrap();
+    std::fs::write(format!("{dir}/{}.bin", R::NAME), input).unwrap();
 }
 
 const HOSTILE: &[&[u8]] = &[

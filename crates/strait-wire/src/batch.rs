@@ -363,7 +363,7 @@ impl Batch {
     }
 
     /// Decodes the records, once the checksum is found right. Those of an uncompressed batch share its
-    /// memory. `max_bytes` bounds what compressed records may inflate to.
+    /// memory. `max_bytes` bounds what they take otherwise: inflated bytes, records and their headers.
     ///
     /// # Errors
     /// [`WireError::Crc`], [`WireError::TooLarge`], [`WireError::Decompress`], or what is wrong with the

@@ -5,6 +5,7 @@ use bytes::{BufMut, BytesMut};
 use crate::batch::{Attributes, Batch, BatchHeader, CRC_START, Codec, HEADER_LEN, LEAST_LENGTH};
 use crate::compress;
 use crate::raw::{GROWTH, RawRecords};
+use crate::record::LEAST_RECORD;
 use crate::{Stamp, WireError};
 
 type Result<T> = std::result::Result<T, WireError>;
@@ -39,7 +40,10 @@ pub fn joined_bound(batches: &[&Batch]) -> usize {
 }
 
 fn grown(bytes: usize, count: i32) -> usize {
-    let count = usize::try_from(count).unwrap_or(0);
+    // A header may lie about its count, and a buffer is taken before that is noticed.
+    let count = usize::try_from(count)
+        .unwrap_or(0)
+        .min(bytes / LEAST_RECORD);
     bytes.saturating_add(count.saturating_mul(GROWTH))
 }
 

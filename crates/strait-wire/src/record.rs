@@ -93,14 +93,20 @@ pub(crate) fn decode(
     records: Bytes,
     max_bytes: usize,
 ) -> Result<Vec<Record>> {
+    let mut room = Room {
+        left: max_bytes,
+        too_large: WireError::TooLarge {
+            offset: header.base_offset,
+            limit: max_bytes,
+        },
+    };
     let records = match header.attributes.codec()? {
         Codec::None => records,
-        codec => Bytes::from(compress::decompress(
-            codec,
-            &records,
-            max_bytes,
-            header.base_offset,
-        )?),
+        codec => {
+            let plain = compress::decompress(codec, &records, max_bytes, header.base_offset)?;
+            room.take::<u8>(plain.len())?;
+            plain.into()
+        }
     };
     let mut reader = Reader::new(records);
     let count = match usize::try_from(header.count) {
@@ -114,10 +120,11 @@ pub(crate) fn decode(
             });
         }
     };
+    room.take::<Record>(count)?;
     let mut out: Vec<Record> = Vec::with_capacity(count);
     let mut next_delta = 0;
     for _ in 0..count {
-        let (record, delta) = decode_one(header, &mut reader)?;
+        let (record, delta) = decode_one(header, &mut reader, &mut room)?;
         if delta < next_delta || delta > header.last_offset_delta {
             return Err(WireError::BadValue {
                 what: "offset delta of a record",
@@ -131,7 +138,28 @@ pub(crate) fn decode(
     Ok(out)
 }
 
-fn decode_one(header: &BatchHeader, reader: &mut Reader) -> Result<(Record, i32)> {
+/// What decoded records may still take. A header of two bytes becomes one of [`Header`]'s size, so a limit on inflated
+/// bytes alone would let a small batch take many times that.
+struct Room {
+    left: usize,
+    too_large: WireError,
+}
+
+impl Room {
+    fn take<T>(&mut self, count: usize) -> Result<()> {
+        let bytes = count.saturating_mul(size_of::<T>());
+        self.left = self
+            .left
+            .checked_sub(bytes)
+            .ok_or_else(|| self.too_large.clone())?;
+        Ok(())
+    }
+}
+
+/// A record's header: key and value.
+type Header = (Bytes, Option<Bytes>);
+
+fn decode_one(header: &BatchHeader, reader: &mut Reader, room: &mut Room) -> Result<(Record, i32)> {
     let length = reader.varint("record length")?;
     let Ok(length) = usize::try_from(length) else {
         let have = reader.remaining();
@@ -159,6 +187,7 @@ fn decode_one(header: &BatchHeader, reader: &mut Reader) -> Result<(Record, i32)
             });
         }
     };
+    room.take::<Header>(count)?;
     let mut headers = Vec::with_capacity(count);
     for _ in 0..count {
         let have = body.remaining();

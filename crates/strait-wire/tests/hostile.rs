@@ -165,6 +165,28 @@ proptest! {
     }
 }
 
+/// Two bytes of a header become some 60 when they are decoded, so the limit counts those.
+#[test]
+fn headers_that_would_take_many_times_their_bytes_are_refused() {
+    let empty = (Bytes::new(), None);
+    for (count, codec) in [(LIMIT / 4, Codec::None), (LIMIT / 4, Codec::Gzip)] {
+        let record = Record {
+            offset: 0,
+            timestamp: 0,
+            key: None,
+            value: None,
+            headers: vec![empty.clone(); count],
+        };
+        let batch = Batch::parse(build(codec, &[record])).unwrap();
+        assert!(batch.bytes.len() < LIMIT);
+        assert!(matches!(
+            batch.decode(LIMIT),
+            Err(strait_wire::WireError::TooLarge { limit: LIMIT, .. })
+        ));
+        assert_eq!(batch.decode(40 * LIMIT).unwrap()[0].headers.len(), count);
+    }
+}
+
 fn template() -> BatchHeader {
     let record = Record {
         offset: 0,

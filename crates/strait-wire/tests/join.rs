@@ -282,3 +282,12 @@ fn codecs_are_not_mixed() {
     let error = join_compressed(&[&first, &second], MIB).unwrap_err();
     assert!(error.to_string().contains("codecs"), "{error}");
 }
+
+#[test]
+fn a_count_that_lies_makes_no_large_buffer() {
+    let mut lying = batch(0, 0, &[KitRecord::new(5, Some(b"k"), None)]);
+    (lying.header.count, lying.header.last_offset_delta) = (i32::MAX, i32::MAX - 1);
+    assert!(joinable(&lying.header));
+    assert!(joined_bound(&[&lying]) < 4 * lying.bytes.len());
+    assert!(joined(&[lying]).is_err());
+}

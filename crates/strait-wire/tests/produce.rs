@@ -166,6 +166,7 @@ fn golden_responses() {
     let new = ProduceResponse::decode(10, unhex(V10)).unwrap();
     let mut same = p.clone();
     (same.log_start_offset, same.message) = (2, Some("no (record 5 of the batch: bad)".into()));
+    same.refused = vec![5];
     assert_eq!(new.partitions, [same]);
 }
 

@@ -91,7 +91,7 @@ impl Shard<'_> {
     /// Opens up to `wanted` further lanes, as far as the line is worth them.
     fn open_lanes(&mut self, broker: i32, pace: Pace, wanted: usize) {
         let allowed = match pace {
-            Pace::Bulk => lanes(self.round_trip(broker)),
+            Pace::Bulk => lanes(self.round_trip(broker), self.session.spec.lanes),
             Pace::Tail => limits::TAIL_LANES,
         };
         let mut opening = 0;
@@ -181,7 +181,7 @@ impl Shard<'_> {
     ) -> Option<(FetchRequest, Vec<Part>, i16)> {
         let (broker, pace, _) = lane;
         let (whole, each) = (self.fetch_bytes(), self.partition_bytes());
-        let depth = ranges_at_once(&self.round_trips, broker);
+        let depth = ranges_at_once(self.round_trip(broker), self.session.spec.lanes);
         let mut chosen = Vec::new();
         let mut planned = 0;
         let mut by_id = true;

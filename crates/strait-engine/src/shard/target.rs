@@ -22,7 +22,7 @@ use crate::routes::Lookup;
 use crate::spec::{FlowSpec, Policy};
 use crate::stitch::Outgoing;
 use crate::transfer::{Channel, Part, produce_version, produced};
-use crate::writer::{Answer, Settled};
+use crate::writer::{Answer, Refusal, Settled};
 
 impl Shard<'_> {
     pub(super) fn dispatch_batches(&mut self, channel: Channel, now: Instant) {
@@ -282,11 +282,7 @@ impl Shard<'_> {
                 running.send_at = now + error.backoff(tries);
                 return self.trouble(at, &error);
             }
-            Some(Settled::Refused {
-                error,
-                message,
-                records,
-            }) => self.refused(at, error, message, &records, now),
+            Some(Settled::Refused(refusal)) => self.refused(at, refusal, now),
             Some(Settled::Reopen(why)) => return self.reopen(at, &FlowError::Doubt(why), now),
             Some(Settled::Hole { first, last }) => {
                 return self.reopen(at, &FlowError::Hole { first, last }, now);
@@ -313,18 +309,18 @@ impl Shard<'_> {
         if let Some(why) = running.reopen.take() {
             return self.reopen(at, &FlowError::Doubt(why), now);
         }
+        let drained = (!running.idle).then_some(running.hold_until);
         if running.recut {
+            self.flows[at].drained = drained;
             self.flows[at].wait(now);
             return self.schedule(at, now);
         }
-        let Some(running) = self.flows[at].running() else {
-            return;
-        };
         if running.truncated.is_some() && !running.checking {
             // Opening it again finds where both logs part, and whether it is the same topic at all. Under a new epoch:
             // what was refused is dropped now, and its sequences must not be used for other records.
             let flow = &mut self.flows[at];
             flow.looked_cut = true;
+            flow.drained = drained;
             flow.active = true;
             flow.tries = flow.tries.saturating_add(1);
             let wait = limits::BACKOFF_MIN * (1 << flow.tries.min(8));
@@ -340,14 +336,12 @@ impl Shard<'_> {
     }
 
     /// The target refused a batch; it is the next one to be sent again.
-    fn refused(
-        &mut self,
-        at: usize,
-        error: KafkaError,
-        message: Option<String>,
-        records: &[i32],
-        now: Instant,
-    ) {
+    fn refused(&mut self, at: usize, refusal: Refusal, now: Instant) {
+        let Refusal {
+            error,
+            message,
+            records,
+        } = refusal;
         let skip = self.session.spec.policies.refused_record == Policy::GoOn;
         let flow = &mut self.flows[at];
         let topic = flow.spec.target_topic.clone();
@@ -379,7 +373,7 @@ impl Shard<'_> {
                 flow.verdicts.singles_to = last + 1;
                 return;
             }
-            match blamed(&outgoing, records) {
+            match blamed(&outgoing, &records) {
                 Ok(ranges) => return self.leave_out(at, &ranges, error, message.as_deref()),
                 Err(error) => return self.trouble(at, &error.into()),
             }
@@ -505,10 +499,13 @@ impl Shard<'_> {
             if let Some(next) = refusal {
                 flow.verdicts.settled(next);
             }
+            let known = flow.spec.max_batch_bytes;
+            let largest = flow.verdicts.largest(refusal.unwrap_or(0), known);
             if let Some(running) = flow.running() {
                 running.syncing = false;
                 if refusal.is_some() {
                     running.writer.refusal_recorded();
+                    running.writer.limit(largest);
                 }
                 if result.is_err() {
                     running.ledger.sync_failed(bytes, now);

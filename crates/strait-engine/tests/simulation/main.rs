@@ -17,6 +17,7 @@
 
 mod checker;
 mod journal;
+mod losses;
 mod network;
 mod script;
 mod sync;
@@ -33,6 +34,8 @@ use world::Outcome;
 
 /// Seeds without a wish.
 const SEEDS: u64 = 1_000;
+/// Seeds of histories with losses without a wish.
+const LOSSES: u64 = 120;
 /// Lines of the journal shown for a failing seed.
 const SHOWN: usize = 80;
 /// Failing seeds after which no further ones are tried.
@@ -193,4 +196,44 @@ fn one_seed_is_one_history() {
         }
         assert_eq!(one.hash, other.hash, "seed {seed} had two histories");
     }
+}
+
+/// Histories with losses and refusals: `STRAIT_SEED=n` replays one with its whole journal.
+#[test]
+fn no_loss_leaves_a_record_out() {
+    use losses::Theme::{Refusals, SourceLoss, Stop, TargetLoss};
+    let (seeds, shown) = match number("STRAIT_SEED") {
+        Some(seed) => (seed..seed + 1, usize::MAX),
+        None => (0..number("STRAIT_SEEDS").unwrap_or(LOSSES), SHOWN),
+    };
+    let (mut repeated, mut failed) = (0, Vec::new());
+    for seed in seeds.clone() {
+        let theme = [TargetLoss, SourceLoss, Refusals, Stop][(seed % 4) as usize];
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        let told = runtime.block_on(async {
+            let journal = Journal::new();
+            let _listening = tracing::subscriber::set_default(journal.clone());
+            losses::live(seed, theme, journal).await
+        });
+        repeated += told.repeated;
+        if !told.wrong.is_empty() || shown == usize::MAX {
+            let lines = &told.journal;
+            for line in &lines[lines.len().saturating_sub(shown)..] {
+                eprintln!("{line}");
+            }
+            for what in &told.wrong {
+                eprintln!("seed {seed} ({theme:?}): {what}");
+                failed.push(seed);
+            }
+        }
+    }
+    eprintln!("{seeds:?} histories with losses, {repeated} records repeated");
+    assert!(
+        failed.is_empty(),
+        "records are missing or out of place: seeds {failed:?}"
+    );
 }

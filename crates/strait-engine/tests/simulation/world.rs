@@ -490,6 +490,7 @@ impl World {
             internal_replication: None,
             take_over: false,
             memory_budget: self.script.memory_budget,
+            lanes: 4,
             long_poll: Duration::from_millis(500),
             request_timeout: self.script.request_timeout,
             open_transaction: Duration::from_secs(300),

@@ -1,0 +1,403 @@
+//! Histories in which a cluster loses what it had, or refuses what it is sent, while the mirror runs, stops and dies.
+//!
+//! The other histories of this simulation lose nothing, so that each record stands once. Here a record may stand twice where the
+//! engine says so, but none is missing, and none is out of its place.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use strait_engine::{FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, Policies, Policy, Start};
+use strait_net::{Cluster, Identity, Runtime, Security};
+use strait_testkit::codec::Codec;
+use strait_testkit::records::{BatchSpec, CONTROL};
+use strait_testkit::{Broker, BrokerConfig, KitRecord};
+use strait_wire::Isolation;
+use tokio::task::JoinHandle;
+
+use crate::journal::Journal;
+use crate::network::{Climate, Network, Weather};
+use crate::sync::Sync;
+
+/// What goes wrong in a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Theme {
+    /// The target's log is cut, again and again.
+    TargetLoss,
+    /// The source's log is cut, again and again.
+    SourceLoss,
+    /// Some records are older than the target admits, and are left out.
+    Refusals,
+    /// The target's log is cut once, and the policy is to stop.
+    Stop,
+}
+
+/// What became of a history.
+pub(crate) struct Told {
+    pub(crate) journal: Vec<String>,
+    /// What was wrong.
+    pub(crate) wrong: Vec<String>,
+    /// Records that stand twice.
+    pub(crate) repeated: usize,
+}
+
+const TOPIC: &str = "t";
+const DAY_MS: i64 = 86_400_000;
+/// Virtual time for the mirror to come to rest.
+const REST: Duration = Duration::from_secs(100);
+
+struct Play {
+    source: Broker,
+    target: Broker,
+    journal: Journal,
+    rng: fastrand::Rng,
+    start_ms: i64,
+    policies: Policies,
+    serial: i64,
+    old: BTreeSet<i64>,
+    process: Option<(Network, LinkHandle, JoinHandle<()>)>,
+    epochs: i32,
+}
+
+/// Lives through one history. Call it on a paused current-thread runtime.
+pub(crate) async fn live(seed: u64, theme: Theme, journal: Journal) -> Told {
+    let broker = |name: &str| {
+        Broker::new(BrokerConfig {
+            nodes: 1,
+            seed,
+            ..BrokerConfig::simulated(name)
+        })
+    };
+    let (source, target) = (broker("source"), broker("target"));
+    for cluster in [&source, &target] {
+        let configs = [("retention.ms", "-1")];
+        cluster.create_replicated(TOPIC, 1, 1, &configs).unwrap();
+    }
+    let mut policies = Policies::default();
+    match theme {
+        Theme::Refusals => {
+            policies.refused_record = Policy::GoOn;
+            target
+                .set_topic_config(TOPIC, "message.timestamp.before.max.ms", "3600000")
+                .unwrap();
+        }
+        Theme::Stop => policies.target_lost = Policy::Stop,
+        Theme::TargetLoss | Theme::SourceLoss => {}
+    }
+    let start_ms = source.now_ms();
+    let mut play = Play {
+        source,
+        target,
+        journal,
+        rng: fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+        start_ms,
+        policies,
+        serial: 0,
+        old: BTreeSet::new(),
+        process: None,
+        epochs: 10,
+    };
+    play.start();
+    for _ in 0..play.rng.u32(10..40) {
+        for _ in 0..play.rng.u32(1..4) {
+            play.write(theme == Theme::Refusals);
+        }
+        play.pass(3_000).await;
+        match play.rng.u32(0..6) {
+            0 => play.crash(),
+            1 => play.stop().await,
+            2 | 3 if theme == Theme::TargetLoss => play.cut_target(),
+            2 | 3 if theme == Theme::SourceLoss => play.cut_source(),
+            _ => {}
+        }
+        if play.rng.bool() {
+            play.pass(2_000).await;
+        }
+        play.start();
+    }
+    if theme == Theme::Stop {
+        return play.stopped().await;
+    }
+    tokio::time::sleep(REST).await;
+    play.stop().await;
+    // A last session shows that all is at rest.
+    play.start();
+    tokio::time::sleep(REST).await;
+    play.stop().await;
+    play.judge(theme)
+}
+
+impl Play {
+    async fn pass(&mut self, most_ms: u64) {
+        let ms = self.rng.u64(0..most_ms);
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+
+    /// Appends a batch to the source; each value is a number of its own.
+    fn write(&mut self, some_old: bool) {
+        let all_old = some_old && self.rng.u32(0..8) == 0;
+        let now = self.source.now_ms();
+        let records: Vec<KitRecord> = (0..self.rng.u32(1..12))
+            .map(|_| {
+                let serial = self.serial;
+                self.serial += 1;
+                let old = all_old || some_old && self.rng.u32(0..20) == 0;
+                if old {
+                    self.old.insert(serial);
+                }
+                let time = if old { now - 10 * DAY_MS } else { now };
+                KitRecord::new(time, None, Some(serial.to_string().as_bytes()))
+            })
+            .collect();
+        let codecs = [Codec::None, Codec::Lz4, Codec::Zstd];
+        let spec = BatchSpec {
+            codec: codecs[self.rng.usize(0..3)],
+            ..BatchSpec::default()
+        };
+        let batch = spec.build(&records).unwrap();
+        self.source.append(TOPIC, 0, &batch).unwrap();
+    }
+
+    /// The end of a log goes back to the end of one of its last batches.
+    fn cut(&mut self, broker: &Broker, name: &str) {
+        let log = broker.read_log(TOPIC, 0);
+        let from = if self.rng.u32(0..4) == 0 {
+            0
+        } else {
+            log.len().saturating_sub(8)
+        };
+        if log.len() < 2 {
+            return;
+        }
+        let kept = self.rng.usize(from..log.len());
+        let to = log[kept].header.base_offset;
+        self.epochs += 1;
+        self.journal.note(&format!("{name} is cut at {to}"));
+        broker.truncate(TOPIC, 0, to, self.epochs);
+    }
+
+    fn cut_target(&mut self) {
+        self.cut(&self.target.clone(), "the target");
+    }
+
+    fn cut_source(&mut self) {
+        self.cut(&self.source.clone(), "the source");
+    }
+
+    fn start(&mut self) {
+        if let Some((.., task)) = &self.process
+            && !task.is_finished()
+        {
+            return;
+        }
+        let climate = Climate {
+            latency_ms: 5,
+            stall_one_in: 0,
+            stall_ms: 0,
+        };
+        let network = Network::new(
+            (self.source.clone(), self.target.clone()),
+            Arc::<Weather>::default(),
+            climate,
+            self.rng.u64(..),
+            self.start_ms,
+            Arc::default(),
+        );
+        let rt = Runtime::simulated(Arc::new(network.clone()), self.rng.u64(..));
+        let cluster = |broker: &Broker, alias: &str| {
+            let (host, port) = broker.address();
+            let security = Security {
+                tls: None,
+                sasl: None,
+            };
+            let identity = Identity {
+                client_id: "strait".to_owned(),
+                software_name: "strait".to_owned(),
+                software_version: "0".to_owned(),
+            };
+            let bootstrap = vec![format!("{host}:{port}")];
+            Cluster::new(rt.clone(), alias, bootstrap, security, identity)
+        };
+        let spec = LinkSpec {
+            name: "link".to_owned(),
+            source: cluster(&self.source, "source"),
+            target: cluster(&self.target, "target"),
+            isolation: Isolation::ReadCommitted,
+            instance: "one".to_owned(),
+            lock_dir: None,
+            internal_replication: None,
+            take_over: false,
+            memory_budget: 64 << 20,
+            lanes: 4,
+            long_poll: Duration::from_millis(500),
+            request_timeout: Duration::from_secs(5),
+            drain: Duration::from_secs(5),
+            open_transaction: Duration::from_secs(300),
+            policies: self.policies,
+        };
+        let flow = FlowSpec {
+            key: FlowKey {
+                topic: TOPIC.to_owned(),
+                partition: 0,
+            },
+            target_topic: TOPIC.to_owned(),
+            start: Start::Earliest,
+            compacted: false,
+            min_insync: 1,
+            max_batch_bytes: None,
+        };
+        let (link, handle) = Link::new(rt, spec);
+        let journal = self.journal.clone();
+        journal.note("the mirror starts");
+        let task = tokio::spawn(async move {
+            if let Err(error) = link.run().await {
+                journal.note(&format!("the mirror ended: {error}"));
+            }
+        });
+        let steering = handle.clone();
+        tokio::spawn(async move { steering.set_flows(vec![flow]).await });
+        self.process = Some((network, handle, task));
+    }
+
+    fn crash(&mut self) {
+        if let Some((network, _, task)) = self.process.take() {
+            self.journal.note("the mirror dies");
+            let linger = self.rng.u64(0..50);
+            network.cut(Some(linger));
+            task.abort();
+        }
+    }
+
+    async fn stop(&mut self) {
+        if let Some((_, handle, task)) = self.process.take() {
+            self.journal.note("the mirror is told to stop");
+            handle.stop().await;
+            let _ = task.await;
+        }
+    }
+
+    fn serials(broker: &Broker) -> Vec<i64> {
+        let log = broker.read_log(TOPIC, 0);
+        log.iter()
+            .filter(|batch| !batch.header.has(CONTROL))
+            .flat_map(|batch| batch.records().unwrap())
+            .map(|r| {
+                let value = r.value.as_deref().unwrap();
+                std::str::from_utf8(value).unwrap().parse().unwrap()
+            })
+            .collect()
+    }
+
+    /// The target is cut below what was acknowledged: nothing may be appended any more.
+    async fn stopped(mut self) -> Told {
+        tokio::time::sleep(REST).await;
+        self.stop().await;
+        let data = self.target.read_log(TOPIC, 0);
+        let data: Vec<_> = data.iter().filter(|b| !b.header.has(CONTROL)).collect();
+        let mut wrong = Vec::new();
+        if let Some(batch) = data.last() {
+            self.epochs += 1;
+            let to = batch.header.base_offset;
+            self.target.truncate(TOPIC, 0, to, self.epochs);
+            let before = Self::serials(&self.target);
+            self.write(false);
+            self.start();
+            tokio::time::sleep(REST).await;
+            self.write(false);
+            tokio::time::sleep(REST).await;
+            if Self::serials(&self.target) != before {
+                wrong.push("records were appended behind the loss".to_owned());
+            }
+            let lines = self.journal.lines();
+            if !lines.iter().any(|l| l.contains("the target lost data")) {
+                wrong.push("nobody said target-lost".to_owned());
+            }
+            // Another policy, and the flow goes on.
+            self.stop().await;
+            self.policies.target_lost = Policy::GoOn;
+            self.start();
+            tokio::time::sleep(REST).await;
+            self.stop().await;
+            wrong.extend(in_place(&Self::serials(&self.target), self.serial));
+        }
+        Told {
+            journal: self.journal.lines(),
+            wrong,
+            repeated: 0,
+        }
+    }
+
+    fn judge(self, theme: Theme) -> Told {
+        let found = Self::serials(&self.target);
+        let distinct: BTreeSet<i64> = found.iter().copied().collect();
+        let mut wrong = Vec::new();
+        match theme {
+            Theme::TargetLoss | Theme::Stop => wrong.extend(in_place(&found, self.serial)),
+            Theme::SourceLoss => {
+                let expected = Self::serials(&self.source);
+                let left: BTreeSet<i64> = expected.iter().copied().collect();
+                let mut of_left = found.clone();
+                of_left.retain(|serial| left.contains(serial));
+                if of_left != expected {
+                    let at = of_left.iter().zip(&expected).position(|(a, b)| a != b);
+                    let at = at.unwrap_or(of_left.len().min(expected.len()));
+                    wrong.push(format!(
+                        "of what the source still has, {} records, the target holds {}; they differ from number {at} on: {:?} instead of {:?}",
+                        expected.len(), of_left.len(),
+                        of_left.get(at..(at + 5).min(of_left.len())), expected.get(at..(at + 5).min(expected.len()))
+                    ));
+                }
+            }
+            Theme::Refusals => {
+                let mut expected: Vec<i64> = (0..self.serial).collect();
+                expected.retain(|serial| !self.old.contains(serial));
+                if found != expected {
+                    wrong.push(format!(
+                        "{} records are expected and {} there",
+                        expected.len(),
+                        found.len()
+                    ));
+                }
+                wrong.extend(self.account());
+            }
+        }
+        Told {
+            repeated: found.len() - distinct.len(),
+            journal: self.journal.lines(),
+            wrong,
+        }
+    }
+
+    /// The last position counts every record as forwarded or refused.
+    fn account(&self) -> Option<String> {
+        let syncs = self
+            .target
+            .records("mm2-offset-syncs.source.internal", 0, true);
+        let last = syncs.iter().rev().find_map(Sync::read)?;
+        let gaps: BTreeMap<u8, i64> = last.gaps.iter().copied().collect();
+        let refused = self.old.len() as i64;
+        let expected = (self.serial, self.serial - refused, refused);
+        let told = (last.source_next, last.forwarded, gaps.values().sum::<i64>());
+        (told != expected)
+            .then(|| format!("the last position says {told:?}, not {expected:?}: {last:?}"))
+    }
+}
+
+/// Numbers from 0 to `end`: none is missing, however often some stand there. Where one is passed over (a target that lost its end
+/// may have taken what was on its way) all that was passed over follows.
+fn in_place(found: &[i64], end: i64) -> Option<String> {
+    let mut last = -1;
+    for (at, &serial) in found.iter().enumerate() {
+        if serial > last + 1 {
+            let behind: BTreeSet<i64> = found[at..].iter().copied().collect();
+            let never = (last + 1..serial).find(|passed| !behind.contains(passed));
+            if let Some(never) = never {
+                return Some(format!(
+                    "{serial} follows {last}, number {at} of the target, and {never} never comes"
+                ));
+            }
+        }
+        last = serial;
+    }
+    (last != end - 1).then(|| format!("the last record is {last} instead of {}", end - 1))
+}
