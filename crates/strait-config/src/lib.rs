@@ -25,10 +25,10 @@ mod toml_file;
 pub use error::{ConfigError, Problem};
 pub use model::{
     AdminConfig, ClusterConfig, Config, DEFAULT_ADMIN_LISTEN, DEFAULT_CONFIG_EXCLUDES,
-    DEFAULT_MEMORY_BUDGET, DEFAULT_OPEN_TRANSACTION_WARNING, DEFAULT_REFRESH_TOPICS,
-    DEFAULT_SEPARATOR, Isolation, LinkConfig, MIN_MEMORY_BUDGET, MM2_REFRESH_TOPICS, Naming,
-    PasswordFrom, Policies, Policy, SaslConfig, SaslMechanism, Timeouts, TlsConfig,
-    default_link_name,
+    DEFAULT_FETCH_CONNECTIONS, DEFAULT_MEMORY_BUDGET, DEFAULT_OPEN_TRANSACTION_WARNING,
+    DEFAULT_REFRESH_TOPICS, DEFAULT_SEPARATOR, Isolation, LinkConfig, MAX_FETCH_CONNECTIONS,
+    MIN_MEMORY_BUDGET, MM2_REFRESH_TOPICS, Naming, PasswordFrom, Policies, Policy, SaslConfig,
+    SaslMechanism, Timeouts, TlsConfig, default_link_name,
 };
 pub use pattern::Pattern;
 pub use secret::Secret;

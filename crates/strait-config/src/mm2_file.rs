@@ -11,6 +11,7 @@ use crate::error::{ConfigError, Problem};
 use crate::mm2_keys::{Meaning, Policy, Refusal, known_keys, meaning};
 use crate::model::{
     AdminConfig, ClusterConfig, Config, Isolation, LinkConfig, MM2_REFRESH_TOPICS, Naming,
+    share_memory,
 };
 use crate::nearest::nearest;
 use crate::pattern::Pattern;
@@ -80,13 +81,14 @@ impl Reading {
             }
         }
         self.refuse(&flows);
-        let links: Vec<LinkConfig> = flows
+        let mut links: Vec<LinkConfig> = flows
             .iter()
             .filter_map(|flow| self.read_link(flow))
             .collect();
         if !self.problems.is_empty() {
             return None;
         }
+        share_memory(&mut links, &[]);
         let mut config = Config {
             clusters,
             links,

@@ -18,7 +18,8 @@ pub const DEFAULT_ADMIN_LISTEN: SocketAddr =
 pub const DEFAULT_REFRESH_TOPICS: Duration = Duration::from_secs(30);
 /// How often a link from a MirrorMaker 2 file does so (`refresh.topics.interval.seconds`, 600).
 pub const MM2_REFRESH_TOPICS: Duration = Duration::from_secs(600);
-/// Memory one link may hold in fetched, not yet acknowledged batches and in its ledger.
+/// Memory that the links of a process which name no budget of their own may hold together in fetched, not yet
+/// acknowledged batches.
 pub const DEFAULT_MEMORY_BUDGET: u64 = 256 << 20;
 /// For [`LinkConfig::open_transaction_warning`].
 pub const DEFAULT_OPEN_TRANSACTION_WARNING: Duration = Duration::from_secs(300);
@@ -200,6 +201,18 @@ impl LinkConfig {
             fetch_connections: DEFAULT_FETCH_CONNECTIONS,
             policies: Policies::default(),
             open_transaction_warning: DEFAULT_OPEN_TRANSACTION_WARNING,
+        }
+    }
+}
+
+/// Divides [`DEFAULT_MEMORY_BUDGET`] among the links without a budget of their own, whole MiB each, so that a process
+/// with many links takes no more than one with a single link.
+pub(crate) fn share_memory(links: &mut [LinkConfig], own: &[bool]) {
+    let sharing = links.len() - own.iter().filter(|own| **own).count();
+    for (index, link) in links.iter_mut().enumerate() {
+        if !own.get(index).copied().unwrap_or(false) {
+            let share = DEFAULT_MEMORY_BUDGET / (sharing.max(1) as u64);
+            link.memory_budget = (share >> 20 << 20).max(MIN_MEMORY_BUDGET);
         }
     }
 }

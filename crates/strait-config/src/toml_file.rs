@@ -12,7 +12,7 @@ use crate::cluster_toml::{Surroundings, read_clusters};
 use crate::error::{ConfigError, Problem};
 use crate::model::{
     AdminConfig, Config, DEFAULT_ADMIN_LISTEN, DEFAULT_SEPARATOR, Isolation, LinkConfig,
-    MAX_FETCH_CONNECTIONS, MIN_MEMORY_BUDGET, Naming, Policy,
+    MAX_FETCH_CONNECTIONS, MIN_MEMORY_BUDGET, Naming, Policy, share_memory,
 };
 use crate::nearest::nearest;
 use crate::pattern::Pattern;
@@ -94,6 +94,7 @@ pub(crate) fn read(
     });
     let mut places = Vec::new();
     let mut links = Vec::new();
+    let mut own_budget = Vec::new();
     match top.field(&reader, "links") {
         Some(field) => {
             let list = field.array(&mut reader, LINK_EXAMPLE).unwrap_or_default();
@@ -107,6 +108,8 @@ pub(crate) fn read(
             for (index, value) in list.iter().enumerate() {
                 let element = field.element(&reader, index, value);
                 if let Some(link) = read_link(&mut reader, &element) {
+                    let table = element.value.get_ref().as_table();
+                    own_budget.push(table.is_some_and(|table| table.contains_key("memory-budget")));
                     links.push(link);
                     places.push(Place {
                         line: Some(element.line),
@@ -118,6 +121,7 @@ pub(crate) fn read(
         None => top.missing(&mut reader, "links", format!("Write {LINK_EXAMPLE}")),
     }
 
+    share_memory(&mut links, &own_budget);
     let mut config = Config {
         clusters,
         links,

@@ -164,7 +164,8 @@ impl Opening {
             }
             let mut items = Vec::new();
             match stitch.admit(&fetched.part, fetched.proven, &mut items) {
-                Ok(()) => {}
+                // The next answer decides about a hole; what came before it counts.
+                Ok(()) | Err(StitchError::Hole { .. }) => {}
                 Err(StitchError::Stale { .. } | StitchError::Unproven { .. }) => break,
                 Err(error) => return Err(error.into()),
             }
@@ -293,7 +294,11 @@ impl Opening {
                 });
             }
             let mut items = Vec::new();
-            stitch.admit(&fetched.part, true, &mut items)?;
+            match stitch.admit(&fetched.part, true, &mut items) {
+                // The next answer decides; what came before counts.
+                Ok(()) | Err(StitchError::Hole { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
             let end = match position.isolation {
                 Isolation::ReadCommitted => fetched.part.last_stable_offset,
                 Isolation::ReadUncommitted => fetched.part.high_watermark,

@@ -295,6 +295,7 @@ impl FlowError {
             Self::Hole { .. } => "target-hole",
             Self::Stitch(StitchError::Stale { .. }) => "source-stale",
             Self::Stitch(StitchError::Unproven { .. }) => "source-epoch",
+            Self::Stitch(StitchError::Hole { .. }) => "source-hole",
             Self::Stitch(_) => "source-unreadable",
             Self::Source { .. } => "source-error",
             Self::Doubt(_) => "target-in-doubt",
@@ -319,7 +320,9 @@ impl FlowError {
             | Self::TooLarge { .. }
             | Self::Hole { .. }
             | Self::Fence { .. } => Action::Retry,
-            Self::Stitch(StitchError::Stale { .. } | StitchError::Unproven { .. }) => Action::Retry,
+            Self::Stitch(
+                StitchError::Stale { .. } | StitchError::Unproven { .. } | StitchError::Hole { .. },
+            ) => Action::Retry,
             Self::Net(error) => error.action(),
             Self::Session(error) => error.action(),
             _ => Action::Stop,

@@ -1,7 +1,7 @@
 //! One flow's state within a session.
 
 use strait_net::Action;
-use strait_wire::SyncRecord;
+use strait_wire::{SyncKind, SyncRecord};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
@@ -137,6 +137,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// It is being drained: nothing more is admitted or sent, since what was queued is gone and what follows it would
+    /// take its place.
+    pub(crate) fn closing(&self) -> bool {
+        self.reopen.is_some() || self.truncated.is_some() || self.recut
+    }
+
     /// Forgets what was queued and not sent yet; it is fetched again.
     pub(crate) fn unqueue(&mut self) {
         let epoch = self
@@ -196,6 +202,15 @@ impl Flow {
         if limit.is_some() {
             self.verdicts.limit = limit;
             self.verdicts.too_large = None;
+        }
+        if sync
+            .position
+            .as_ref()
+            .is_some_and(|p| p.kind == SyncKind::Rebase)
+        {
+            // They speak of the history before.
+            self.verdicts.refused.clear();
+            self.verdicts.singles_to = 0;
         }
         self.last = Some(sync);
         let mut writer = writer;

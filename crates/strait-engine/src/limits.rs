@@ -43,8 +43,9 @@ pub const PRODUCE_BYTES: usize = 4 * MIB as usize;
 pub const CHANNELS_PER_BROKER: u8 = 2;
 /// A broker that answers nothing for so long holds memory that others could use.
 pub const STALL: Duration = Duration::from_secs(2);
-/// Record bytes asked of one source broker in one fetch.
-pub const FETCH_BYTES: i32 = 16 * MIB as i32;
+/// Record bytes asked of one source broker in one fetch. One slice of an answer that waits for its acknowledgement keeps
+/// the whole answer in memory.
+pub const FETCH_BYTES: i32 = 8 * MIB as i32;
 /// Record bytes asked of one source partition in one fetch.
 pub const FETCH_PARTITION_BYTES: i32 = MIB as i32;
 /// Record bytes asked of a partition at the least: so many flows that are behind share one fetch that all of them can be

@@ -19,7 +19,7 @@ use crate::routes::{Lookup, Routes};
 use crate::session::Session;
 use crate::spec::{FlowSpec, Policy, Start};
 use crate::stitch::Stitch;
-use crate::writer::Writer;
+use crate::writer::{Writer, advance};
 
 /// A flow ready to run.
 #[derive(Debug)]
@@ -424,6 +424,7 @@ impl Opening {
             && ended_cleanly(position, self.session.closed_cleanly)
             && end == position.target_next
             && cut.is_none()
+            && self.anchored(ends, position).await?
         {
             ledger.new_epoch(position.target_next);
             return Ok(Resumed {
@@ -554,6 +555,28 @@ impl Opening {
                 });
             }
         }
+    }
+
+    /// Whether the batch in front of the position is the one it speaks of: a log that lost its end and got a marker in
+    /// its place has the same length. Nothing to see where it is gone, or where nothing was sent in that session.
+    async fn anchored(&self, ends: &Ends, position: &Position) -> Result<bool, FlowError> {
+        let last = position.target_next - 1;
+        if position.next_sequence == 0 || last < ends.target.log_start().await? {
+            return Ok(true);
+        }
+        let fetched = ends
+            .target
+            .fetch(last, -1, Duration::from_millis(200))
+            .await?;
+        let batches = batches_from(&fetched.part, last)?;
+        // The cleaner may have taken it.
+        Ok(batches.first().is_none_or(|batch| {
+            let header = &batch.header;
+            !header.attributes.control()
+                && (header.producer_id, header.producer_epoch)
+                    == (position.producer_id, position.producer_epoch)
+                && advance(header.last_sequence(), 1) == position.next_sequence
+        }))
     }
 
     /// The most markers that sessions begun after the sync can have left, ours included: one for each epoch.

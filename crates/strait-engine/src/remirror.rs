@@ -13,7 +13,7 @@ use crate::open::{Ends, Opening, Resumed};
 use crate::partition::{PartitionReader, batches_from};
 use crate::rewind::{Lost, Place, Rewind, Survey};
 use crate::spec::Policy;
-use crate::stitch::{Item, Stitch};
+use crate::stitch::{Item, Stitch, StitchError};
 use crate::transfer::readable_end;
 
 /// Offsets of the target that are looked at in the first step back; each further one is four times as long.
@@ -228,7 +228,11 @@ impl Opening {
                 });
             }
             let mut items = Vec::new();
-            stitch.admit(&fetched.part, true, &mut items)?;
+            match stitch.admit(&fetched.part, true, &mut items) {
+                // The next answer decides; what came before counts.
+                Ok(()) | Err(StitchError::Hole { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
             for item in &items {
                 if item.first() < position.source_next {
                     each(item)?;

@@ -118,6 +118,7 @@ pub(crate) struct Shard<'a> {
     /// The fastest answer of each source broker.
     round_trips: BTreeMap<i32, Duration>,
     next_range: u64,
+    turn: usize,
     opening: usize,
     /// Where answers are read into; knows what they hold.
     pool: Pool,
@@ -153,6 +154,7 @@ impl<'a> Shard<'a> {
             produce_queues: BTreeMap::new(),
             round_trips: BTreeMap::new(),
             next_range: 0,
+            turn: 0,
             opening: 0,
             pool: Pool::new(limits::IDLE_BUFFERS),
             reserved: 0,
@@ -381,11 +383,7 @@ impl<'a> Shard<'a> {
                 return;
             }
         };
-        let leaving = stopping
-            || flow.removing
-            || running.reopen.is_some()
-            || running.truncated.is_some()
-            || running.recut;
+        let leaving = stopping || flow.removing || running.closing();
         let room = running.writer.bytes() < limits::FLOW_BYTES
             && running.ledger.unsynced_bytes() < limits::UNSYNCED_MAX
             && !running.writer.settling();
@@ -420,6 +418,7 @@ impl<'a> Shard<'a> {
         }
         if let Some(channel) = channel
             && !stopping
+            && !running.closing()
             && running.writer.ready()
             && !running.in_channel
             && now >= running.send_at
@@ -434,7 +433,13 @@ impl<'a> Shard<'a> {
         if self.stopping.is_some() {
             return;
         }
-        let fetches = waiting(&self.fetch_queues);
+        // Nobody is always the first when memory is short.
+        let mut fetches = waiting(&self.fetch_queues);
+        if !fetches.is_empty() {
+            self.turn = self.turn.wrapping_add(1);
+            let first = self.turn % fetches.len();
+            fetches.rotate_left(first);
+        }
         for (broker, pace) in fetches {
             self.dispatch_fetches(broker, pace, now);
         }
@@ -464,10 +469,13 @@ impl<'a> Shard<'a> {
                 return;
             }
             let stuck = self.stuck(at, now);
+            // While an epoch is asked for, the head has to stay where it is.
             if let Some(running) = self.flows[at].running()
                 && stuck
+                && !running.checking
             {
                 running.unqueue();
+                running.fetch_at = now + limits::BACKOFF_MAX / 6;
             }
         }
     }

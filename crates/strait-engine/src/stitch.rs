@@ -32,6 +32,14 @@ pub enum Item {
 }
 
 impl Item {
+    /// The source's leader epoch at its end, -1 where it has none.
+    pub fn source_epoch(&self) -> i32 {
+        match self {
+            Self::Batch(outgoing) => outgoing.source_epoch,
+            Self::Gap { source_epoch, .. } => *source_epoch,
+        }
+    }
+
     /// The first source offset it accounts for.
     pub fn first(&self) -> i64 {
         match self {
@@ -139,6 +147,14 @@ pub enum StitchError {
         /// The offset of the seam.
         at: i64,
     },
+    /// Offsets are missing in a log that is not compacted: asked for once more before that is believed.
+    #[error("offsets {from} to {} are missing in the answer, which neither compaction nor retention explains", to - 1)]
+    Hole {
+        /// The first offset missing.
+        from: i64,
+        /// The offset behind the last one.
+        to: i64,
+    },
     /// Bytes that are no record batch.
     #[error("the records at offset {at} cannot be read: {source}")]
     Wire {
@@ -156,6 +172,8 @@ pub struct Stitch {
     epoch: i32,
     compacted: bool,
     isolation: Isolation,
+    /// The head behind which an answer showed a hole that nothing explains: the next answer there decides.
+    doubted: Option<i64>,
 }
 
 impl Stitch {
@@ -166,6 +184,7 @@ impl Stitch {
             epoch,
             compacted,
             isolation,
+            doubted: None,
         }
     }
 
@@ -204,6 +223,7 @@ impl Stitch {
     ) -> Result<(), StitchError> {
         let mut judge = Judge::new(&fetched.aborted, self.isolation);
         let mut ordered = false;
+        let believed = self.compacted || self.doubted.take() == Some(self.head);
         for entry in Entries::new(fetched.records.clone()) {
             let entry = entry.map_err(|source| StitchError::Wire {
                 at: self.head,
@@ -223,6 +243,13 @@ impl Stitch {
                 continue;
             }
             self.seam(&batch, proven)?;
+            if batch.header.base_offset > self.head && !believed {
+                self.doubted = Some(self.head);
+                return Err(StitchError::Hole {
+                    from: self.head,
+                    to: batch.header.base_offset,
+                });
+            }
             // Before the first hole is believed: what it lacks must not stand behind it, out of order.
             if batch.header.base_offset > self.head && !std::mem::replace(&mut ordered, true) {
                 for entry in Entries::new(fetched.records.clone()) {
@@ -373,7 +400,36 @@ mod tests {
         proven: bool,
     ) -> Result<Vec<Item>, StitchError> {
         let mut items = Vec::new();
-        stitch.admit(fetched, proven, &mut items).map(|()| items)
+        let mut admitted = stitch.admit(fetched, proven, &mut items);
+        if matches!(admitted, Err(StitchError::Hole { .. })) {
+            admitted = stitch.admit(fetched, proven, &mut items);
+        }
+        admitted.map(|()| items)
+    }
+
+    #[test]
+    fn a_hole_that_nothing_explains_is_asked_for_once_more() {
+        let answer = fetched(&[
+            sample(10, 2).epoch(2).batch(),
+            sample(20, 2).epoch(2).batch(),
+        ]);
+        let mut stitch = stitch(10);
+        let mut items = Vec::new();
+        let error = stitch.admit(&answer, true, &mut items).unwrap_err();
+        assert!(
+            matches!(error, StitchError::Hole { from: 12, to: 20 }),
+            "{error}"
+        );
+        // A whole answer there: the first one lacked something.
+        let whole = fetched(&[sample(12, 10).epoch(2).batch()]);
+        stitch.admit(&whole, true, &mut items).unwrap();
+        assert_eq!(
+            shape(&items),
+            [
+                ("2 records".to_owned(), 10, 11),
+                ("10 records".to_owned(), 12, 21)
+            ]
+        );
     }
 
     /// Items as (what, first, last).

@@ -138,6 +138,10 @@ pub struct Writer {
     /// Others write to the partition too.
     shared: bool,
     join_bytes: usize,
+    /// The source offset that has to be sent next, once anything was sent.
+    sent_next: Option<i64>,
+    /// Something was queued that does not continue what was sent.
+    broken: Option<String>,
 }
 
 impl Writer {
@@ -145,6 +149,8 @@ impl Writer {
     pub fn new(producer_id: i64, epoch: i16, expected: i64) -> Self {
         Self {
             join_bytes: limits::JOIN_BYTES,
+            sent_next: None,
+            broken: None,
             producer_id,
             epoch,
             expected,
@@ -270,6 +276,15 @@ impl Writer {
     /// that wait behind each other are joined, in a buffer of `pool`.
     pub fn next_batch(&mut self, pool: &Pool) -> Option<Dispatch> {
         while self.ready() {
+            let first = self.queue.front().map(Item::first)?;
+            if let Some(next) = self.sent_next.filter(|next| *next != first) {
+                // Sent, it would take the sequences of what is missing, and no count would tell.
+                self.broken = Some(format!(
+                    "source offset {first} was to be sent where {next} had to follow"
+                ));
+                self.settling = true;
+                return None;
+            }
             match self.queue.pop_front()? {
                 Item::Gap {
                     reason,
@@ -279,6 +294,7 @@ impl Writer {
                 } => {
                     // A walk must not cross it: it would count the record as forwarded.
                     self.barred |= reason == GapReason::Refused;
+                    self.sent_next = Some(to);
                     self.slots.push_back(Slot::Gap {
                         reason,
                         from,
@@ -299,6 +315,7 @@ impl Writer {
     /// few large ones cost it less than many small ones. A batch that is sent as soon as it comes is not copied.
     fn join(&mut self, first: Outgoing, pool: &Pool) -> Outgoing {
         let (mut size, mut last, mut behind) = (first.size(), first.last, 0);
+        let mut records = first.count();
         let Some(codec) = first.joins() else {
             return first;
         };
@@ -311,9 +328,10 @@ impl Writer {
                 Item::Batch(next)
                     if next.joins() == Some(codec)
                         && next.first == last + 1
-                        && size + next.size() <= self.join_bytes =>
+                        && size + next.size() + grown(records, next) <= self.join_bytes =>
                 {
                     (size, last, behind) = (size + next.size(), next.last, behind + 1);
+                    records = records.saturating_add(next.count());
                 }
                 _ => break,
             }
@@ -365,6 +383,7 @@ impl Writer {
         };
         let batch = restamp(&outgoing.batch, stamp);
         let (ticket, size) = (self.next_ticket, outgoing.size());
+        self.sent_next = Some(outgoing.last + 1);
         self.next_sequence = advance(sequence, outgoing.count());
         self.next_ticket += 1;
         self.in_flight += 1;
@@ -456,6 +475,9 @@ impl Writer {
         if !self.settling || self.in_flight > 0 {
             return None;
         }
+        if let Some(why) = self.broken.take() {
+            return Some(Settled::Reopen(why));
+        }
         let answers: Vec<&Answer> = self.slots.iter().filter_map(Slot::answered).collect();
         if let Some(error) = answers.iter().find_map(|a| {
             if let Answer::Fenced(e) = a {
@@ -525,10 +547,18 @@ impl Writer {
                 },
             });
         }
+        self.sent_next = self.queue.front().map(Item::first);
         self.known = false;
         self.settling = false;
         self.barred = false;
     }
+}
+
+/// What the fronts of so many records and the next ones may grow by when they are joined: their offsets and times are
+/// counted from farther away.
+fn grown(records: i32, next: &Outgoing) -> usize {
+    const EACH: usize = 6;
+    usize::try_from(records.saturating_add(next.count())).map_or(usize::MAX / 2, |n| n * EACH)
 }
 
 fn joined(batches: &[&Batch], codec: Codec, pool: &Pool) -> Result<Batch, WireError> {
@@ -626,9 +656,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_does_not_continue_is_not_sent() {
+        let (mut writer, mut ledger) = writer(1);
+        let first = writer.next_batch(&pool()).unwrap();
+        writer.answer(first.ticket, Answer::Appended(100), &mut ledger, now());
+        writer.push(Item::Batch(sample(20, 10).epoch(5).outgoing()));
+        assert!(writer.next_batch(&pool()).is_none(), "10 to 19 are missing");
+        let Some(Settled::Reopen(why)) = writer.settle() else {
+            panic!("it goes on")
+        };
+        assert!(why.contains("20 was to be sent where 10"), "{why}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn small_batches_that_wait_are_sent_as_one() {
         let (mut writer, mut ledger) = writer(8);
         writer.limit(usize::MAX);
+        writer.push(Item::Gap {
+            reason: GapReason::Control,
+            from: 80,
+            to: 90,
+            source_epoch: 5,
+        });
         writer.push(Item::Batch(sample(90, 10).epoch(6).outgoing()));
         let sent = writer.next_batch(&pool()).unwrap();
         let header = BatchHeader::parse(&sent.batch.concat()).unwrap();

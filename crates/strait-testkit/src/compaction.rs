@@ -143,5 +143,6 @@ fn rewritten(
         header: BatchHeader::parse(&bytes).ok()?,
         bytes,
         segment: batch.segment,
+        legacy: Vec::new(),
     })
 }

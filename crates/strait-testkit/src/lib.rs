@@ -6,7 +6,8 @@
 //! - [`producer`], [`workload`]: write data without a network. [`compare`]: what differs between two clusters, in words.
 //!   [`tail`]: what a partition has been given since the last look.
 //! - [`fault`]: dropped requests, lost responses, late requests, errors, by script or by seed.
-//! - [`records`], [`codec`]: an own record-batch codec, independent of Strait's: the oracle.
+//! - [`records`], [`codec`], [`legacy`]: an own codec for record batches and the formats before them, independent of
+//!   Strait's: the oracle.
 //! - [`kafka`]: the harness for real Apache Kafka nodes and their own Java client.
 //! - `api/`: one file per Kafka API, each stating its versions and where it deviates from Apache Kafka.
 //! - `log`, `validate`, `producers`, `epochs`, `transactions`, `compaction`, `groups`: the state, without input or output.
@@ -29,6 +30,7 @@ pub mod config;
 pub mod fault;
 pub mod groups;
 pub mod kafka;
+pub mod legacy;
 pub mod log;
 pub mod producer;
 pub mod producers;

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 
 use crate::code;
+use crate::codec::Codec;
 use crate::epochs::Epochs;
+use crate::legacy::Format;
 use crate::producers::{Admission, EndedTransaction, Producers};
 use crate::records::{
     BatchHeader, BatchSpec, CONTROL, KitRecord, RecordsError, TRANSACTIONAL, decode,
@@ -21,6 +23,8 @@ pub struct StoredBatch {
     pub bytes: Bytes,
     /// Number of the segment it lies in, rising.
     pub segment: u64,
+    /// The records of a message set older than record batches; the header is made up then.
+    pub(crate) legacy: Vec<KitRecord>,
 }
 
 impl StoredBatch {
@@ -29,6 +33,9 @@ impl StoredBatch {
     /// # Errors
     /// None for batches a broker has stored, except those with inner offsets the broker did not check.
     pub fn records(&self) -> Result<Vec<KitRecord>, RecordsError> {
+        if self.header.magic < 2 {
+            return Ok(self.legacy.clone());
+        }
         decode(&self.bytes)
     }
 
@@ -199,7 +206,27 @@ impl Log {
             header,
             bytes,
             segment: self.segment,
+            legacy: Vec::new(),
         });
+    }
+
+    /// Appends records in a format older than record batches; answers the first offset.
+    pub(crate) fn append_legacy(
+        &mut self,
+        format: Format,
+        codec: Codec,
+        records: &[KitRecord],
+        settings: &LogSettings,
+        now_ms: i64,
+    ) -> Result<i64, RecordsError> {
+        let base = self.end;
+        for (header, bytes, records) in format.sets(codec, base, records)? {
+            self.push(header, bytes, settings, now_ms);
+            if let Some(stored) = self.batches.last_mut() {
+                stored.legacy = records;
+            }
+        }
+        Ok(base)
     }
 
     /// Closes the active segment.

@@ -11,9 +11,10 @@ use std::time::Duration;
 use kit::{Kit, cluster};
 use outcome::lines;
 use rig::{Mirror, west_to_east};
-use strait_testkit::Release;
 use strait_testkit::compare::compare;
+use strait_testkit::legacy::Format;
 use strait_testkit::workload::{Age, Generator, Workload};
+use strait_testkit::{Codec, Release};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -122,9 +123,7 @@ fn a_target_before_2_3_gets_settings_at_creation_and_says_that_later_ones_cannot
     west.broker.create_topic("later", 1, &[]).unwrap();
     let mut producer = west.broker.idempotent_producer();
     let records = kit::records("tuned", 20, 100);
-    producer
-        .send("tuned", 0, strait_testkit::Codec::Zstd, &records)
-        .unwrap();
+    producer.send("tuned", 0, Codec::Zstd, &records).unwrap();
     rig::wait_until("records go on", SOON, || {
         kit::difference((&west, "tuned"), (&east, "west.tuned")).is_none()
     });
@@ -136,5 +135,57 @@ fn a_target_before_2_3_gets_settings_at_creation_and_says_that_later_ones_cannot
         1,
         "{log}"
     );
+    runtime.shutdown_background();
+}
+
+#[test]
+fn messages_of_formats_v0_and_v1_arrive_with_the_times_that_consumers_see() {
+    let runtime = kit::runtime();
+    let west = kit::start(&runtime, cluster("west").release(Release::V2_8));
+    let east = kit::start(&runtime, cluster("east"));
+    west.broker
+        .create_topic("ancient", 1, &[("retention.ms", "-1")])
+        .unwrap();
+    let write = |name: &str| {
+        let sets = [
+            (Format::V0, Codec::None),
+            (Format::V0, Codec::Gzip),
+            (Format::V0, Codec::Snappy),
+            (Format::V1, Codec::None),
+            (Format::V1, Codec::Gzip),
+            (Format::V1, Codec::Snappy),
+            (Format::V1, Codec::Lz4),
+        ];
+        for (number, (format, codec)) in sets.into_iter().enumerate() {
+            let mut records = kit::records(&format!("{name}/{number}"), 7, 120);
+            records[3].key = None;
+            records[4].value = None;
+            west.broker
+                .append_legacy("ancient", 0, format, codec, &records)
+                .unwrap();
+        }
+    };
+    write("a");
+    let config = west_to_east(&west.address, &east.address, &["ancient"], "");
+    let mut mirror = Mirror::new(&config).started();
+    mirror.wait_for_log("mirroring", SOON);
+    mirror.kill9();
+    write("b");
+    mirror.start();
+    assert_mirrored(&west, &east, &mirror);
+    // The topic is written in the present format from here on.
+    let mut producer = west.broker.idempotent_producer();
+    let records = kit::records("new", 20, 100);
+    producer.send("ancient", 0, Codec::Zstd, &records).unwrap();
+    assert_mirrored(&west, &east, &mirror);
+    let found = east.broker.records("west.ancient", 0, true);
+    assert_eq!(found.len(), 2 * 7 * 7 + 20);
+    assert_eq!(
+        found.iter().filter(|r| r.timestamp == -1).count(),
+        2 * 3 * 7
+    );
+    mirror.stop();
+    let log = mirror.log();
+    assert_eq!(lines(&log, "ERROR"), Vec::<&str>::new(), "{log}");
     runtime.shutdown_background();
 }

@@ -180,10 +180,14 @@ impl Shard<'_> {
         now: Instant,
     ) -> Option<(FetchRequest, Vec<Part>, i16)> {
         let (broker, pace, _) = lane;
-        let (whole, most) = (self.fetch_bytes(), self.partition_bytes());
+        let most = self.partition_bytes();
+        let whole = match pace {
+            Pace::Tail => most,
+            Pace::Bulk => self.fetch_bytes(),
+        };
         let least = limits::FETCH_LEAST_BYTES.min(most);
         let (share, each) = match pace {
-            // What caught up has little to bring.
+            // What caught up has little to bring, and a long poll must not reserve what others need.
             Pace::Tail => (share.min(limits::TAIL_PARTITIONS), most),
             Pace::Bulk => {
                 let share = share.min((whole / least) as usize);
@@ -209,6 +213,10 @@ impl Shard<'_> {
             let Some(running) = flow.running() else {
                 continue;
             };
+            // Left over from before it was opened again: a partition stands only once in a fetch.
+            if !running.in_lane {
+                continue;
+            }
             if running.starved && !chosen.is_empty() {
                 // Only the first partition of a fetch is sure to be served.
                 if let Some(queue) = self.fetch_queues.get_mut(&(broker, pace)) {
@@ -406,7 +414,7 @@ impl Shard<'_> {
         running.ranges.arrived(part.mark, fetched, proven);
         while let Some(running) = self.flows[at].running()
             && !running.checking
-            && running.truncated.is_none()
+            && !running.closing()
             && let Some(arrived) = running.ranges.take(running.stitch.head())
         {
             self.admit(at, arrived, now);
@@ -449,30 +457,42 @@ impl Shard<'_> {
             end.max(running.source_end)
         };
         let mut items = Vec::new();
-        let admitted = running.stitch.admit(&fetched, proven, &mut items);
+        let mut behind = running.stitch.epoch();
+        let mut admitted = running.stitch.admit(&fetched, proven, &mut items);
         if running.idle && !items.is_empty() {
             return self.flows[at].activate(now);
         }
         let reached = running.stitch.head();
         running.ranges.learn(from, reached, fetched.records.len());
-        running.caught_up = reached >= running.source_end;
         for item in items {
             let fitting = match item {
                 Item::Batch(outgoing) => {
                     let largest = verdicts.largest(outgoing.first, max_batch_bytes);
-                    fit(outgoing, largest, &verdicts.refused)
+                    let first = outgoing.first;
+                    fit(outgoing, largest, &verdicts.refused).map_err(|error| (first, error))
                 }
                 gap => Ok(vec![gap]),
             };
             let fitting = match fitting {
                 Ok(fitting) => fitting,
-                Err(error) => {
-                    let why = format!("a batch that has to be split cannot be read: {error}");
-                    running.reopen.get_or_insert(why);
+                Err((at, source)) => {
+                    // What cannot be read stops here; what stands before it goes on.
+                    running.stitch.rewind(at, behind);
+                    admitted = Err(StitchError::Wire { at, source });
                     break;
                 }
             };
-            for item in fitting {
+            for mut item in fitting {
+                if let Item::Batch(outgoing) = &mut item {
+                    running
+                        .writer
+                        .limit(verdicts.largest(outgoing.first, max_batch_bytes));
+                    if outgoing.original.is_some() {
+                        // Made here, so not yet in the account.
+                        let bytes = std::mem::take(&mut outgoing.batch.bytes);
+                        outgoing.batch.bytes = self.pool.adopt(bytes);
+                    }
+                }
                 if let Item::Gap {
                     reason, from, to, ..
                 } = &item
@@ -481,9 +501,12 @@ impl Shard<'_> {
                 {
                     left_out(&self.session.spec.name, &key, *reason, *from, *to);
                 }
+                behind = item.source_epoch();
                 running.writer.push(item);
             }
         }
+        let reached = running.stitch.head();
+        running.caught_up = reached >= running.source_end;
         match admitted {
             Ok(()) => {
                 if reached != head {
@@ -499,6 +522,7 @@ impl Shard<'_> {
                     self.flows[at].caught_up(&self.session.spec.name);
                 }
             }
+            Err(StitchError::Hole { .. }) => running.ranges.clear(),
             Err(StitchError::Unproven {
                 admitted,
                 found,
@@ -521,6 +545,7 @@ impl Shard<'_> {
                 });
             }
             Err(error) => {
+                running.ranges.clear();
                 running.fetch_at = now
                     + if matches!(error, StitchError::Stale { .. }) {
                         self.session.source.invalidate();
@@ -571,6 +596,8 @@ impl Shard<'_> {
         running.checking = false;
         let head = running.stitch.head();
         match result {
+            // What it had queued is gone: there is nothing the gap could follow.
+            _ if running.closing() => {}
             Ok((start, end)) if running.idle && (head < start || head > end) => {
                 self.flows[at].activate(now);
             }

@@ -105,7 +105,10 @@ impl Shard<'_> {
             let Some(running) = flow.running() else {
                 continue;
             };
-            running.in_channel = false;
+            // Left over from before it was opened again, or to be drained.
+            if !std::mem::take(&mut running.in_channel) || running.closing() {
+                continue;
+            }
             let Lookup::Leader(route) = self.session.target.lookup(&topic, partition) else {
                 continue;
             };
@@ -146,10 +149,13 @@ impl Shard<'_> {
                 partition,
                 batch: dispatch.batch.into(),
             });
-            self.schedule(at, now);
         }
         if parts.is_empty() {
             return false;
+        }
+        // For the next request: a partition stands only once in each.
+        for (at, ..) in &parts {
+            self.schedule(*at, now);
         }
         let version = produce_version(connection, by_id);
         let named = version
@@ -300,7 +306,7 @@ impl Shard<'_> {
         let Some(running) = self.flows[at].running() else {
             return;
         };
-        if running.reopen.is_some() || running.truncated.is_some() || running.recut {
+        if running.closing() {
             running.writer.drop_queue();
         }
         if running.writer.in_flight() > 0 || running.syncing {

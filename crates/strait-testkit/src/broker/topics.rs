@@ -8,7 +8,10 @@ use uuid::Uuid;
 use super::Broker;
 use crate::api::delete_records;
 use crate::cluster::{KitError, TopicPlan};
+use crate::codec::Codec;
 use crate::compaction;
+use crate::legacy::Format;
+use crate::records::KitRecord;
 use crate::topic_config::{LogSettings, check};
 
 /// Topics.
@@ -128,6 +131,30 @@ impl Broker {
             done.map(|a| a.base_offset).map_err(|refusal| {
                 KitError::refused(refusal.0, format!("{topic}-{partition}: {}", refusal.1))
             })
+        })
+    }
+
+    /// Appends records in a message format older than record batches, as a broker before 0.11 has left them; answers
+    /// the first offset.
+    ///
+    /// # Errors
+    /// Unknown partition; whatever compression says.
+    pub fn append_legacy(
+        &self,
+        topic: &str,
+        partition: i32,
+        format: Format,
+        codec: Codec,
+        records: &[KitRecord],
+    ) -> Result<i64, KitError> {
+        self.shared.with(|cluster, now_ms| {
+            let found = cluster.with_settings(topic, partition);
+            let (settings, found) = found.ok_or_else(|| {
+                let what = format!("{topic}-{partition}");
+                KitError::refused(crate::code::UNKNOWN_TOPIC_OR_PARTITION, what)
+            })?;
+            let log = &mut found.log;
+            Ok(log.append_legacy(format, codec, records, &settings, now_ms)?)
         })
     }
 
