@@ -117,6 +117,9 @@ pub(crate) struct Running {
     /// A sync of it is being written.
     pub(crate) syncing: bool,
     pub(crate) caught_up: bool,
+    /// Its last fetch brought nothing although records wait: others filled the answer, or its batch is larger than what
+    /// was asked for. Brokers give whole batches of any size only to the first partition of a fetch.
+    pub(crate) starved: bool,
     pub(crate) fetch_at: Instant,
     pub(crate) send_at: Instant,
     /// Until then nothing is sent that the brokers forget at once.
@@ -219,6 +222,7 @@ impl Flow {
             in_channel: false,
             syncing: false,
             caught_up: false,
+            starved: false,
             fetch_at: now,
             send_at: now,
             hold_until,

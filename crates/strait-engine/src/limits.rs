@@ -47,8 +47,9 @@ pub const STALL: Duration = Duration::from_secs(2);
 pub const FETCH_BYTES: i32 = 16 * MIB as i32;
 /// Record bytes asked of one source partition in one fetch.
 pub const FETCH_PARTITION_BYTES: i32 = MIB as i32;
-/// Partitions asked for in one fetch of flows that are behind.
-pub const FETCH_PARTITIONS: usize = 1_000;
+/// Record bytes asked of a partition at the least: so many flows that are behind share one fetch that all of them can be
+/// served, and the next ones have their turn with the next.
+pub const FETCH_LEAST_BYTES: i32 = 64 * 1024;
 /// Partitions asked for in one fetch of flows that have caught up: all of them, so that none waits for the long
 /// poll of others.
 pub const TAIL_PARTITIONS: usize = 20_000;

@@ -33,14 +33,6 @@ impl Pace {
             Self::Tail => 1,
         }
     }
-
-    /// Partitions in one fetch at the most.
-    pub(crate) fn partitions(self) -> usize {
-        match self {
-            Self::Bulk => limits::FETCH_PARTITIONS,
-            Self::Tail => limits::TAIL_PARTITIONS,
-        }
-    }
 }
 
 /// One fetch connection to a broker: its number among those of the same pace.

@@ -74,6 +74,8 @@ fn every_command_explains_itself() {
         ("demo", "--keep"),
         ("demo", "--seed <NUMBER>"),
         ("check", "as TOML, with every default"),
+        ("gaps", "--link <NAME>"),
+        ("gaps", "left out, from the positions on the target"),
     ] {
         let said = strait(&[command, "--help"]);
         assert_eq!(said.code, Some(0));
@@ -195,6 +197,31 @@ fn a_wrong_configuration_is_exit_code_3_with_every_problem_on_stderr() {
     assert_eq!(
         missing.stderr,
         "no-such-file.toml: it cannot be read: No such file or directory (os error 2). Name a configuration file that exists and can be read.\n"
+    );
+}
+
+#[test]
+fn gaps_tells_what_is_wrong_and_prints_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = file(folder.path(), "wrong.toml", "links = 1\n");
+    let said = strait(&["gaps", wrong.to_str().unwrap()]);
+    assert_eq!((said.code, said.stdout.as_str()), (Some(3), ""));
+    let text = FIVE_LINES.replace("tokyo-1:9092", "127.0.0.1:1");
+    let path = file(folder.path(), "mirror.toml", &text);
+    let path = path.to_str().unwrap();
+    let said = strait(&["gaps", path, "--link", "paris->oslo"]);
+    assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""));
+    assert_eq!(
+        said.stderr,
+        format!("--link: {path} has no such link; it has paris->tokyo\n")
+    );
+    let said = strait(&["gaps", path]);
+    assert_eq!((said.code, said.stdout.as_str()), (Some(5), ""));
+    assert!(
+        said.stderr.starts_with("cannot reach cluster 'tokyo'")
+            && said.stderr.ends_with("(id=cluster-unreachable)\n"),
+        "{}",
+        said.stderr
     );
 }
 

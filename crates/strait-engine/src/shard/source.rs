@@ -42,7 +42,7 @@ impl Shard<'_> {
             if waiting > free {
                 self.open_lanes(broker, pace, waiting - free);
             }
-            let share = waiting.div_ceil(free).min(pace.partitions());
+            let share = waiting.div_ceil(free);
             let Some((request, parts, version)) = self.plan_fetch(lane, share, &connection, now)
             else {
                 return;
@@ -180,7 +180,17 @@ impl Shard<'_> {
         now: Instant,
     ) -> Option<(FetchRequest, Vec<Part>, i16)> {
         let (broker, pace, _) = lane;
-        let (whole, each) = (self.fetch_bytes(), self.partition_bytes());
+        let (whole, most) = (self.fetch_bytes(), self.partition_bytes());
+        let least = limits::FETCH_LEAST_BYTES.min(most);
+        let (share, each) = match pace {
+            // What caught up has little to bring.
+            Pace::Tail => (share.min(limits::TAIL_PARTITIONS), most),
+            Pace::Bulk => {
+                let share = share.min((whole / least) as usize);
+                let each = whole / i32::try_from(share).unwrap_or(i32::MAX).max(1);
+                (share, each.clamp(least, most))
+            }
+        };
         let depth = ranges_at_once(self.round_trip(broker), self.session.spec.lanes);
         let mut chosen = Vec::new();
         let mut planned = 0;
@@ -199,6 +209,13 @@ impl Shard<'_> {
             let Some(running) = flow.running() else {
                 continue;
             };
+            if running.starved && !chosen.is_empty() {
+                // Only the first partition of a fetch is sure to be served.
+                if let Some(queue) = self.fetch_queues.get_mut(&(broker, pace)) {
+                    queue.push_front(at);
+                }
+                break;
+            }
             if !head_fits {
                 // First in line when memory is given back.
                 self.tight = true;
@@ -217,6 +234,7 @@ impl Shard<'_> {
             }
             let (head, epoch) = (running.stitch.head(), running.stitch.epoch());
             let depth = if ahead_fits { depth } else { 1 };
+            let each = if running.starved { most } else { each };
             self.next_range += 1;
             let end = running.source_end;
             let Some(ask) = running
@@ -468,9 +486,14 @@ impl Shard<'_> {
         }
         match admitted {
             Ok(()) => {
-                if reached == head && reached != running.source_end {
+                if reached != head {
+                    running.starved = false;
+                } else if reached != running.source_end {
                     // Between the end of what may be read and the log end brokers answer at once.
-                    running.fetch_at = now + Duration::from_millis(20);
+                    let starved = reached < running.source_end;
+                    if std::mem::replace(&mut running.starved, starved) || !starved {
+                        running.fetch_at = now + Duration::from_millis(20);
+                    }
                 }
                 if running.caught_up && running.writer.bytes() == 0 {
                     self.flows[at].caught_up(&self.session.spec.name);

@@ -26,7 +26,7 @@ pub(crate) enum Theme {
     TargetLoss,
     /// The source's log is cut, again and again.
     SourceLoss,
-    /// Some records are older than the target admits, and are left out.
+    /// Some records are older than the target admits, and are left out; the largest batch changes.
     Refusals,
     /// The target's log is cut once, and the policy is to stop.
     Stop,
@@ -108,6 +108,7 @@ pub(crate) async fn live(seed: u64, theme: Theme, journal: Journal) -> Told {
             1 => play.stop().await,
             2 | 3 if theme == Theme::TargetLoss => play.cut_target(),
             2 | 3 if theme == Theme::SourceLoss => play.cut_source(),
+            2 if theme == Theme::Refusals => play.lower_limit(),
             _ => {}
         }
         if play.rng.bool() {
@@ -174,6 +175,16 @@ impl Play {
         self.epochs += 1;
         self.journal.note(&format!("{name} is cut at {to}"));
         broker.truncate(TOPIC, 0, to, self.epochs);
+    }
+
+    /// The target takes smaller batches from now on, or larger ones again; a record alone always fits.
+    fn lower_limit(&mut self) {
+        let limit = [120, 200, 400, 1_000_000][self.rng.usize(0..4)].to_string();
+        self.journal
+            .note(&format!("the target takes {limit} bytes"));
+        self.target
+            .set_topic_config(TOPIC, "max.message.bytes", &limit)
+            .unwrap();
     }
 
     fn cut_target(&mut self) {

@@ -220,13 +220,16 @@ fn no_loss_leaves_a_record_out() {
             losses::live(seed, theme, journal).await
         });
         repeated += told.repeated;
+        if failed.len() as u64 >= number("STRAIT_FAILURES").unwrap_or(FAILURES).max(1) {
+            break;
+        }
         if !told.wrong.is_empty() || shown == usize::MAX {
             let lines = &told.journal;
             for line in &lines[lines.len().saturating_sub(shown)..] {
                 eprintln!("{line}");
             }
             for what in &told.wrong {
-                eprintln!("seed {seed} ({theme:?}): {what}");
+                eprintln!("seed {seed} violates {theme:?}: {what}");
                 failed.push(seed);
             }
         }
