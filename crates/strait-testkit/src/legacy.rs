@@ -53,7 +53,7 @@ impl Format {
             let single = |record: KitRecord| {
                 let bytes = self.message(record.offset, 0, &record);
                 (
-                    self.header(&bytes, codec, &[record.clone()]),
+                    self.header(&bytes, codec, std::slice::from_ref(&record)),
                     bytes,
                     vec![record],
                 )

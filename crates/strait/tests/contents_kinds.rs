@@ -95,8 +95,11 @@ fn batches_of_one_byte_to_a_mebibyte_arrive_in_order() {
     mirror.stop();
 }
 
-/// Key, value and headers of every record, without timestamps.
-fn without_times(dump: &Dump) -> Vec<(Option<Vec<u8>>, Option<Vec<u8>>, usize)> {
+/// Key, value and number of headers of a record.
+type Timeless = (Option<Vec<u8>>, Option<Vec<u8>>, usize);
+
+/// Every record, without its timestamp.
+fn without_times(dump: &Dump) -> Vec<Timeless> {
     let records = dump.partitions.iter().flat_map(|p| &p.records);
     records
         .map(|r| (r.key.clone(), r.value.clone(), r.headers.len()))
