@@ -131,6 +131,7 @@ fn cut(
             last: next - 1,
             source_epoch: outgoing.source_epoch,
             original: Some(outgoing.original.clone().unwrap_or_else(original)),
+            alone: false,
         }));
         from = next;
     }
@@ -262,6 +263,7 @@ mod tests {
         let outgoing = Outgoing {
             batch: strait_wire::repack(&cleaned, 0, 1 << 20).unwrap(),
             original: Some(Original::Batch(Box::new(cleaned))),
+            alone: false,
             first: 0,
             last: 9,
             source_epoch: 0,

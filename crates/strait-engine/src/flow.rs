@@ -75,9 +75,19 @@ impl Verdicts {
 
     /// The largest piece that a batch which begins at source offset `first` is sent in.
     pub(crate) fn largest(&self, first: i64, known: Option<usize>) -> usize {
-        if first < self.singles_to {
+        if self.alone(first) {
             return 0;
         }
+        self.limit_of(known)
+    }
+
+    /// Whether a record at source offset `first` is sent by itself.
+    pub(crate) fn alone(&self, first: i64) -> bool {
+        first < self.singles_to
+    }
+
+    /// The largest batch that the target takes.
+    pub(crate) fn limit_of(&self, known: Option<usize>) -> usize {
         let known = known.unwrap_or(usize::MAX);
         self.limit.map_or(known, |limit| limit.min(known))
     }
@@ -214,11 +224,7 @@ impl Flow {
         }
         self.last = Some(sync);
         let mut writer = writer;
-        // Records that are sent alone are not joined either.
-        writer.limit(
-            self.verdicts
-                .largest(stitch.head(), self.spec.max_batch_bytes),
-        );
+        writer.limit(self.verdicts.limit_of(self.spec.max_batch_bytes));
         if !idle {
             self.fence = Fence {
                 above: Some(writer.identity().1),

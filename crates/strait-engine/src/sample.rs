@@ -93,6 +93,7 @@ impl Sample {
             last: self.base + self.count - 1,
             source_epoch: self.leader_epoch,
             original: None,
+            alone: false,
         }
     }
 }

@@ -62,6 +62,8 @@ pub struct Outgoing {
     pub source_epoch: i32,
     /// What the source has, where `batch` was re-encoded from it.
     pub original: Option<Original>,
+    /// It is sent by itself, to find out which record the target refuses: never joined.
+    pub alone: bool,
 }
 
 /// What a re-encoded batch was made of.
@@ -117,7 +119,7 @@ impl Outgoing {
         };
         let dense = self.last - self.first + 1 == i64::from(self.count());
         let fits = joinable(header) || joinable_compressed(header);
-        (dense && fits && self.size() < below).then_some(codec)
+        (!self.alone && dense && fits && self.size() < below).then_some(codec)
     }
 
     /// Its size on the wire.
@@ -288,6 +290,7 @@ impl Stitch {
                 last,
                 source_epoch: -1,
                 original: Some(Original::Message { magic, bytes }),
+                alone: false,
             })
         } else {
             Item::Gap {
@@ -363,6 +366,7 @@ impl Stitch {
                         last,
                         source_epoch,
                         original,
+                        alone: false,
                     }));
                     return Ok(());
                 }

@@ -371,6 +371,7 @@ impl Writer {
             last,
             source_epoch,
             original: None,
+            alone: false,
         }
     }
 
