@@ -27,9 +27,9 @@ pub const DEFAULT_OPEN_TRANSACTION_WARNING: Duration = Duration::from_secs(300);
 /// on each side.
 pub const MIN_MEMORY_BUDGET: u64 = 16 << 20;
 /// Fetch connections to one source broker at the most, over a line with a long round trip.
-pub(crate) const DEFAULT_FETCH_CONNECTIONS: u8 = 16;
+pub const DEFAULT_FETCH_CONNECTIONS: u8 = 16;
 /// The most that [`LinkConfig::fetch_connections`] may be.
-pub(crate) const MAX_FETCH_CONNECTIONS: u8 = 64;
+pub const MAX_FETCH_CONNECTIONS: u8 = 64;
 /// MirrorMaker 2's separator between the source's alias and the topic (`replication.policy.separator`).
 pub const DEFAULT_SEPARATOR: &str = ".";
 /// Topic properties that are not copied to the target: MirrorMaker 2's `config.properties.exclude` as of Kafka 4.3.

@@ -67,7 +67,7 @@ pub const FLOW_BYTES: u64 = 4 * MIB;
 /// How long a broker may hold the fetch of flows that have caught up.
 pub const LONG_POLL: Duration = Duration::from_millis(500);
 /// Inflated bytes of one batch that has to be decoded.
-pub const INFLATE_BYTES: usize = 256 * MIB as usize;
+pub const INFLATE_BYTES: usize = 64 * MIB as usize;
 
 /// The timeout of a request that the broker answers from memory or after replication.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);

@@ -1,6 +1,12 @@
 //! Records on the plaintext path are not copied: what is produced lies inside the buffer that the kernel filled, and a link
 //! allocates next to nothing beside such buffers. Small uncompressed batches that are joined are the exception.
-#![allow(unsafe_code, clippy::disallowed_methods)] // An allocator that counts; real threads and sockets.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    unsafe_code,
+    clippy::disallowed_methods
+)] // An allocator that counts; real threads and sockets.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -406,7 +406,7 @@ fn bombs_are_refused_at_their_limit_and_cost_no_more_memory() {
         // An answer without records is an honest one: there have to be some.
         let said = |log: &str| {
             let about = format!("topic={topic} ");
-            let refused = "inflates beyond 268435456 bytes";
+            let refused = "inflates beyond 67108864 bytes";
             log.lines()
                 .any(|line| line.contains(&about) && line.contains(refused))
         };
@@ -419,8 +419,8 @@ fn bombs_are_refused_at_their_limit_and_cost_no_more_memory() {
     }
     world.assert_healthy_goes_on();
     let peak = world.peak_mib();
-    // One batch at a time is inflated, into a buffer that grows by doubling up to twice the limit of 256 MiB.
-    assert!(peak < 3 * 256 + BUDGET_MIB * 2 + 60, "{peak} MiB");
+    // One batch at a time is inflated, into a buffer that grows by doubling up to twice the limit of 64 MiB, and packed anew.
+    assert!(peak < 3 * 64 + BUDGET_MIB * 2 + 60, "{peak} MiB");
     world.north.broker.faults().remove(rule);
     for topic in &topics {
         world.assert_mirrored(topic);

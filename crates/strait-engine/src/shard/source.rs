@@ -484,9 +484,8 @@ impl Shard<'_> {
             };
             for mut item in fitting {
                 if let Item::Batch(outgoing) = &mut item {
-                    running
-                        .writer
-                        .limit(verdicts.largest(outgoing.first, max_batch_bytes));
+                    running.writer.limit(verdicts.limit_of(max_batch_bytes));
+                    outgoing.alone = verdicts.alone(outgoing.first);
                     if outgoing.original.is_some() {
                         // Made here, so not yet in the account.
                         let bytes = std::mem::take(&mut outgoing.batch.bytes);

@@ -505,13 +505,10 @@ impl Shard<'_> {
             if let Some(next) = refusal {
                 flow.verdicts.settled(next);
             }
-            let known = flow.spec.max_batch_bytes;
-            let largest = flow.verdicts.largest(refusal.unwrap_or(0), known);
             if let Some(running) = flow.running() {
                 running.syncing = false;
                 if refusal.is_some() {
                     running.writer.refusal_recorded();
-                    running.writer.limit(largest);
                 }
                 if result.is_err() {
                     running.ledger.sync_failed(bytes, now);
