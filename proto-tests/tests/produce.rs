@@ -166,7 +166,7 @@ fn responses_are_read_as_meant() {
             message: (version >= 8 && error != 0)
                 .then(|| "refused (record 5 of the batch: too old)".into()),
             refused: if version >= 8 && error != 0 {
-                vec![5]
+                vec![4, 5, 6]
             } else {
                 Vec::new()
             },

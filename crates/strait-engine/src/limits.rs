@@ -61,7 +61,7 @@ pub const ROUND_TRIP_PER_LANE: Duration = Duration::from_millis(5);
 /// Lanes for flows that have caught up: one is polled, the other takes those that join meanwhile.
 pub const TAIL_LANES: u8 = 2;
 /// Free buffers kept for the next answers.
-pub const IDLE_BUFFERS: usize = 24 * MIB as usize;
+pub const IDLE_BUFFERS: usize = 12 * MIB as usize;
 /// Bytes a flow may hold (queued and unacknowledged) before it stops fetching.
 pub const FLOW_BYTES: u64 = 4 * MIB;
 /// How long a broker may hold the fetch of flows that have caught up.

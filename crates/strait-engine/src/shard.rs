@@ -117,6 +117,8 @@ pub(crate) struct Shard<'a> {
     produce_queues: BTreeMap<Channel, VecDeque<usize>>,
     /// The fastest answer of each source broker.
     round_trips: BTreeMap<i32, Duration>,
+    /// When a flow has to be looked at again before the next tick.
+    timers: BTreeSet<(Instant, usize)>,
     next_range: u64,
     turn: usize,
     opening: usize,
@@ -153,6 +155,7 @@ impl<'a> Shard<'a> {
             fetch_queues: BTreeMap::new(),
             produce_queues: BTreeMap::new(),
             round_trips: BTreeMap::new(),
+            timers: BTreeSet::new(),
             next_range: 0,
             turn: 0,
             opening: 0,
@@ -189,6 +192,12 @@ impl<'a> Shard<'a> {
                     self.stopping = Some((now + session.spec.drain, true));
                 }
             }
+            while let Some(&(due, at)) = self.timers.first()
+                && due <= now
+            {
+                self.timers.pop_first();
+                self.schedule(at, now);
+            }
             self.dispatch(now);
             if let Some(error) = self.lost.take() {
                 session.lease.revoke();
@@ -206,6 +215,7 @@ impl<'a> Shard<'a> {
             {
                 return self.close(now >= deadline, renewal).await;
             }
+            let wake = self.timers.first().map_or(tick, |(due, _)| tick.min(*due));
             tokio::select! {
                 biased;
                 Some(event) = self.jobs.join_next() => {
@@ -229,7 +239,7 @@ impl<'a> Shard<'a> {
                 error = &mut ended => {
                     self.lost.get_or_insert(error);
                 }
-                () = session.rt.sleep_until(tick) => {}
+                () = session.rt.sleep_until(wake) => {}
             }
         }
     }
@@ -414,6 +424,17 @@ impl<'a> Shard<'a> {
                 };
                 let queue = self.fetch_queues.entry((broker, pace)).or_default();
                 queue.push_back(at);
+            }
+        }
+        if !leaving {
+            let waits = [
+                (running.fetch_at, room && !stalled && !running.checking),
+                (running.send_at, running.writer.ready()),
+            ];
+            for (due, wanted) in waits {
+                if wanted && due > now {
+                    self.timers.insert((due, at));
+                }
             }
         }
         if let Some(channel) = channel
