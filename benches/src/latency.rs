@@ -35,6 +35,10 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     for name in ["Strait", "MirrorMaker 2"] {
         all.extend(RATES.map(|rate| (name, rate, Vec::new())));
     }
+    // Not counted: the nodes compile their hot paths.
+    let mut warm: Vec<(&str, u32, Vec<Percentiles>)> =
+        RATES.map(|rate| ("Strait", rate, Vec::new())).into();
+    measure(&clusters, "WARM", seconds, &mut warm)?;
     for round in 0..rounds {
         for (turn, pair) in all.chunks_mut(RATES.len()).enumerate() {
             let alias = format!("R{round}T{turn}");

@@ -172,8 +172,16 @@ async fn a_committed_fetch_is_held_at_the_last_stable_offset_and_above_it() {
         waited >= wait,
         "held until the wait was over, not {waited:?}"
     );
-    let (above, waited) = fetch(&connection, "open", 7, wait).await;
-    assert_eq!((above.error, above.records.len()), (0, 0));
+    // Whatever else happens to the partition ends a held fetch early: one that lasts shows that it is held.
+    let mut waited = std::time::Duration::ZERO;
+    for _ in 0..5 {
+        let (above, this) = fetch(&connection, "open", 7, wait).await;
+        assert_eq!((above.error, above.records.len()), (0, 0));
+        waited = waited.max(this);
+        if waited >= wait {
+            break;
+        }
+    }
     assert!(
         waited >= wait,
         "held until the wait was over, not {waited:?}"
