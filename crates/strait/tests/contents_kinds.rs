@@ -17,6 +17,9 @@ use strait_testkit::kafka::{
 const SOON: Duration = Duration::from_secs(60);
 
 /// Reads a topic of both sides to its end, once the target has as many records, and holds them against each other.
+/// Records are older than the time brokers keep them by default.
+const FOREVER: (&str, &str) = ("retention.ms", "-1");
+
 fn assert_mirrored(oracle: &Oracle, west: &str, east: &str, topic: &str, isolation: Isolation) {
     let mirrored = format!("west.{topic}");
     wait_until(&format!("there is {mirrored}"), SOON, || {
@@ -84,7 +87,9 @@ fn batches_of_one_byte_to_a_mebibyte_arrive_in_order() {
     let [source, target] = KafkaCluster::shared_pair().unwrap();
     let (west, east) = (&source.bootstrap(), &target.bootstrap());
     let oracle = Oracle::shared().unwrap();
-    oracle.create_topic(west, "mixed-a", 1, 1, &[]).unwrap();
+    oracle
+        .create_topic(west, "mixed-a", 1, 1, &[FOREVER])
+        .unwrap();
     let mut mirror = mirror(west, east, "mixed", &["mixed-a"], "");
     // The first round while the mirror looks for the topic, the rest while it mirrors.
     write_mixed_sizes(&oracle, west, "mixed-a");
@@ -319,10 +324,10 @@ fn write_every_kind(oracle: &Oracle, west: &str, prefix: &str) -> Vec<String> {
     let topic = |kind: &str| format!("{prefix}-{kind}");
     let append = [("message.timestamp.type", "LogAppendTime")];
     for (kind, settings) in [
-        ("codecs", &[][..]),
-        ("paid", &[]),
+        ("codecs", &[FOREVER][..]),
+        ("paid", &[FOREVER]),
         ("stamped", &append),
-        ("sizes", &[]),
+        ("sizes", &[FOREVER]),
     ] {
         oracle
             .create_topic(west, &topic(kind), 1, 1, settings)
