@@ -45,32 +45,38 @@ bench:
     cargo bench --locked -p strait-benches --bench batch
 
 # MirrorMaker 2, two throwaway copiers and Strait on the same brokers and data; keeps table and plot in benches/results/.
-bench-mm2 records="2000000" rounds="3": setup bench-build
+bench-mm2 records="2000000" rounds="3" batch_bytes="16384": setup bench-build
     for program in go python3; do command -v "$program" >/dev/null || { echo "bench-mm2: $program is missing: the copiers to measure beside need Go and Python 3" >&2; exit 1; }; done
     mkdir -p benches/results
     cd benches/peers/franz-go && go build -o ../../../target/release/peers/franz-go .
-    target/release/bench mm2 {{records}} {{rounds}} benches/results/mm2.svg | tee benches/results/mm2.md.new
-    mv benches/results/mm2.md.new benches/results/mm2.md
+    name="mm2{{ if batch_bytes == "16384" { "" } else { "-" + batch_bytes } }}"; \
+    target/release/bench mm2 {{records}} {{rounds}} {{batch_bytes}} "benches/results/$name.svg" | tee target/mm2.md; \
+    mv target/mm2.md "benches/results/$name.md"
 
 # What Strait and MirrorMaker 2 add to a record's way; keeps the table in benches/results/latency.md.
 bench-latency seconds="20" rounds="3": setup bench-build
-    target/release/bench latency {{seconds}} {{rounds}} | tee benches/results/latency.md
+    target/release/bench latency {{seconds}} {{rounds}} | tee target/latency.md
+    mv target/latency.md benches/results/latency.md
 
 # One and eight partitions over a line of 100 ms (network namespaces, so as root); keeps the table in benches/results/wan.md.
 bench-wan round_trip_ms="100" seconds="20": setup bench-build
-    target/release/bench wan {{round_trip_ms}} {{seconds}} | tee benches/results/wan.md
+    target/release/bench wan {{round_trip_ms}} {{seconds}} | tee target/wan.md
+    mv target/wan.md benches/results/wan.md
 
 # The mirror alone between brokers that cost nothing, in GB/s per core; keeps the table in benches/results/engine.md.
 bench-engine seconds="5" rounds="3": bench-build
-    target/release/bench engine {{seconds}} {{rounds}} | tee benches/results/engine.md
+    target/release/bench engine {{seconds}} {{rounds}} | tee target/engine.md
+    mv target/engine.md benches/results/engine.md
 
 # Resident memory with very many flows and a target that stands still; keeps the table in benches/results/memory.md.
 bench-memory flows="2000": bench-build
-    target/release/bench memory {{flows}} | tee benches/results/memory.md
+    target/release/bench memory {{flows}} | tee target/memory.md
+    mv target/memory.md benches/results/memory.md
 
 # The static binary beside the usual one, in turns; keeps the table in benches/results/static.md.
 bench-static seconds="5" rounds="5": bench-build static
-    target/release/bench engine {{seconds}} {{rounds}} target/x86_64-unknown-linux-musl/release/strait | tee benches/results/static.md
+    target/release/bench engine {{seconds}} {{rounds}} target/x86_64-unknown-linux-musl/release/strait | tee target/static.md
+    mv target/static.md benches/results/static.md
 
 # What the recipes above measure with.
 [private]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use strait_testkit::kafka::Codec;
 
 use crate::clusters::Clusters;
-use crate::dataset::Dataset;
+use crate::dataset::{BATCH_BYTES, Dataset};
 use crate::heading::heading;
 use crate::peer::Peer;
 use crate::plot;
@@ -44,17 +44,19 @@ pub(crate) struct Series {
     pub(crate) rounds: Vec<Figures>,
 }
 
-/// `bench mm2 [RECORDS] [ROUNDS] [PLOT]`.
+/// `bench mm2 [RECORDS] [ROUNDS] [BATCH_BYTES] [PLOT]`.
 pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     let records: u64 = argument(args, 0, 2_000_000)?;
     let rounds: usize = argument(args, 1, 3)?;
+    let batch: usize = argument(args, 2, BATCH_BYTES)?;
     let dir = tempfile::tempdir()?;
     let events = records * 3 / 4;
     let sets = [
         Dataset::letters(records),
         Dataset::events(Codec::Zstd, events, dir.path())?,
         Dataset::events(Codec::Lz4, events, dir.path())?,
-    ];
+    ]
+    .map(|data| data.batches(batch));
     let clusters = Clusters::start()?;
     let mut results = Vec::new();
     for data in &sets {
@@ -90,20 +92,20 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     }
     drop(clusters);
     let what = format!(
-        "Two Kafka 4.3.1 nodes and the mirror together on this machine. {records} records of 1,000 bytes uncompressed, {events} JSON records of {:.0} bytes with zstd and lz4, {PARTITIONS} partitions, written with the default batch size of Kafka's ProducerPerformance. Medians of {rounds} rounds, interleaved; the start of each mirror is included.",
+        "Two Kafka 4.3.1 nodes and the mirror together on this machine. {records} records of 1,000 bytes uncompressed, {events} JSON records of {:.0} bytes with zstd and lz4, {PARTITIONS} partitions, written by Kafka's ProducerPerformance with batch.size={batch}. Medians of {rounds} rounds, interleaved; the start of each mirror is included.",
         sets[1].value_bytes / sets[1].records as f64
     );
     println!(
         "{}",
         heading(
             "Strait beside MirrorMaker 2 and two throwaway copiers",
-            &format!("just bench-mm2 {records} {rounds}"),
+            &format!("just bench-mm2 {records} {rounds} {batch}"),
             &what
         )?
     );
     println!("{}", table(&results));
     println!("{}", bars(&results));
-    if let Some(path) = args.get(2) {
+    if let Some(path) = args.get(3) {
         std::fs::write(path, plot::rates(&results))?;
     }
     Ok(())

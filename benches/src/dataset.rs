@@ -1,4 +1,4 @@
-//! The data that is mirrored, written by Kafka's own `ProducerPerformance` with its default batch size.
+//! The data that is mirrored, written by Kafka's own `ProducerPerformance`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -19,7 +19,12 @@ pub(crate) struct Dataset {
     payload: Option<PathBuf>,
     /// Bytes of all values together.
     pub(crate) value_bytes: f64,
+    /// The producer's `batch.size`.
+    batch_bytes: usize,
 }
+
+/// The producer's own default.
+pub(crate) const BATCH_BYTES: usize = 16_384;
 
 impl Dataset {
     /// `records` of 1,000 bytes, uncompressed.
@@ -29,6 +34,7 @@ impl Dataset {
             records,
             payload: None,
             value_bytes: records as f64 * RECORD_BYTES as f64,
+            batch_bytes: BATCH_BYTES,
         }
     }
 
@@ -53,7 +59,14 @@ impl Dataset {
             records,
             payload: Some(payload),
             value_bytes: records as f64 * mean,
+            batch_bytes: BATCH_BYTES,
         })
+    }
+
+    /// The same records in batches of another size.
+    pub(crate) fn batches(mut self, bytes: usize) -> Self {
+        self.batch_bytes = bytes;
+        self
     }
 
     /// The codec's name in Kafka's settings.
@@ -92,7 +105,12 @@ impl Dataset {
         command
             .arg("--producer-props")
             .arg(format!("bootstrap.servers={bootstrap}"))
-            .arg(format!("compression.type={}", self.name()));
+            .arg(format!("compression.type={}", self.name()))
+            .arg(format!("batch.size={}", self.batch_bytes));
+        if self.batch_bytes > BATCH_BYTES {
+            // Larger ones are only filled when the producer waits for them.
+            command.args(["linger.ms=50", "buffer.memory=134217728"]);
+        }
         let output = command
             .stdin(Stdio::null())
             .stderr(Stdio::piped())

@@ -47,10 +47,12 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     let what = format!(
         "`strait run` between a source and a sink on loopback TCP that answer from memory, {PARTITIONS} partitions, records of 1,000 bytes; processor time of the mirror's process alone, the kernel's included, over {seconds} s of steady work. Medians of {rounds} rounds."
     );
-    println!(
-        "{}",
-        heading("The engine alone", "just bench-engine", &what)?
-    );
+    let (title, recipe) = match binaries.len() {
+        1 => ("The engine alone", "bench-engine"),
+        _ => ("The static binary beside the usual one", "bench-static"),
+    };
+    let recipe = format!("just {recipe} {seconds} {rounds}");
+    println!("{}", heading(title, &recipe, &what)?);
     println!(
         "| batches | binary | GB/s per core of CPU time | user / kernel s per GB | GB/s | Produce requests per GB | peak RSS | |\n|---|---|---|---|---|---|---|---|"
     );

@@ -48,7 +48,8 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     let what = format!(
         "Two Kafka 4.3.1 nodes, the mirror and Kafka's Java clients together on this machine; one producer (linger.ms=0, acks=1), records of 208 bytes, one partition, {seconds} s each, the first quarter not counted; medians of {rounds} rounds. Added: consumed at the target minus consumed at the source, of the same record."
     );
-    println!("{}", heading("Added latency", "just bench-latency", &what)?);
+    let recipe = format!("just bench-latency {seconds} {rounds}");
+    println!("{}", heading("Added latency", &recipe, &what)?);
     println!(
         "| mirror | records/s | added p50 | added p99 | to the source's consumer p50 / p99 | to the target's p50 / p99 | |\n|---|---|---|---|---|---|---|"
     );

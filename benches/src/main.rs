@@ -28,7 +28,7 @@ use std::process::ExitCode;
 /// Whatever goes wrong ends the run with its text.
 type Failure = Box<dyn std::error::Error>;
 
-const USAGE: &str = "usage: bench mm2 [RECORDS] [ROUNDS] [PLOT]
+const USAGE: &str = "usage: bench mm2 [RECORDS] [ROUNDS] [BATCH_BYTES] [PLOT]
        bench latency [SECONDS] [ROUNDS]
        bench wan [ROUND_TRIP_MS] [SECONDS] [RECORDS]
        bench engine [SECONDS] [ROUNDS] [OTHER]

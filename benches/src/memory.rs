@@ -30,7 +30,11 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     );
     println!(
         "{}",
-        heading("Resident memory", "just bench-memory", &what)?
+        heading(
+            "Resident memory",
+            &format!("just bench-memory {flows}"),
+            &what
+        )?
     );
     println!(
         "| memory-budget | flows | peak after work | after the standstill | at the end | limit | |\n|---|---|---|---|---|---|---|"
