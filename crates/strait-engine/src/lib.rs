@@ -17,6 +17,7 @@ mod link;
 mod lock;
 mod open;
 mod partition;
+mod patience;
 mod positions;
 pub mod ranges;
 mod registry;

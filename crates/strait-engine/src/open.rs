@@ -14,6 +14,7 @@ use crate::flow::Fence;
 use crate::ledger::Ledger;
 use crate::limits;
 use crate::partition::{PartitionReader, batches_from};
+use crate::patience::Patience;
 use crate::resume::{Scan, ScanError, Scanned, ended_cleanly};
 use crate::routes::{Lookup, Routes};
 use crate::session::Session;
@@ -348,7 +349,7 @@ impl Opening {
         end: i64,
     ) -> Result<(), FlowError> {
         let mut offset = start;
-        let deadline = self.session.rt.now() + limits::REQUEST_TIMEOUT;
+        let mut patience = ends.target.patience(offset);
         while offset < end {
             let fetched = ends
                 .target
@@ -380,13 +381,8 @@ impl Opening {
                     to: end,
                 });
             }
-            if fetched.part.records.is_empty() {
-                if self.session.rt.now() >= deadline {
-                    return Err(FlowError::Doubt(format!(
-                        "the target's log ends at {end}, but nothing can be read at offset {offset}"
-                    )));
-                }
-                self.session.rt.sleep(limits::BACKOFF_MIN).await;
+            if !patience.asks_again(offset).await {
+                return Err(ends.target.nothing_read(offset, end));
             }
         }
         Ok(())
@@ -512,7 +508,8 @@ impl Opening {
         .shared(position.flags.contains(PositionFlags::SHARED) || self.session.spec.shared_target())
         .mending(policies.target_lost == Policy::GoOn);
         let mut offset = scan.from();
-        let deadline = self.session.rt.now() + limits::BARRIER_TIMEOUT;
+        // A long scan over a slow line is no missing marker.
+        let mut patience = Patience::new(&self.session.rt, limits::BARRIER_TIMEOUT, offset);
         loop {
             let fetched = ends
                 .target
@@ -546,7 +543,7 @@ impl Opening {
                     }
                 }
             }
-            if self.session.rt.now() >= deadline {
+            if !patience.asks_again(offset).await {
                 self.fence.standing = None;
                 return Err(FlowError::Fence {
                     topic: target_topic,

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::error::FlowError;
 use crate::limits;
+use crate::patience::Patience;
 use crate::routes::{Lookup, Route, Routes};
 
 /// Fetch's API key.
@@ -163,6 +164,23 @@ impl PartitionReader {
             part,
             proven: version >= FETCH_PROVES_EPOCH,
         })
+    }
+
+    /// What is said where reading ends without progress at `offset`, below `end`.
+    pub(crate) fn nothing_read(&self, offset: i64, end: i64) -> FlowError {
+        FlowError::NothingRead {
+            cluster: self.routes.cluster().alias().to_owned(),
+            topic: self.topic.clone(),
+            partition: self.partition,
+            offset,
+            end,
+            waited: limits::REQUEST_TIMEOUT,
+        }
+    }
+
+    /// The patience of a reader that begins at `offset`.
+    pub(crate) fn patience(&self, offset: i64) -> Patience {
+        Patience::new(&self.rt, limits::REQUEST_TIMEOUT, offset)
     }
 
     /// The log start offset.

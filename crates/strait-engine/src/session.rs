@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use strait_net::{KafkaError, NetError, NewTopic, Runtime};
 use strait_wire::{OffsetSync, RegistryRecord, SyncRecord};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -46,6 +46,8 @@ pub(crate) struct Session {
     pub(crate) producers: BTreeMap<i64, i16>,
     pub(crate) fenced_at: Instant,
     pub(crate) producer_expiration: Duration,
+    /// Turns of the flows that find their position by content.
+    pub(crate) matching: Semaphore,
     owner: Owner,
     ended: watch::Receiver<Option<Ending>>,
     _tasks: JoinSet<()>,
@@ -208,6 +210,7 @@ impl Session {
                 .collect(),
             fenced_at,
             producer_expiration,
+            matching: Semaphore::new(limits::MATCHING_FLOWS),
             owner,
             ended,
             _tasks: tasks,

@@ -514,7 +514,7 @@ impl Shard<'_> {
                     // Between the end of what may be read and the log end brokers answer at once.
                     let starved = reached < running.source_end;
                     if std::mem::replace(&mut running.starved, starved) || !starved {
-                        running.fetch_at = now + Duration::from_millis(20);
+                        running.fetch_at = now + limits::EMPTY_PAUSE;
                     }
                 }
                 if running.caught_up && running.writer.bytes() == 0 {

@@ -10,8 +10,9 @@ use std::time::Duration;
 use strait_engine::{FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, Policies, Policy, Start};
 use strait_net::{Cluster, Identity, Runtime, Security};
 use strait_testkit::codec::Codec;
+use strait_testkit::fault::ResponseKind;
 use strait_testkit::records::{BatchSpec, CONTROL};
-use strait_testkit::{Broker, BrokerConfig, KitRecord};
+use strait_testkit::{Broker, BrokerConfig, Fault, KitRecord, Rewrite, Rule};
 use strait_wire::Isolation;
 use tokio::task::JoinHandle;
 
@@ -30,6 +31,8 @@ pub(crate) enum Theme {
     Refusals,
     /// The target's log is cut once, and the policy is to stop.
     Stop,
+    /// Brokers say that there is something to read, and give nothing of it for a while.
+    Silence,
 }
 
 /// What became of a history.
@@ -57,6 +60,7 @@ struct Play {
     old: BTreeSet<i64>,
     process: Option<(Network, LinkHandle, JoinHandle<()>)>,
     epochs: i32,
+    wrong: Vec<String>,
 }
 
 /// Lives through one history. Call it on a paused current-thread runtime.
@@ -82,7 +86,7 @@ pub(crate) async fn live(seed: u64, theme: Theme, journal: Journal) -> Told {
                 .unwrap();
         }
         Theme::Stop => policies.target_lost = Policy::Stop,
-        Theme::TargetLoss | Theme::SourceLoss => {}
+        Theme::TargetLoss | Theme::SourceLoss | Theme::Silence => {}
     }
     let start_ms = source.now_ms();
     let mut play = Play {
@@ -96,6 +100,7 @@ pub(crate) async fn live(seed: u64, theme: Theme, journal: Journal) -> Told {
         old: BTreeSet::new(),
         process: None,
         epochs: 10,
+        wrong: Vec::new(),
     };
     play.start();
     for _ in 0..play.rng.u32(10..40) {
@@ -109,6 +114,7 @@ pub(crate) async fn live(seed: u64, theme: Theme, journal: Journal) -> Told {
             2 | 3 if theme == Theme::TargetLoss => play.cut_target(),
             2 | 3 if theme == Theme::SourceLoss => play.cut_source(),
             2 if theme == Theme::Refusals => play.lower_limit(),
+            2 | 3 if theme == Theme::Silence => play.silence().await,
             _ => {}
         }
         if play.rng.bool() {
@@ -185,6 +191,60 @@ impl Play {
         self.target
             .set_topic_config(TOPIC, "max.message.bytes", &limit)
             .unwrap();
+    }
+
+    /// A partition whose records nobody gets to read for a while, found at a start behind a crash.
+    async fn silence(&mut self) {
+        let own = ["mm2-strait.internal", "mm2-offset-syncs.source.internal"];
+        let (broker, topic) = match self.rng.u32(0..4) {
+            0 => (self.source.clone(), TOPIC),
+            1 => (self.target.clone(), TOPIC),
+            at => (self.target.clone(), own[at as usize - 2]),
+        };
+        let fault = if self.rng.bool() {
+            Fault::Error(1)
+        } else {
+            Fault::Answer(Rewrite::new(|answer| {
+                if let ResponseKind::Fetch(fetched) = answer {
+                    for part in fetched.responses.iter_mut().flat_map(|t| &mut t.partitions) {
+                        part.records = None;
+                    }
+                }
+            }))
+        };
+        if self.rng.bool() {
+            // A new epoch proves nothing on the way along the source: the position has to be found by content.
+            self.epochs += 1;
+            let end = self.source.log_end(TOPIC, 0);
+            self.source.truncate(TOPIC, 0, end, self.epochs);
+            self.write(false);
+            self.pass(600).await;
+        }
+        self.crash();
+        self.journal.note(&format!("{topic}: {fault:?}"));
+        let rule = broker.faults().add(Rule::on(1, fault).topic(topic));
+        let (from_ms, said) = (broker.now_ms(), self.journal.lines().len());
+        self.start();
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        let asked = broker.requests();
+        let asked = asked
+            .iter()
+            .filter(|r| r.api == 1 && r.at_ms >= from_ms)
+            .count();
+        if asked > 40 * 60 {
+            self.wrong
+                .push(format!("{topic} was asked for {asked} times in 40 s"));
+        }
+        let lines = self.journal.lines();
+        if own.contains(&topic)
+            && !lines[said..]
+                .iter()
+                .any(|l| l.contains("nothing could be read of"))
+        {
+            self.wrong
+                .push(format!("nobody said that {topic} cannot be read"));
+        }
+        broker.faults().remove(rule);
     }
 
     fn cut_target(&mut self) {
@@ -341,9 +401,16 @@ impl Play {
     fn judge(self, theme: Theme) -> Told {
         let found = Self::serials(&self.target);
         let distinct: BTreeSet<i64> = found.iter().copied().collect();
-        let mut wrong = Vec::new();
+        let mut wrong = self.wrong.clone();
         match theme {
             Theme::TargetLoss | Theme::Stop => wrong.extend(in_place(&found, self.serial)),
+            Theme::Silence if found.iter().copied().eq(0..self.serial) => {}
+            Theme::Silence => wrong.push(format!(
+                "{} records are expected, and {} there, {} of them different",
+                self.serial,
+                found.len(),
+                distinct.len()
+            )),
             Theme::SourceLoss => {
                 let expected = Self::serials(&self.source);
                 let left: BTreeSet<i64> = expected.iter().copied().collect();
