@@ -92,7 +92,7 @@ impl Opening {
         };
         if let Some((epoch, end)) = cut {
             stay(ledger);
-            return Ok(self.follow(ledger, (epoch, end), next + records, scanned));
+            return Ok(self.follow(ledger, (epoch, end), next.saturating_add(records), scanned));
         }
         if records == 0 || source_recreated(position, ends) {
             stay(ledger);
@@ -105,7 +105,7 @@ impl Opening {
             }
             Walked::Ended(_) => self.match_by_content(ends, position, scanned, ledger).await,
             Walked::Cut(walk, (epoch, end)) => {
-                let mirrored = walk.next() + walk.left();
+                let mirrored = walk.next().saturating_add(walk.left());
                 self.may_follow(end, mirrored)?;
                 ledger.resume(records, walk.gaps(), walk.next(), walk.epoch());
                 Ok(self.follow(ledger, (epoch, end), mirrored, scanned))
@@ -157,7 +157,7 @@ impl Opening {
                 .fetch(stitch.head(), stitch.epoch(), Duration::from_millis(200))
                 .await?;
             if let Some((epoch, end)) = fetched.part.diverging {
-                return Ok(Walked::Cut(walk, (epoch, end.min(stitch.head()))));
+                return Ok(Walked::Cut(walk, (epoch, end.min(stitch.head()).max(0))));
             }
             if fetched.part.error != 0 {
                 break;
@@ -235,11 +235,12 @@ impl Opening {
         }
         debug!(%link, %topic, partition, next = matched.next(), "position found by content");
         let (records, next) = (scanned.records, matched.next());
-        let left_out = (next - position.source_next - records).max(0);
-        let expired = (from - position.source_next - records).clamp(0, left_out);
+        let mirrored = position.source_next.saturating_add(records);
+        let left_out = next.saturating_sub(mirrored).max(0);
+        let expired = from.saturating_sub(mirrored).clamp(0, left_out);
         if expired > 0 {
             if self.session.spec.policies.retention_overtook == Policy::Stop {
-                return Err(self.overtaken(position.source_next + records, from));
+                return Err(self.overtaken(mirrored, from));
             }
             warn!(
                 %link, id = "retention-overtook", %topic, partition,
@@ -253,7 +254,6 @@ impl Opening {
         ];
         let gaps = gaps.into_iter().filter(|(_, offsets)| *offsets > 0);
         ledger.resume(records, gaps, next, matched.epoch());
-        let mirrored = position.source_next + records;
         // Compaction may have removed the last of what was mirrored.
         let whole = (held as usize) < limits::MATCH_RECORDS;
         if next < mirrored && whole && !self.spec.compacted && !stamped {

@@ -557,7 +557,7 @@ impl Opening {
     /// Whether the batch in front of the position is the one it speaks of: a log that lost its end and got a marker in
     /// its place has the same length. Nothing to see where it is gone, or where nothing was sent in that session.
     async fn anchored(&self, ends: &Ends, position: &Position) -> Result<bool, FlowError> {
-        let last = position.target_next - 1;
+        let last = position.target_next.saturating_sub(1);
         if position.next_sequence == 0 || last < ends.target.log_start().await? {
             return Ok(true);
         }
@@ -668,8 +668,8 @@ pub(crate) fn sync_record(
     SyncRecord {
         topic: spec.key.topic.clone(),
         partition: spec.key.partition,
-        upstream: ledger.source_next() - 1,
-        downstream: ledger.target_next() - 1,
+        upstream: ledger.source_next().saturating_sub(1),
+        downstream: ledger.target_next().saturating_sub(1),
         position: Some(Position {
             kind,
             isolation: session.spec.isolation,

@@ -1,6 +1,6 @@
 //! The target side of a shard: batches sent, answers judged, positions persisted.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use strait_net::{Connection, KafkaError, NetError};
@@ -525,10 +525,11 @@ impl Shard<'_> {
 /// broker named no record of it.
 fn blamed(outgoing: &Outgoing, records: &[i32]) -> Result<Vec<(i64, i64)>, WireError> {
     let sent = outgoing.records()?;
+    let blamed: BTreeSet<i32> = records.iter().copied().collect();
     let mut ranges: Vec<(i64, i64)> = Vec::new();
     for (index, record) in sent.iter().enumerate() {
-        let named = i32::try_from(index).is_ok_and(|index| records.contains(&index));
-        if !named && !records.is_empty() {
+        let named = i32::try_from(index).is_ok_and(|index| blamed.contains(&index));
+        if !named && !blamed.is_empty() {
             continue;
         }
         match ranges.last_mut() {
