@@ -9,6 +9,7 @@ mod error;
 mod fence;
 pub mod fit;
 mod flow;
+mod gap_counts;
 mod internal_log;
 mod lease;
 pub mod ledger;

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::error::{FlowError, SessionError};
 use crate::flow::{Fence, Flow, Phase};
+use crate::gap_counts::GapCounts;
 use crate::limits;
 use crate::open::{Opened, Opening, passing, sync_record};
 use crate::routes::{Lookup, Routes};
@@ -106,6 +107,7 @@ enum Event {
 pub(crate) struct Shard<'a> {
     session: Arc<Session>,
     status: &'a watch::Sender<LinkStatus>,
+    gap_counts: &'a mut GapCounts,
     flows: Vec<Flow>,
     index: BTreeMap<FlowKey, usize>,
     jobs: JoinSet<Event>,
@@ -142,11 +144,13 @@ impl<'a> Shard<'a> {
         session: Arc<Session>,
         flows: Vec<FlowSpec>,
         status: &'a watch::Sender<LinkStatus>,
+        gap_counts: &'a mut GapCounts,
     ) -> Self {
         let sums = Sums::new(&session.spec.name, &status.borrow());
         let mut shard = Self {
             session,
             status,
+            gap_counts,
             flows: Vec::new(),
             index: BTreeMap::new(),
             jobs: JoinSet::new(),
@@ -274,6 +278,7 @@ impl<'a> Shard<'a> {
                 }
                 _ => {
                     let last = self.session.positions.get(&spec.key).cloned();
+                    self.gap_counts.begin(&spec.key, last.as_ref());
                     self.index.insert(spec.key.clone(), self.flows.len());
                     self.flows.push(Flow::new(spec, last, now));
                 }
@@ -337,6 +342,8 @@ impl<'a> Shard<'a> {
         let now = self.session.rt.now();
         match result {
             Ok(opened) => {
+                let key = &self.flows[at].spec.key;
+                self.gap_counts.persisted(key, &opened.sync);
                 self.flows[at].opened(opened, now);
                 self.schedule(at, now);
             }
