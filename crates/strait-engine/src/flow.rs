@@ -37,8 +37,8 @@ pub(crate) struct Flow {
     pub(crate) removing: bool,
     /// What the target said of this flow's records.
     pub(crate) verdicts: Verdicts,
-    /// The target offset up to which everything was acknowledged when it ran last.
-    pub(crate) acked: Option<i64>,
+    /// What was acknowledged when it ran last.
+    pub(crate) acked: Option<Acked>,
     /// The source's log looked cut: its topic may be another one, whatever is known of it.
     pub(crate) looked_cut: bool,
     /// Everything it sent was answered when it ran last, so that nothing of it can arrive late; with what it still
@@ -101,6 +101,14 @@ pub(crate) struct Fence {
     pub(crate) above: Option<i16>,
     /// The marker that was read, as long as nothing was written behind it.
     pub(crate) standing: Option<(i64, i16)>,
+}
+
+/// How far a flow came that runs no more; what its last sync says may be a second older.
+#[derive(Clone, Debug)]
+pub(crate) struct Acked {
+    pub(crate) ledger: Ledger,
+    pub(crate) identity: (i64, i16),
+    pub(crate) ids: (Uuid, Uuid),
 }
 
 pub(crate) enum Phase {
@@ -265,7 +273,11 @@ impl Flow {
         if let Phase::Running(running) = &self.phase
             && !running.idle
         {
-            self.acked = Some(running.ledger.target_next());
+            self.acked = Some(Acked {
+                ledger: running.ledger.clone(),
+                identity: running.writer.identity(),
+                ids: running.ids,
+            });
         }
         self.generation += 1;
         self.phase = Phase::Waiting(until);

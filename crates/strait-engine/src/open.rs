@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use crate::error::FlowError;
-use crate::flow::Fence;
+use crate::flow::{Acked, Fence};
 use crate::ledger::Ledger;
 use crate::limits;
 use crate::partition::{PartitionReader, batches_from};
@@ -49,8 +49,8 @@ pub(crate) struct Opening {
     pub(crate) fence: Fence,
     /// There is something to forward: put up the fence.
     pub(crate) active: bool,
-    /// The target offset up to which this session had everything acknowledged.
-    pub(crate) acked: Option<i64>,
+    /// What this session had acknowledged.
+    pub(crate) acked: Option<Acked>,
     /// The source's log looked cut: its topic may be another one.
     pub(crate) looked_cut: bool,
     /// Nothing that this session sent to the partition can arrive late; with what was held back for an older one.
@@ -398,10 +398,12 @@ impl Opening {
             return self.start_over(ends, ledger, current).await;
         }
         let end = ends.target.log_end().await?;
-        let expected = position.target_next.max(self.acked.unwrap_or(0));
+        let acked = self.acked.as_ref().map(|acked| acked.ledger.target_next());
+        let expected = position.target_next.max(acked.unwrap_or(0));
         let remirror = self.session.spec.policies.target_lost == Policy::GoOn;
         if end < expected && !remirror {
             // Known before a fence adds its marker to the shortened log.
+            self.keep_acked(position).await?;
             return Err(self.lost(end, expected));
         }
         let cut = self.source_cut(ends, position).await?;
@@ -459,6 +461,32 @@ impl Opening {
             kind,
             hold_until,
         })
+    }
+
+    /// Persists what was acknowledged and is lost now: whoever opens the flow next has to know of it as well. Without a
+    /// pair for MirrorMaker 2, which the target does not hold.
+    async fn keep_acked(&mut self, position: &Position) -> Result<(), FlowError> {
+        let Some(acked) = &self.acked else {
+            return Ok(());
+        };
+        let Acked {
+            ledger,
+            identity,
+            ids,
+        } = acked;
+        if ledger.target_next() <= position.target_next {
+            return Ok(());
+        }
+        let kind = SyncKind::Periodic;
+        let mut sync = sync_record(&self.session, &self.spec, kind, ledger, *identity, *ids);
+        (sync.upstream, sync.downstream) = (-1, -1);
+        let record = sync.to_record(self.session.rt.wall_ms());
+        self.session
+            .syncs
+            .append(&self.session.spec.name, vec![record])
+            .await?;
+        self.last = Some(sync);
+        Ok(())
     }
 
     fn lost(&self, end: i64, expected: i64) -> FlowError {

@@ -54,6 +54,7 @@ enum Event {
         flow: usize,
         generation: u64,
         fence: Fence,
+        last: Option<SyncRecord>,
         result: Box<Result<Opened, FlowError>>,
     },
     LaneOpen {
@@ -320,7 +321,7 @@ impl<'a> Shard<'a> {
             last: flow.last.clone(),
             fence: flow.fence,
             active: flow.active,
-            acked: flow.acked,
+            acked: flow.acked.clone(),
             looked_cut: flow.looked_cut,
             drained: flow.drained,
             too_large: flow.verdicts.too_large,
@@ -333,6 +334,7 @@ impl<'a> Shard<'a> {
                 flow: at,
                 generation,
                 fence: opening.fence,
+                last: opening.last,
                 result,
             }
         });
@@ -540,11 +542,13 @@ impl<'a> Shard<'a> {
                 flow,
                 generation,
                 fence,
+                last,
                 result,
             } => {
                 self.opening -= 1;
                 if self.flows[flow].generation == generation {
                     self.flows[flow].fence = fence;
+                    self.flows[flow].last = last;
                     self.opened(flow, *result);
                 }
             }

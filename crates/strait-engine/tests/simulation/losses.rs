@@ -123,7 +123,11 @@ pub(crate) async fn live(seed: u64, theme: Theme, journal: Journal) -> Told {
         play.start();
     }
     if theme == Theme::Stop {
-        return play.stopped().await;
+        return if play.rng.bool() {
+            play.stopped().await
+        } else {
+            play.stopped_behind_the_sync().await
+        };
     }
     tokio::time::sleep(REST).await;
     play.stop().await;
@@ -391,6 +395,55 @@ impl Play {
             self.stop().await;
             wrong.extend(in_place(&Self::serials(&self.target), self.serial));
         }
+        Told {
+            journal: self.journal.lines(),
+            wrong,
+            repeated: 0,
+        }
+    }
+
+    /// The target loses what no position speaks of yet: a later process does not mirror it again either.
+    async fn stopped_behind_the_sync(mut self) -> Told {
+        tokio::time::sleep(REST).await;
+        self.write(false);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let mut wrong = Vec::new();
+        wrong.extend(in_place(&Self::serials(&self.target), self.serial));
+        let data = self.target.read_log(TOPIC, 0);
+        let last = data.iter().rfind(|b| !b.header.has(CONTROL)).unwrap();
+        self.epochs += 1;
+        let to = last.header.base_offset;
+        self.target.truncate(TOPIC, 0, to, self.epochs);
+        self.write(false);
+        tokio::time::sleep(REST).await;
+        let before = Self::serials(&self.target);
+        for crash in [true, false] {
+            if crash {
+                self.crash();
+            } else {
+                self.stop().await;
+            }
+            self.start();
+            self.write(false);
+            tokio::time::sleep(REST).await;
+        }
+        if Self::serials(&self.target) != before {
+            wrong.push("records were appended behind the loss".to_owned());
+        }
+        let lines = self.journal.lines();
+        let start = lines.iter().rposition(|l| l.contains("the mirror starts"));
+        if !lines[start.unwrap_or(0)..]
+            .iter()
+            .any(|l| l.contains("the target lost data"))
+        {
+            wrong.push("the last process did not say target-lost".to_owned());
+        }
+        self.stop().await;
+        self.policies.target_lost = Policy::GoOn;
+        self.start();
+        tokio::time::sleep(REST).await;
+        self.stop().await;
+        wrong.extend(in_place(&Self::serials(&self.target), self.serial));
         Told {
             journal: self.journal.lines(),
             wrong,
