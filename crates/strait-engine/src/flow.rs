@@ -33,7 +33,7 @@ pub(crate) struct Flow {
     pub(crate) said: bool,
     /// One of its partitions has no leader.
     pub(crate) leaderless: bool,
-    /// No longer selected: it goes once it is idle.
+    /// No longer selected: it goes once it is drained.
     pub(crate) removing: bool,
     /// What the target said of this flow's records.
     pub(crate) verdicts: Verdicts,
@@ -109,6 +109,22 @@ pub(crate) struct Acked {
     pub(crate) ledger: Ledger,
     pub(crate) identity: (i64, i16),
     pub(crate) ids: (Uuid, Uuid),
+}
+
+/// What is left of a flow that is gone: its partition may be selected again before the session ends, and has the marker
+/// of this epoch already.
+#[derive(Clone, Debug)]
+pub(crate) struct Legacy {
+    last: Option<SyncRecord>,
+    fence: Fence,
+    acked: Option<Acked>,
+}
+
+impl Legacy {
+    /// The last sync known to be persisted.
+    pub(crate) fn last(&self) -> Option<&SyncRecord> {
+        self.last.as_ref()
+    }
 }
 
 pub(crate) enum Phase {
@@ -266,6 +282,41 @@ impl Flow {
     pub(crate) fn activate(&mut self, now: Instant) {
         self.active = true;
         self.wait(now);
+    }
+
+    /// Whether a flow that is not selected any more has nothing left to wait for. What it had queued is dropped.
+    pub(crate) fn gone(&mut self) -> bool {
+        match &mut self.phase {
+            Phase::Waiting(_) => true,
+            Phase::Opening => false,
+            Phase::Running(running) => {
+                // While an epoch is asked for, the head has to stay where it is; what is closing is drained anyway.
+                if running.checking || running.closing() {
+                    return false;
+                }
+                running.unqueue();
+                let settled = running.writer.in_flight() == 0 && !running.writer.settling();
+                settled && !running.syncing && running.ledger.sync_at().is_none()
+            }
+        }
+    }
+
+    /// What a later flow of the same partition in this session has to know.
+    pub(crate) fn legacy(&self) -> Legacy {
+        Legacy {
+            last: self.last.clone(),
+            fence: self.fence,
+            acked: self.acked.clone(),
+        }
+    }
+
+    /// A flow after one that was gone; answers to that one are ignored.
+    pub(crate) fn after(mut self, generation: u64, legacy: Option<Legacy>) -> Self {
+        self.generation = generation + 1;
+        if let Some(Legacy { last, fence, acked }) = legacy {
+            (self.last, self.fence, self.acked) = (last, fence, acked);
+        }
+        self
     }
 
     /// Puts the flow back to the start; answers still outstanding are ignored.

@@ -33,6 +33,8 @@ pub(crate) enum Theme {
     Stop,
     /// Brokers say that there is something to read, and give nothing of it for a while.
     Silence,
+    /// The topic is selected, and not, and again.
+    Selection,
 }
 
 /// What became of a history.
@@ -86,7 +88,7 @@ pub(crate) async fn live(seed: u64, theme: Theme, journal: Journal) -> Told {
                 .unwrap();
         }
         Theme::Stop => policies.target_lost = Policy::Stop,
-        Theme::TargetLoss | Theme::SourceLoss | Theme::Silence => {}
+        Theme::TargetLoss | Theme::SourceLoss | Theme::Silence | Theme::Selection => {}
     }
     let start_ms = source.now_ms();
     let mut play = Play {
@@ -114,6 +116,7 @@ pub(crate) async fn live(seed: u64, theme: Theme, journal: Journal) -> Told {
             2 | 3 if theme == Theme::TargetLoss => play.cut_target(),
             2 | 3 if theme == Theme::SourceLoss => play.cut_source(),
             2 if theme == Theme::Refusals => play.lower_limit(),
+            2..=4 if theme == Theme::Selection => play.leave_out().await,
             2 | 3 if theme == Theme::Silence => play.silence().await,
             _ => {}
         }
@@ -251,6 +254,25 @@ impl Play {
         broker.faults().remove(rule);
     }
 
+    /// The topic is not selected for a while.
+    async fn leave_out(&mut self) {
+        let Some((_, handle, _)) = &self.process else {
+            return;
+        };
+        let handle = handle.clone();
+        self.journal.note("the topic is left out");
+        handle.set_flows(Vec::new()).await;
+        self.write(false);
+        self.pass(6_000).await;
+        self.write(false);
+        if self.rng.u32(0..4) == 0 {
+            self.crash();
+        } else {
+            self.journal.note("the topic is selected again");
+            handle.set_flows(vec![flow()]).await;
+        }
+    }
+
     fn cut_target(&mut self) {
         self.cut(&self.target.clone(), "the target");
     }
@@ -310,17 +332,6 @@ impl Play {
             open_transaction: Duration::from_secs(300),
             policies: self.policies,
         };
-        let flow = FlowSpec {
-            key: FlowKey {
-                topic: TOPIC.to_owned(),
-                partition: 0,
-            },
-            target_topic: TOPIC.to_owned(),
-            start: Start::Earliest,
-            compacted: false,
-            min_insync: 1,
-            max_batch_bytes: None,
-        };
         let (link, handle) = Link::new(rt, spec);
         let journal = self.journal.clone();
         journal.note("the mirror starts");
@@ -330,7 +341,7 @@ impl Play {
             }
         });
         let steering = handle.clone();
-        tokio::spawn(async move { steering.set_flows(vec![flow]).await });
+        tokio::spawn(async move { steering.set_flows(vec![flow()]).await });
         self.process = Some((network, handle, task));
     }
 
@@ -457,8 +468,8 @@ impl Play {
         let mut wrong = self.wrong.clone();
         match theme {
             Theme::TargetLoss | Theme::Stop => wrong.extend(in_place(&found, self.serial)),
-            Theme::Silence if found.iter().copied().eq(0..self.serial) => {}
-            Theme::Silence => wrong.push(format!(
+            Theme::Silence | Theme::Selection if found.iter().copied().eq(0..self.serial) => {}
+            Theme::Silence | Theme::Selection => wrong.push(format!(
                 "{} records are expected, and {} there, {} of them different",
                 self.serial,
                 found.len(),
@@ -511,6 +522,20 @@ impl Play {
         let told = (last.source_next, last.forwarded, gaps.values().sum::<i64>());
         (told != expected)
             .then(|| format!("the last position says {told:?}, not {expected:?}: {last:?}"))
+    }
+}
+
+fn flow() -> FlowSpec {
+    FlowSpec {
+        key: FlowKey {
+            topic: TOPIC.to_owned(),
+            partition: 0,
+        },
+        target_topic: TOPIC.to_owned(),
+        start: Start::Earliest,
+        compacted: false,
+        min_insync: 1,
+        max_batch_bytes: None,
     }
 }
 

@@ -38,6 +38,8 @@ const SEEDS: u64 = 1_000;
 const LOSSES: u64 = 120;
 /// Seeds of histories with brokers that give nothing.
 const SILENCES: u64 = 15;
+/// Seeds of histories in which the selection changes.
+const SELECTIONS: u64 = 60;
 /// Lines of the journal shown for a failing seed.
 const SHOWN: usize = 80;
 /// Failing seeds after which no further ones are tried.
@@ -216,6 +218,13 @@ fn silence_is_told_and_not_asked_for_without_end() {
     for phrase in ["position found by content", "nothing could be read of t-0"] {
         assert!(told.contains(phrase), "nobody said {phrase:?}");
     }
+}
+
+/// A topic that is selected, and not, and again, within one session: its records arrive once and in order.
+#[test]
+fn topics_that_come_and_go_arrive_once() {
+    let told = histories(SELECTIONS, |_| losses::Theme::Selection);
+    assert!(told.contains("flow left"), "no flow ever left");
 }
 
 /// Lives through histories with losses; what they said together.
