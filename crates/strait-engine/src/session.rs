@@ -67,7 +67,7 @@ impl Session {
         create_own_topics(rt, spec, &target, &[STRAIT_TOPIC, &syncs_topic]).await?;
         let (registry, read_to) = read_registry(rt, spec, &target, Registry::default(), 0).await?;
         check_clusters(spec, &registry, &clusters)?;
-        await_lease(rt, spec, &target, registry, read_to).await?;
+        let (mut registry, read_to) = await_lease(rt, spec, &target, registry, read_to).await?;
 
         let owner = Owner {
             link: spec.name.clone(),
@@ -87,13 +87,20 @@ impl Session {
         )
         .await?;
         let marker = Until::Marker(producer_id, epoch);
-        // What an older session wrote up to the fence counts; nothing of it can follow.
-        let mut registry = Registry::default();
-        read_log(rt, &target, STRAIT_TOPIC, 0, marker, |offset, record| {
-            registry
-                .apply(&spec.name, record)
-                .map_err(|e| unreadable(STRAIT_TOPIC, offset, &e))
-        })
+        // What an older session wrote up to the fence counts; nothing of it can follow. Read on from where the first
+        // look ended: an old registry is long.
+        read_log(
+            rt,
+            &target,
+            STRAIT_TOPIC,
+            read_to,
+            marker,
+            |offset, record| {
+                registry
+                    .apply(&spec.name, record)
+                    .map_err(|e| unreadable(STRAIT_TOPIC, offset, &e))
+            },
+        )
         .await?;
         let fenced_at = rt.now();
         let last = registry.leases.get(&SHARD);
@@ -414,32 +421,33 @@ fn check_clusters(
     }
 }
 
-/// Watches another instance's lease: an owner that is alive renews it well within the watching time.
+/// Watches another instance's lease: an owner that is alive renews it well within the watching time. Returns the registry
+/// as far as it was read.
 async fn await_lease(
     rt: &Runtime,
     spec: &LinkSpec,
     target: &Arc<Routes>,
     registry: Registry,
     read_to: i64,
-) -> Result<(), SessionError> {
+) -> Result<(Registry, i64), SessionError> {
     let Some(seen) = registry.leases.get(&SHARD).cloned() else {
-        return Ok(());
+        return Ok((registry, read_to));
     };
     if seen.closed || seen.instance == spec.instance || spec.take_over {
-        return Ok(());
+        return Ok((registry, read_to));
     }
     info!(
         link = %spec.name, owner = %seen.instance,
         "the link was last run by another instance: watching its lease for {} s", limits::LEASE_WATCH.as_secs()
     );
     rt.sleep(limits::LEASE_WATCH).await;
-    let (registry, _) = read_registry(rt, spec, target, registry, read_to).await?;
+    let (registry, read_to) = read_registry(rt, spec, target, registry, read_to).await?;
     match registry.leases.get(&SHARD) {
         Some(now) if *now != seen && !now.closed => Err(SessionError::Owned {
             link: spec.name.clone(),
             owner: now.instance.clone(),
         }),
-        _ => Ok(()),
+        _ => Ok((registry, read_to)),
     }
 }
 
