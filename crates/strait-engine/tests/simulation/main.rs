@@ -216,7 +216,10 @@ fn no_loss_leaves_a_record_out() {
 fn silence_is_told_and_not_asked_for_without_end() {
     let told = histories(SILENCES, |_| losses::Theme::Silence);
     for phrase in ["position found by content", "nothing could be read of t-0"] {
-        assert!(told.contains(phrase), "nobody said {phrase:?}");
+        assert!(
+            !all_seeds() || told.contains(phrase),
+            "nobody said {phrase:?}"
+        );
     }
 }
 
@@ -224,7 +227,15 @@ fn silence_is_told_and_not_asked_for_without_end() {
 #[test]
 fn topics_that_come_and_go_arrive_once() {
     let told = histories(SELECTIONS, |_| losses::Theme::Selection);
-    assert!(told.contains("flow left"), "no flow ever left");
+    let left = told.contains("flow left");
+    assert!(left || !all_seeds(), "no flow ever left");
+}
+
+/// Whether nobody asked for certain seeds: one alone need not reach everything.
+fn all_seeds() -> bool {
+    ["STRAIT_SEED", "STRAIT_SEEDS"]
+        .iter()
+        .all(|name| std::env::var_os(name).is_none())
 }
 
 /// Lives through histories with losses; what they said together.
