@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use strait_net::{KafkaError, NetError};
-use strait_wire::{GapReason, Isolation, Position, Record, SyncKind};
+use strait_wire::{GapReason, Position, Record, SyncKind};
 use tracing::{debug, warn};
 
 use crate::error::FlowError;
@@ -14,7 +14,7 @@ use crate::partition::{PartitionReader, batches_from};
 use crate::resume::{Match, Scanned, Walk, of_session, timeless};
 use crate::spec::Policy;
 use crate::stitch::{Item, Stitch, StitchError};
-use crate::transfer::epoch_reaches;
+use crate::transfer::{epoch_reaches, readable_end};
 
 /// How a walk ended.
 enum Walked {
@@ -92,7 +92,7 @@ impl Opening {
         };
         if let Some((epoch, end)) = cut {
             stay(ledger);
-            return Ok(self.follow(ledger, (epoch, end), next + records, scanned));
+            return Ok(self.follow(ledger, (epoch, end), next.saturating_add(records), scanned));
         }
         if records == 0 || source_recreated(position, ends) {
             stay(ledger);
@@ -105,7 +105,7 @@ impl Opening {
             }
             Walked::Ended(_) => self.match_by_content(ends, position, scanned, ledger).await,
             Walked::Cut(walk, (epoch, end)) => {
-                let mirrored = walk.next() + walk.left();
+                let mirrored = walk.next().saturating_add(walk.left());
                 self.may_follow(end, mirrored)?;
                 ledger.resume(records, walk.gaps(), walk.next(), walk.epoch());
                 Ok(self.follow(ledger, (epoch, end), mirrored, scanned))
@@ -151,13 +151,13 @@ impl Opening {
             self.spec.compacted,
             position.isolation,
         );
-        let mut deadline = self.session.rt.now() + limits::REQUEST_TIMEOUT;
+        let mut patience = source.patience(stitch.head());
         while !walk.done() && !walk.doubtful() {
             let fetched = source
                 .fetch(stitch.head(), stitch.epoch(), Duration::from_millis(200))
                 .await?;
             if let Some((epoch, end)) = fetched.part.diverging {
-                return Ok(Walked::Cut(walk, (epoch, end.min(stitch.head()))));
+                return Ok(Walked::Cut(walk, (epoch, end.min(stitch.head()).max(0))));
             }
             if fetched.part.error != 0 {
                 break;
@@ -169,18 +169,14 @@ impl Opening {
                 Err(StitchError::Stale { .. } | StitchError::Unproven { .. }) => break,
                 Err(error) => return Err(error.into()),
             }
-            if items.is_empty() {
-                // Forwarded once, so it was below the high watermark: it comes back, or it was truncated.
-                if self.session.rt.now() >= deadline {
-                    break;
-                }
-            } else {
-                deadline = self.session.rt.now() + limits::REQUEST_TIMEOUT;
-            }
             for item in &items {
                 if walk.feed(item) {
                     break;
                 }
+            }
+            // Forwarded once, so it was below the high watermark: it comes back, or it was truncated.
+            if !walk.done() && !walk.doubtful() && !patience.asks_again(stitch.head()).await {
+                break;
             }
         }
         Ok(Walked::Ended(walk))
@@ -195,39 +191,28 @@ impl Opening {
         scanned: &Scanned,
         ledger: &mut Ledger,
     ) -> Result<SyncKind, FlowError> {
-        let mut records = Vec::new();
-        let mut stamped = false;
-        let mut offset = position.target_next.max(ends.target.log_start().await?);
-        while offset < scanned.target_next {
-            let fetched = ends
-                .target
-                .fetch(offset, -1, Duration::from_millis(200))
-                .await?;
-            if fetched.part.error != 0 {
-                return Err(FlowError::Source {
-                    error: KafkaError(fetched.part.error),
-                    offset,
-                });
+        // Each keeps what it compares with in memory.
+        let _turn = self.session.matching.acquire().await;
+        let (hashes, stamped) = match self
+            .hashes(ends, position, scanned, Some(Record::hash))
+            .await?
+        {
+            Some(hashes) => (hashes, false),
+            None => {
+                let hashes = self.hashes(ends, position, scanned, None).await?;
+                (hashes.unwrap_or_default(), true)
             }
-            for batch in batches_from(&fetched.part, offset)? {
-                offset = batch.header.last_offset() + 1;
-                if of_session(position, &batch) {
-                    stamped |= batch.header.attributes.timestamp_type_append();
-                    records.extend(batch.decode(limits::INFLATE_BYTES)?);
-                }
-            }
-        }
-        let held = records.len() as i64;
+        };
+        let held = hashes.len() as i64;
         let from = position.source_next.max(ends.source.log_start().await?);
         let matching = if !stamped {
-            Match::new(records.iter().map(Record::hash).collect(), from)
+            Match::new(hashes, from)
         } else if self.spec.compacted || from > position.source_next {
             // What is left of the source could be taken for what is gone.
             Match::new(Vec::new(), from)
         } else {
-            Match::new(records.iter().map(timeless).collect(), from).without_times()
+            Match::new(hashes, from).without_times()
         };
-        drop(records);
         let matched = self.embed(ends, position, matching, from).await?;
         let (link, topic, partition) = (
             &self.session.spec.name,
@@ -250,11 +235,12 @@ impl Opening {
         }
         debug!(%link, %topic, partition, next = matched.next(), "position found by content");
         let (records, next) = (scanned.records, matched.next());
-        let left_out = (next - position.source_next - records).max(0);
-        let expired = (from - position.source_next - records).clamp(0, left_out);
+        let mirrored = position.source_next.saturating_add(records);
+        let left_out = next.saturating_sub(mirrored).max(0);
+        let expired = from.saturating_sub(mirrored).clamp(0, left_out);
         if expired > 0 {
             if self.session.spec.policies.retention_overtook == Policy::Stop {
-                return Err(self.overtaken(position.source_next + records, from));
+                return Err(self.overtaken(mirrored, from));
             }
             warn!(
                 %link, id = "retention-overtook", %topic, partition,
@@ -268,13 +254,56 @@ impl Opening {
         ];
         let gaps = gaps.into_iter().filter(|(_, offsets)| *offsets > 0);
         ledger.resume(records, gaps, next, matched.epoch());
-        let mirrored = position.source_next + records;
         // Compaction may have removed the last of what was mirrored.
-        if next < mirrored && !self.spec.compacted && !stamped {
+        let whole = (held as usize) < limits::MATCH_RECORDS;
+        if next < mirrored && whole && !self.spec.compacted && !stamped {
             self.may_follow(next, mirrored)?;
             return Ok(self.follow(ledger, (matched.epoch(), next), mirrored, scanned));
         }
         Ok(SyncKind::Session)
+    }
+
+    /// What the target holds of the records behind the position, as hashes in order: at most
+    /// [`limits::MATCH_RECORDS`] of them. By `hash`, and `None` as soon as the target turns out to stamp records; or
+    /// without their times.
+    async fn hashes(
+        &self,
+        ends: &Ends,
+        position: &Position,
+        scanned: &Scanned,
+        hash: Option<fn(&Record) -> u128>,
+    ) -> Result<Option<Vec<u128>>, FlowError> {
+        let mut hashes = Vec::new();
+        let mut offset = position.target_next.max(ends.target.log_start().await?);
+        let mut patience = ends.target.patience(offset);
+        while offset < scanned.target_next && hashes.len() < limits::MATCH_RECORDS {
+            let fetched = ends
+                .target
+                .fetch(offset, -1, Duration::from_millis(200))
+                .await?;
+            if fetched.part.error != 0 {
+                return Err(FlowError::Source {
+                    error: KafkaError(fetched.part.error),
+                    offset,
+                });
+            }
+            for batch in batches_from(&fetched.part, offset)? {
+                offset = batch.header.last_offset() + 1;
+                if !of_session(position, &batch) {
+                    continue;
+                }
+                if hash.is_some() && batch.header.attributes.timestamp_type_append() {
+                    return Ok(None);
+                }
+                let records = batch.decode(limits::INFLATE_BYTES)?;
+                hashes.extend(records.iter().map(hash.unwrap_or(timeless)));
+                hashes.truncate(limits::MATCH_RECORDS);
+            }
+            if !patience.asks_again(offset).await {
+                return Err(ends.target.nothing_read(offset, scanned.target_next));
+            }
+        }
+        Ok(Some(hashes))
     }
 
     async fn embed(
@@ -285,6 +314,7 @@ impl Opening {
         from: i64,
     ) -> Result<Match, FlowError> {
         let mut stitch = Stitch::new(from, -1, self.spec.compacted, position.isolation);
+        let mut patience = ends.source.patience(from);
         while !matching.done() {
             let fetched = ends.source.fetch(stitch.head(), -1, Duration::ZERO).await?;
             if fetched.part.error != 0 {
@@ -299,10 +329,7 @@ impl Opening {
                 Ok(()) | Err(StitchError::Hole { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
-            let end = match position.isolation {
-                Isolation::ReadCommitted => fetched.part.last_stable_offset,
-                Isolation::ReadUncommitted => fetched.part.high_watermark,
-            };
+            let end = readable_end(&fetched.part, position.isolation);
             for item in &items {
                 if let Item::Batch(outgoing) = item {
                     for record in outgoing.records()? {
@@ -314,6 +341,9 @@ impl Opening {
             }
             if items.is_empty() && stitch.head() >= end {
                 break;
+            }
+            if !patience.asks_again(stitch.head()).await {
+                return Err(ends.source.nothing_read(stitch.head(), end));
             }
         }
         Ok(matching)

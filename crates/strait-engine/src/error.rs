@@ -248,6 +248,26 @@ pub enum FlowError {
         /// The offset asked for.
         offset: i64,
     },
+    /// A stretch of a log that a broker says is there cannot be read.
+    #[error(
+        "nothing could be read of {topic}-{partition} on cluster {cluster} at offset {offset} for {} s, although its log ends at {end}: \
+         look at the log of its leader; the flow tries again",
+        waited.as_secs()
+    )]
+    NothingRead {
+        /// The cluster's alias.
+        cluster: String,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The offset asked for.
+        offset: i64,
+        /// Where the log ends.
+        end: i64,
+        /// How long it was tried without progress.
+        waited: Duration,
+    },
     /// What the target holds is in doubt: it is read before anything else is sent.
     #[error("{0}; reading the target's log to see what it holds")]
     Doubt(String),
@@ -298,6 +318,7 @@ impl FlowError {
             Self::Stitch(StitchError::Hole { .. }) => "source-hole",
             Self::Stitch(_) => "source-unreadable",
             Self::Source { .. } => "source-error",
+            Self::NothingRead { .. } => "nothing-to-read",
             Self::Doubt(_) => "target-in-doubt",
             Self::Fence { .. } => "no-fence",
             Self::Net(error) => error.id(),
@@ -317,6 +338,7 @@ impl FlowError {
             | Self::NotAppended(_)
             | Self::Source { .. }
             | Self::Doubt(_)
+            | Self::NothingRead { .. }
             | Self::TooLarge { .. }
             | Self::Hole { .. }
             | Self::Fence { .. } => Action::Retry,

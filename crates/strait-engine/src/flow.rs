@@ -33,12 +33,12 @@ pub(crate) struct Flow {
     pub(crate) said: bool,
     /// One of its partitions has no leader.
     pub(crate) leaderless: bool,
-    /// No longer selected: it goes once it is idle.
+    /// No longer selected: it goes once it is drained.
     pub(crate) removing: bool,
     /// What the target said of this flow's records.
     pub(crate) verdicts: Verdicts,
-    /// The target offset up to which everything was acknowledged when it ran last.
-    pub(crate) acked: Option<i64>,
+    /// What was acknowledged when it ran last.
+    pub(crate) acked: Option<Acked>,
     /// The source's log looked cut: its topic may be another one, whatever is known of it.
     pub(crate) looked_cut: bool,
     /// Everything it sent was answered when it ran last, so that nothing of it can arrive late; with what it still
@@ -101,6 +101,30 @@ pub(crate) struct Fence {
     pub(crate) above: Option<i16>,
     /// The marker that was read, as long as nothing was written behind it.
     pub(crate) standing: Option<(i64, i16)>,
+}
+
+/// How far a flow came that runs no more; what its last sync says may be a second older.
+#[derive(Clone, Debug)]
+pub(crate) struct Acked {
+    pub(crate) ledger: Ledger,
+    pub(crate) identity: (i64, i16),
+    pub(crate) ids: (Uuid, Uuid),
+}
+
+/// What is left of a flow that is gone: its partition may be selected again before the session ends, and has the marker
+/// of this epoch already.
+#[derive(Clone, Debug)]
+pub(crate) struct Legacy {
+    last: Option<SyncRecord>,
+    fence: Fence,
+    acked: Option<Acked>,
+}
+
+impl Legacy {
+    /// The last sync known to be persisted.
+    pub(crate) fn last(&self) -> Option<&SyncRecord> {
+        self.last.as_ref()
+    }
 }
 
 pub(crate) enum Phase {
@@ -260,12 +284,51 @@ impl Flow {
         self.wait(now);
     }
 
+    /// Whether a flow that is not selected any more has nothing left to wait for. What it had queued is dropped.
+    pub(crate) fn gone(&mut self) -> bool {
+        match &mut self.phase {
+            Phase::Waiting(_) => true,
+            Phase::Opening => false,
+            Phase::Running(running) => {
+                // While an epoch is asked for, the head has to stay where it is; what is closing is drained anyway.
+                if running.checking || running.closing() {
+                    return false;
+                }
+                running.unqueue();
+                let settled = running.writer.in_flight() == 0 && !running.writer.settling();
+                settled && !running.syncing && running.ledger.sync_at().is_none()
+            }
+        }
+    }
+
+    /// What a later flow of the same partition in this session has to know.
+    pub(crate) fn legacy(&self) -> Legacy {
+        Legacy {
+            last: self.last.clone(),
+            fence: self.fence,
+            acked: self.acked.clone(),
+        }
+    }
+
+    /// A flow after one that was gone; answers to that one are ignored.
+    pub(crate) fn after(mut self, generation: u64, legacy: Option<Legacy>) -> Self {
+        self.generation = generation + 1;
+        if let Some(Legacy { last, fence, acked }) = legacy {
+            (self.last, self.fence, self.acked) = (last, fence, acked);
+        }
+        self
+    }
+
     /// Puts the flow back to the start; answers still outstanding are ignored.
     pub(crate) fn wait(&mut self, until: Instant) {
         if let Phase::Running(running) = &self.phase
             && !running.idle
         {
-            self.acked = Some(running.ledger.target_next());
+            self.acked = Some(Acked {
+                ledger: running.ledger.clone(),
+                identity: running.writer.identity(),
+                ids: running.ids,
+            });
         }
         self.generation += 1;
         self.phase = Phase::Waiting(until);

@@ -261,7 +261,8 @@ pub(crate) async fn read_log(
     };
     let mut offset = from.max(reader.log_start().await.map_err(internal)?);
     let end = reader.log_end().await.map_err(internal)?;
-    let mut deadline = rt.now() + limits::REQUEST_TIMEOUT;
+    let mut patience = reader.patience(offset);
+    let mut read = offset;
     loop {
         if matches!(until, Until::End) && offset >= end {
             return Ok(offset);
@@ -270,26 +271,16 @@ pub(crate) async fn read_log(
             .fetch(offset, -1, Duration::from_millis(100))
             .await
             .map_err(internal)?;
-        if fetched.part.error != 0 {
+        let batches = if fetched.part.error == 0 {
+            batches_from(&fetched.part, offset).map_err(internal)?
+        } else {
+            // The beginning was deleted meanwhile.
             offset = reader.log_start().await.map_err(internal)?;
-            continue;
-        }
-        let batches = batches_from(&fetched.part, offset).map_err(internal)?;
-        if batches.is_empty() && rt.now() >= deadline {
-            let why = format!(
-                "nothing could be read at offset {offset} for {} s",
-                limits::REQUEST_TIMEOUT.as_secs()
-            );
-            return Err(SessionError::Internal {
-                topic: topic.to_owned(),
-                why,
-            });
-        }
-        if !batches.is_empty() {
-            deadline = rt.now() + limits::REQUEST_TIMEOUT;
-        }
+            Vec::new()
+        };
         for batch in batches {
             offset = batch.header.last_offset() + 1;
+            read = read.max(offset);
             if batch.header.attributes.control() {
                 if let Until::Marker(id, epoch) = until
                     && (batch.header.producer_id, batch.header.producer_epoch) == (id, epoch)
@@ -304,6 +295,9 @@ pub(crate) async fn read_log(
             for record in &records {
                 each(record.offset, record)?;
             }
+        }
+        if !patience.asks_again(read).await {
+            return Err(internal(reader.nothing_read(offset, end)));
         }
     }
 }

@@ -88,21 +88,23 @@ impl Ledger {
 
     /// The source offset the flow began at.
     pub fn first(&self) -> i64 {
-        self.source_next - self.forwarded - self.gaps.values().sum::<i64>()
+        let counted = self
+            .gaps
+            .values()
+            .fold(self.forwarded, |sum, offsets| sum.saturating_add(*offsets));
+        self.source_next.saturating_sub(counted)
     }
 
     /// Accounts for an acknowledged batch: source offsets up to and including `last`, of which `count`
     /// were forwarded, now in the target up to `target_next`.
     pub fn forward(&mut self, batch: &Forwarded, target_next: i64, now: Instant) {
-        let left_out = batch.last + 1 - self.source_next - i64::from(batch.count);
+        let left_out = (batch.last + 1 - i64::from(batch.count)).saturating_sub(self.source_next);
         self.source_next = batch.last + 1;
-        self.forwarded += i64::from(batch.count);
+        self.forwarded = self.forwarded.saturating_add(i64::from(batch.count));
         self.target_next = target_next;
         self.next_sequence = batch.next_sequence;
         self.source_epoch = batch.source_epoch;
-        if left_out > 0 {
-            *self.gaps.entry(GapReason::Compacted).or_default() += left_out;
-        }
+        self.gap(GapReason::Compacted, left_out);
         self.touch(batch.bytes, now);
     }
 
@@ -110,7 +112,7 @@ impl Ledger {
     /// leader epoch there. A position whose epoch stayed behind would look like a truncated source.
     pub fn leave_out(&mut self, reason: GapReason, to: i64, source_epoch: i32, now: Instant) {
         if to > self.source_next {
-            *self.gaps.entry(reason).or_default() += to - self.source_next;
+            self.gap(reason, to.saturating_sub(self.source_next));
             self.source_next = to;
             self.source_epoch = source_epoch;
             self.touch(0, now);
@@ -121,9 +123,7 @@ impl Ledger {
     /// Offsets skipped count as `reason`; a step back lowers nothing that was counted, and the account
     /// goes on from there.
     pub fn rebase(&mut self, reason: GapReason, source_next: i64, source_epoch: i32) {
-        if source_next > self.source_next {
-            *self.gaps.entry(reason).or_default() += source_next - self.source_next;
-        }
+        self.gap(reason, source_next.saturating_sub(self.source_next));
         self.source_next = source_next;
         self.source_epoch = source_epoch;
     }
@@ -137,9 +137,9 @@ impl Ledger {
         source_next: i64,
         epoch: i32,
     ) {
-        self.forwarded += records;
+        self.forwarded = self.forwarded.saturating_add(records);
         for (reason, offsets) in gaps {
-            *self.gaps.entry(reason).or_default() += offsets;
+            self.gap(reason, offsets);
         }
         self.source_next = source_next;
         self.source_epoch = epoch;
@@ -149,6 +149,13 @@ impl Ledger {
     pub fn new_epoch(&mut self, target_next: i64) {
         self.target_next = target_next;
         self.next_sequence = 0;
+    }
+
+    fn gap(&mut self, reason: GapReason, offsets: i64) {
+        if offsets > 0 {
+            let sum = self.gaps.entry(reason).or_default();
+            *sum = sum.saturating_add(offsets);
+        }
     }
 
     fn touch(&mut self, bytes: u64, now: Instant) {
@@ -271,5 +278,15 @@ mod tests {
         ledger.leave_out(GapReason::Expired, 40, 9, Instant::now());
         assert_eq!((ledger.source_next(), ledger.gaps().len()), (50, 0));
         assert_eq!(ledger.source_epoch(), -1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn offsets_at_the_end_of_the_range_do_not_wrap() {
+        let mut ledger = Ledger::begin(i64::MIN, 0);
+        ledger.rebase(GapReason::Expired, i64::MAX, -1);
+        ledger.rebase(GapReason::Expired, 5, -1);
+        ledger.leave_out(GapReason::Expired, i64::MAX, 0, Instant::now());
+        assert_eq!(ledger.gaps(), vec![(GapReason::Expired, i64::MAX)]);
+        assert_eq!(ledger.first(), 0);
     }
 }

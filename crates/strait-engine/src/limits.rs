@@ -81,6 +81,13 @@ pub const BARRIER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const BARRIER_PARTITIONS: usize = 1_000;
 /// How long a barrier round waits for others to join.
 pub const BARRIER_GATHER: Duration = Duration::from_millis(10);
+/// Pause before a broker is asked again that gave nothing at once: between the end of what may be read and the log end
+/// brokers do not wait.
+pub const EMPTY_PAUSE: Duration = Duration::from_millis(20);
+/// Records that are remembered to find a position by content; what was forwarded beyond them is repeated.
+pub const MATCH_RECORDS: usize = 4 << 20;
+/// Positions being found by content at the same time.
+pub const MATCHING_FLOWS: usize = 4;
 /// Waiting time after the first failure of a flow; doubles up to [`BACKOFF_MAX`].
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// The longest wait between two tries of a flow.

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::error::SessionError;
+use crate::gap_counts::GapCounts;
 use crate::limits;
 use crate::lock::LinkLock;
 use crate::routes::Routes;
@@ -94,6 +95,7 @@ impl Link {
         };
         let source = Arc::new(Routes::new(self.rt.clone(), self.spec.source.clone()));
         let target = Arc::new(Routes::new(self.rt.clone(), self.spec.target.clone()));
+        let mut gap_counts = GapCounts::new(&self.spec.name);
         let mut wait = limits::BACKOFF_MIN;
         loop {
             let ids = (source_id.clone(), target_id.clone());
@@ -110,6 +112,7 @@ impl Link {
                         Arc::new(session),
                         flows.values().cloned().collect(),
                         &self.status,
+                        &mut gap_counts,
                     );
                     match shard.run(&mut self.commands, &mut flows).await {
                         Ended::Stopped => {

@@ -10,10 +10,11 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use crate::error::FlowError;
-use crate::flow::Fence;
+use crate::flow::{Acked, Fence};
 use crate::ledger::Ledger;
 use crate::limits;
 use crate::partition::{PartitionReader, batches_from};
+use crate::patience::Patience;
 use crate::resume::{Scan, ScanError, Scanned, ended_cleanly};
 use crate::routes::{Lookup, Routes};
 use crate::session::Session;
@@ -48,8 +49,8 @@ pub(crate) struct Opening {
     pub(crate) fence: Fence,
     /// There is something to forward: put up the fence.
     pub(crate) active: bool,
-    /// The target offset up to which this session had everything acknowledged.
-    pub(crate) acked: Option<i64>,
+    /// What this session had acknowledged.
+    pub(crate) acked: Option<Acked>,
     /// The source's log looked cut: its topic may be another one.
     pub(crate) looked_cut: bool,
     /// Nothing that this session sent to the partition can arrive late; with what was held back for an older one.
@@ -348,7 +349,7 @@ impl Opening {
         end: i64,
     ) -> Result<(), FlowError> {
         let mut offset = start;
-        let deadline = self.session.rt.now() + limits::REQUEST_TIMEOUT;
+        let mut patience = ends.target.patience(offset);
         while offset < end {
             let fetched = ends
                 .target
@@ -380,13 +381,8 @@ impl Opening {
                     to: end,
                 });
             }
-            if fetched.part.records.is_empty() {
-                if self.session.rt.now() >= deadline {
-                    return Err(FlowError::Doubt(format!(
-                        "the target's log ends at {end}, but nothing can be read at offset {offset}"
-                    )));
-                }
-                self.session.rt.sleep(limits::BACKOFF_MIN).await;
+            if !patience.asks_again(offset).await {
+                return Err(ends.target.nothing_read(offset, end));
             }
         }
         Ok(())
@@ -402,10 +398,12 @@ impl Opening {
             return self.start_over(ends, ledger, current).await;
         }
         let end = ends.target.log_end().await?;
-        let expected = position.target_next.max(self.acked.unwrap_or(0));
+        let acked = self.acked.as_ref().map(|acked| acked.ledger.target_next());
+        let expected = position.target_next.max(acked.unwrap_or(0));
         let remirror = self.session.spec.policies.target_lost == Policy::GoOn;
         if end < expected && !remirror {
             // Known before a fence adds its marker to the shortened log.
+            self.keep_acked(position).await?;
             return Err(self.lost(end, expected));
         }
         let cut = self.source_cut(ends, position).await?;
@@ -465,6 +463,32 @@ impl Opening {
         })
     }
 
+    /// Persists what was acknowledged and is lost now: whoever opens the flow next has to know of it as well. Without a
+    /// pair for MirrorMaker 2, which the target does not hold.
+    async fn keep_acked(&mut self, position: &Position) -> Result<(), FlowError> {
+        let Some(acked) = &self.acked else {
+            return Ok(());
+        };
+        let Acked {
+            ledger,
+            identity,
+            ids,
+        } = acked;
+        if ledger.target_next() <= position.target_next {
+            return Ok(());
+        }
+        let kind = SyncKind::Periodic;
+        let mut sync = sync_record(&self.session, &self.spec, kind, ledger, *identity, *ids);
+        (sync.upstream, sync.downstream) = (-1, -1);
+        let record = sync.to_record(self.session.rt.wall_ms());
+        self.session
+            .syncs
+            .append(&self.session.spec.name, vec![record])
+            .await?;
+        self.last = Some(sync);
+        Ok(())
+    }
+
     fn lost(&self, end: i64, expected: i64) -> FlowError {
         FlowError::TargetLost {
             cluster: self.session.spec.target.alias().to_owned(),
@@ -512,7 +536,8 @@ impl Opening {
         .shared(position.flags.contains(PositionFlags::SHARED) || self.session.spec.shared_target())
         .mending(policies.target_lost == Policy::GoOn);
         let mut offset = scan.from();
-        let deadline = self.session.rt.now() + limits::BARRIER_TIMEOUT;
+        // A long scan over a slow line is no missing marker.
+        let mut patience = Patience::new(&self.session.rt, limits::BARRIER_TIMEOUT, offset);
         loop {
             let fetched = ends
                 .target
@@ -546,7 +571,7 @@ impl Opening {
                     }
                 }
             }
-            if self.session.rt.now() >= deadline {
+            if !patience.asks_again(offset).await {
                 self.fence.standing = None;
                 return Err(FlowError::Fence {
                     topic: target_topic,
@@ -560,7 +585,7 @@ impl Opening {
     /// Whether the batch in front of the position is the one it speaks of: a log that lost its end and got a marker in
     /// its place has the same length. Nothing to see where it is gone, or where nothing was sent in that session.
     async fn anchored(&self, ends: &Ends, position: &Position) -> Result<bool, FlowError> {
-        let last = position.target_next - 1;
+        let last = position.target_next.saturating_sub(1);
         if position.next_sequence == 0 || last < ends.target.log_start().await? {
             return Ok(true);
         }
@@ -671,8 +696,8 @@ pub(crate) fn sync_record(
     SyncRecord {
         topic: spec.key.topic.clone(),
         partition: spec.key.partition,
-        upstream: ledger.source_next() - 1,
-        downstream: ledger.target_next() - 1,
+        upstream: ledger.source_next().saturating_sub(1),
+        downstream: ledger.target_next().saturating_sub(1),
         position: Some(Position {
             kind,
             isolation: session.spec.isolation,

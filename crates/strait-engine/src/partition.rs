@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::error::FlowError;
 use crate::limits;
+use crate::patience::Patience;
 use crate::routes::{Lookup, Route, Routes};
 
 /// Fetch's API key.
@@ -165,9 +166,26 @@ impl PartitionReader {
         })
     }
 
+    /// What is said where reading ends without progress at `offset`, below `end`.
+    pub(crate) fn nothing_read(&self, offset: i64, end: i64) -> FlowError {
+        FlowError::NothingRead {
+            cluster: self.routes.cluster().alias().to_owned(),
+            topic: self.topic.clone(),
+            partition: self.partition,
+            offset,
+            end,
+            waited: limits::REQUEST_TIMEOUT,
+        }
+    }
+
+    /// The patience of a reader that begins at `offset`.
+    pub(crate) fn patience(&self, offset: i64) -> Patience {
+        Patience::new(&self.rt, limits::REQUEST_TIMEOUT, offset)
+    }
+
     /// The log start offset.
     pub(crate) async fn log_start(&self) -> Result<i64, FlowError> {
-        self.offset_at(-2).await
+        Ok(self.offset_at(-2).await?.max(0))
     }
 
     /// The offset for a timestamp: -2 the log start, -1 the end under this reader's isolation, else the first
@@ -178,7 +196,7 @@ impl PartitionReader {
 
     /// The true log end, which the high watermark may not have reached yet (replica_id -2).
     pub(crate) async fn log_end(&self) -> Result<i64, FlowError> {
-        self.list(-1, true).await
+        Ok(self.list(-1, true).await?.max(0))
     }
 
     async fn list(&self, timestamp: i64, log_end: bool) -> Result<i64, FlowError> {

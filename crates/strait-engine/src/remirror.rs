@@ -11,6 +11,7 @@ use crate::ledger::Ledger;
 use crate::limits;
 use crate::open::{Ends, Opening, Resumed};
 use crate::partition::{PartitionReader, batches_from};
+use crate::patience::Patience;
 use crate::rewind::{Lost, Place, Rewind, Survey};
 use crate::spec::Policy;
 use crate::stitch::{Item, Stitch, StitchError};
@@ -95,7 +96,7 @@ impl Opening {
         from: i64,
     ) -> Result<i64, FlowError> {
         let mut offset = from;
-        let deadline = self.session.rt.now() + limits::BARRIER_TIMEOUT;
+        let mut patience = Patience::new(&self.session.rt, limits::BARRIER_TIMEOUT, offset);
         loop {
             let fetched = ends
                 .target
@@ -115,7 +116,7 @@ impl Opening {
                     return Ok(offset);
                 }
             }
-            if self.session.rt.now() >= deadline {
+            if !patience.asks_again(offset).await {
                 self.fence.standing = None;
                 return Err(FlowError::Fence {
                     topic: self.spec.target_topic.clone(),
@@ -140,7 +141,7 @@ impl Opening {
         let mut survey = Survey::new(position.clone(), ours, end, shared);
         let (mut below, mut step) = (end.min(position.target_next), STEP);
         while below > log_start && !survey.found() {
-            let from = (below - step).max(log_start);
+            let from = below.saturating_sub(step).max(log_start);
             let mut offset = from;
             while offset < below {
                 let batches = self.target_batches(ends, offset).await?;
@@ -150,7 +151,7 @@ impl Opening {
                     survey.feed(batch);
                 }
             }
-            (below, step) = (from, step * 4);
+            (below, step) = (from, step.saturating_mul(4));
         }
         Ok(survey.finish(log_start))
     }
@@ -180,14 +181,14 @@ impl Opening {
         let next = position.source_next;
         let begin = ends.source.log_start().await?;
         let lowest = first.clamp(begin.min(next), next);
-        let mut span = lost.most + STEP;
+        let mut span = lost.most.saturating_add(STEP);
         loop {
-            let from = (next - span).max(lowest);
+            let from = next.saturating_sub(span).max(lowest);
             let mut rewind = Rewind::new(lost, next);
             self.each_item(ends, position, from, |item| rewind.count(item))
                 .await?;
             if !rewind.enough() && from > lowest {
-                span *= 2;
+                span = span.saturating_mul(2);
                 continue;
             }
             self.each_item(ends, position, from, |item| rewind.locate(item))
@@ -219,6 +220,7 @@ impl Opening {
         };
         // Holes are counted by nobody here.
         let mut stitch = Stitch::new(from, -1, true, position.isolation);
+        let mut patience = source.patience(from);
         while stitch.head() < position.source_next {
             let fetched = source.fetch(stitch.head(), -1, Duration::ZERO).await?;
             if fetched.part.error != 0 {
@@ -242,8 +244,8 @@ impl Opening {
             if items.is_empty() && stitch.head() >= end {
                 break;
             }
-            if items.is_empty() {
-                self.session.rt.sleep(limits::BACKOFF_MIN).await;
+            if !patience.asks_again(stitch.head()).await {
+                return Err(source.nothing_read(stitch.head(), end));
             }
         }
         Ok(())

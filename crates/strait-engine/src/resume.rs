@@ -180,7 +180,11 @@ impl Scan {
 
     /// The offset to read from: one below the sync, so that the anchor is seen too.
     pub fn from(&self) -> i64 {
-        (self.sync.target_next - 1).max(self.log_start).max(0)
+        self.sync
+            .target_next
+            .saturating_sub(1)
+            .max(self.log_start)
+            .max(0)
     }
 
     /// Takes the next batch of the target's log; returns true when our marker was reached.
@@ -235,7 +239,7 @@ impl Scan {
                 }
                 // Cleaned away records leave a hole in the offsets as well; a batch that was never stored does not.
                 let missing = distance(self.next_sequence, header.base_sequence);
-                if !self.cleaned || header.base_offset - self.next_offset < missing {
+                if !self.cleaned || header.base_offset.saturating_sub(self.next_offset) < missing {
                     if self.mending {
                         self.cut = Some(header.base_offset);
                         self.displaced += header.last_offset() - header.base_offset + 1;
@@ -299,7 +303,7 @@ impl Scan {
             cut: self.cut,
             displaced: self.displaced,
         };
-        let lost = self.log_start - self.sync.target_next;
+        let lost = self.log_start.saturating_sub(self.sync.target_next);
         if !self.seen && lost > 0 && self.shared {
             // Whose the lost offsets were cannot be told.
             scanned.uncertain = lost;

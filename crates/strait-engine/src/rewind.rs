@@ -66,14 +66,19 @@ impl Survey {
         {
             return false;
         }
-        !self.of_session(batch)
-            || self.shared
-            || self.missing(batch) == self.sync.target_next - 1 - header.last_offset()
+        !self.of_session(batch) || self.shared || self.missing(batch) == self.behind(batch)
     }
 
     fn of_session(&self, batch: &Batch) -> bool {
         (batch.header.producer_id, batch.header.producer_epoch)
             == (self.sync.producer_id, self.sync.producer_epoch)
+    }
+
+    /// Offsets between a batch and the sync's.
+    fn behind(&self, batch: &Batch) -> i64 {
+        self.sync
+            .target_next
+            .saturating_sub(batch.header.next_offset())
     }
 
     fn missing(&self, batch: &Batch) -> i64 {
@@ -92,8 +97,8 @@ impl Survey {
                 (exact, exact)
             }
             // Markers may be among the offsets that are gone.
-            Some(batch) => (0, self.sync.target_next - 1 - batch.header.last_offset()),
-            None => (0, self.sync.target_next - log_start),
+            Some(batch) => (0, self.behind(batch)),
+            None => (0, self.sync.target_next.saturating_sub(log_start)),
         };
         Lost {
             least,
@@ -110,7 +115,9 @@ impl Survey {
             _ => false,
         };
         let gaps = self.sync.gaps.iter().filter(|(reason, _)| met(*reason));
-        records.max(0) + gaps.map(|(_, offsets)| offsets).sum::<i64>()
+        gaps.fold(records.max(0), |sum, (_, offsets)| {
+            sum.saturating_add(*offsets)
+        })
     }
 }
 
@@ -168,7 +175,7 @@ impl Rewind {
     /// The batch cannot be decoded.
     pub fn locate(&mut self, item: &Item) -> Result<(), WireError> {
         let counted = self.counted(item)?;
-        let first = self.records - self.lost.most;
+        let first = self.records.saturating_sub(self.lost.most);
         if let Item::Batch(outgoing) = item
             && (self.index..self.index + counted).contains(&first)
         {
@@ -189,8 +196,8 @@ impl Rewind {
         };
         Place {
             next,
-            repeated: (again - self.lost.least).max(0),
-            gone: (self.lost.least - self.records).max(0),
+            repeated: again.saturating_sub(self.lost.least).max(0),
+            gone: self.lost.least.saturating_sub(self.records).max(0),
         }
     }
 
@@ -326,5 +333,22 @@ mod tests {
         rewind.count(&item).unwrap();
         rewind.locate(&item).unwrap();
         assert_eq!(rewind.place(990).next, 992);
+    }
+
+    /// Whatever offsets a broker or a position names: sums stop at the end of the range.
+    #[test]
+    fn offsets_at_the_end_of_the_range_do_not_wrap() {
+        let gaps = vec![(GapReason::Refused, i64::MAX)];
+        let survey = Survey::new(sync(gaps), BTreeSet::from([US.0]), 80, false);
+        let lost = survey.finish(i64::MIN);
+        assert_eq!(lost.most, i64::MAX);
+        let mut rewind = Rewind::new(lost, 1_000);
+        for item in source() {
+            rewind.count(&item).unwrap();
+        }
+        for item in source() {
+            rewind.locate(&item).unwrap();
+        }
+        assert_eq!(rewind.place(900).next, 900);
     }
 }

@@ -80,6 +80,13 @@ impl Routes {
         }
     }
 
+    /// Forgets every other topic: nobody needs it any more.
+    pub(crate) fn keep(&self, wanted: &BTreeSet<String>) {
+        let mut known = self.lock();
+        known.topics.retain(|topic| wanted.contains(topic));
+        known.partitions.retain(|topic, _| wanted.contains(topic));
+    }
+
     /// What is known now, without asking.
     pub(crate) fn lookup(&self, topic: &str, partition: i32) -> Lookup {
         let known = self.lock();
@@ -159,7 +166,10 @@ impl Routes {
                     partitions.insert(partition, lookup);
                 }
             }
-            known.partitions.insert(topic, partitions);
+            // Forgotten meanwhile.
+            if known.topics.contains(&topic) {
+                known.partitions.insert(topic, partitions);
+            }
         }
         Ok(())
     }

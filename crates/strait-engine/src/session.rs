@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use strait_net::{KafkaError, NetError, NewTopic, Runtime};
 use strait_wire::{OffsetSync, RegistryRecord, SyncRecord};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -46,6 +46,8 @@ pub(crate) struct Session {
     pub(crate) producers: BTreeMap<i64, i16>,
     pub(crate) fenced_at: Instant,
     pub(crate) producer_expiration: Duration,
+    /// Turns of the flows that find their position by content.
+    pub(crate) matching: Semaphore,
     owner: Owner,
     ended: watch::Receiver<Option<Ending>>,
     _tasks: JoinSet<()>,
@@ -65,7 +67,7 @@ impl Session {
         create_own_topics(rt, spec, &target, &[STRAIT_TOPIC, &syncs_topic]).await?;
         let (registry, read_to) = read_registry(rt, spec, &target, Registry::default(), 0).await?;
         check_clusters(spec, &registry, &clusters)?;
-        await_lease(rt, spec, &target, registry, read_to).await?;
+        let (mut registry, read_to) = await_lease(rt, spec, &target, registry, read_to).await?;
 
         let owner = Owner {
             link: spec.name.clone(),
@@ -85,13 +87,20 @@ impl Session {
         )
         .await?;
         let marker = Until::Marker(producer_id, epoch);
-        // What an older session wrote up to the fence counts; nothing of it can follow.
-        let mut registry = Registry::default();
-        read_log(rt, &target, STRAIT_TOPIC, 0, marker, |offset, record| {
-            registry
-                .apply(&spec.name, record)
-                .map_err(|e| unreadable(STRAIT_TOPIC, offset, &e))
-        })
+        // What an older session wrote up to the fence counts; nothing of it can follow. Read on from where the first
+        // look ended: an old registry is long.
+        read_log(
+            rt,
+            &target,
+            STRAIT_TOPIC,
+            read_to,
+            marker,
+            |offset, record| {
+                registry
+                    .apply(&spec.name, record)
+                    .map_err(|e| unreadable(STRAIT_TOPIC, offset, &e))
+            },
+        )
         .await?;
         let fenced_at = rt.now();
         let last = registry.leases.get(&SHARD);
@@ -208,6 +217,7 @@ impl Session {
                 .collect(),
             fenced_at,
             producer_expiration,
+            matching: Semaphore::new(limits::MATCHING_FLOWS),
             owner,
             ended,
             _tasks: tasks,
@@ -411,32 +421,33 @@ fn check_clusters(
     }
 }
 
-/// Watches another instance's lease: an owner that is alive renews it well within the watching time.
+/// Watches another instance's lease: an owner that is alive renews it well within the watching time. Returns the registry
+/// as far as it was read.
 async fn await_lease(
     rt: &Runtime,
     spec: &LinkSpec,
     target: &Arc<Routes>,
     registry: Registry,
     read_to: i64,
-) -> Result<(), SessionError> {
+) -> Result<(Registry, i64), SessionError> {
     let Some(seen) = registry.leases.get(&SHARD).cloned() else {
-        return Ok(());
+        return Ok((registry, read_to));
     };
     if seen.closed || seen.instance == spec.instance || spec.take_over {
-        return Ok(());
+        return Ok((registry, read_to));
     }
     info!(
         link = %spec.name, owner = %seen.instance,
         "the link was last run by another instance: watching its lease for {} s", limits::LEASE_WATCH.as_secs()
     );
     rt.sleep(limits::LEASE_WATCH).await;
-    let (registry, _) = read_registry(rt, spec, target, registry, read_to).await?;
+    let (registry, read_to) = read_registry(rt, spec, target, registry, read_to).await?;
     match registry.leases.get(&SHARD) {
         Some(now) if *now != seen && !now.closed => Err(SessionError::Owned {
             link: spec.name.clone(),
             owner: now.instance.clone(),
         }),
-        _ => Ok(()),
+        _ => Ok((registry, read_to)),
     }
 }
 

@@ -19,12 +19,13 @@ use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::error::{FlowError, SessionError};
-use crate::flow::{Fence, Flow, Phase};
+use crate::flow::{Fence, Flow, Legacy, Phase};
+use crate::gap_counts::GapCounts;
 use crate::limits;
 use crate::open::{Opened, Opening, passing, sync_record};
 use crate::routes::{Lookup, Routes};
 use crate::session::Session;
-use crate::spec::{FlowKey, FlowSpec};
+use crate::spec::{FlowKey, FlowSpec, STRAIT_TOPIC};
 use crate::stable_offset::Held;
 use crate::status::LinkStatus;
 use crate::transfer::{Channel, FetchAnswer, Lane, Pace, Part, Way, lanes};
@@ -53,6 +54,7 @@ enum Event {
         flow: usize,
         generation: u64,
         fence: Fence,
+        last: Option<SyncRecord>,
         result: Box<Result<Opened, FlowError>>,
     },
     LaneOpen {
@@ -106,8 +108,13 @@ enum Event {
 pub(crate) struct Shard<'a> {
     session: Arc<Session>,
     status: &'a watch::Sender<LinkStatus>,
+    gap_counts: &'a mut GapCounts,
     flows: Vec<Flow>,
     index: BTreeMap<FlowKey, usize>,
+    /// Places in `flows` whose flow is gone, for the next ones.
+    vacant: Vec<usize>,
+    /// What is left of flows that are gone.
+    legacies: BTreeMap<FlowKey, Legacy>,
     jobs: JoinSet<Event>,
     lanes: BTreeMap<Lane, Way>,
     channels: BTreeMap<Channel, Way>,
@@ -144,6 +151,7 @@ impl<'a> Shard<'a> {
         session: Arc<Session>,
         flows: Vec<FlowSpec>,
         status: &'a watch::Sender<LinkStatus>,
+        gap_counts: &'a mut GapCounts,
     ) -> Self {
         let sums = Sums::new(&session.spec.name, &status.borrow());
         let budget = usize::try_from(session.spec.memory_budget).unwrap_or(usize::MAX);
@@ -151,8 +159,11 @@ impl<'a> Shard<'a> {
         let mut shard = Self {
             session,
             status,
+            gap_counts,
             flows: Vec::new(),
             index: BTreeMap::new(),
+            vacant: Vec::new(),
+            legacies: BTreeMap::new(),
             jobs: JoinSet::new(),
             lanes: BTreeMap::new(),
             channels: BTreeMap::new(),
@@ -278,12 +289,60 @@ impl<'a> Shard<'a> {
                     flow.spec = spec;
                 }
                 _ => {
-                    let last = self.session.positions.get(&spec.key).cloned();
-                    self.index.insert(spec.key.clone(), self.flows.len());
-                    self.flows.push(Flow::new(spec, last, now));
+                    let legacy = self.legacies.remove(&spec.key);
+                    let found = self.session.positions.get(&spec.key);
+                    let last = legacy.as_ref().map_or(found, Legacy::last).cloned();
+                    let key = spec.key.clone();
+                    self.gap_counts.begin(&key, last.as_ref());
+                    let flow = Flow::new(spec, last, now);
+                    let at = match self.vacant.pop() {
+                        Some(at) => {
+                            let generation = self.flows[at].generation;
+                            self.flows[at] = flow.after(generation, legacy);
+                            at
+                        }
+                        None => {
+                            self.flows.push(flow.after(0, legacy));
+                            self.flows.len() - 1
+                        }
+                    };
+                    self.index.insert(key, at);
                 }
             }
         }
+        self.forget_routes();
+    }
+
+    /// Flows that are not selected any more leave once they are drained, and nobody asks for their topics.
+    fn leave(&mut self, now: Instant) {
+        let mut left = false;
+        for at in 0..self.flows.len() {
+            let flow = &mut self.flows[at];
+            // One that was replaced under its key, or is vacant already, is not found by it.
+            let known = self.index.get(&flow.spec.key) == Some(&at);
+            if !flow.removing || !known || !flow.gone() {
+                continue;
+            }
+            flow.wait(now);
+            self.legacies.insert(flow.spec.key.clone(), flow.legacy());
+            self.index.remove(&flow.spec.key);
+            self.vacant.push(at);
+            left = true;
+            debug!(link = %self.session.spec.name, topic = %flow.spec.key.topic, partition = flow.spec.key.partition, "flow left");
+        }
+        if left {
+            self.forget_routes();
+        }
+    }
+
+    /// Nobody asks for topics without a flow.
+    fn forget_routes(&self) {
+        let flows = || self.index.values().map(|&at| &self.flows[at].spec);
+        let own = [STRAIT_TOPIC.to_owned(), self.session.spec.syncs_topic()];
+        let sources = flows().map(|spec| spec.key.topic.clone()).collect();
+        let targets = flows().map(|spec| spec.target_topic.clone());
+        self.session.source.keep(&sources);
+        self.session.target.keep(&targets.chain(own).collect());
     }
 
     fn tick(&mut self, now: Instant) {
@@ -304,6 +363,7 @@ impl<'a> Shard<'a> {
             self.settle(at, now);
             self.schedule(at, now);
         }
+        self.leave(now);
         if std::mem::take(&mut self.tight) {
             self.make_room(now);
         }
@@ -324,7 +384,7 @@ impl<'a> Shard<'a> {
             last: flow.last.clone(),
             fence: flow.fence,
             active: flow.active,
-            acked: flow.acked,
+            acked: flow.acked.clone(),
             looked_cut: flow.looked_cut,
             drained: flow.drained,
             too_large: flow.verdicts.too_large,
@@ -337,6 +397,7 @@ impl<'a> Shard<'a> {
                 flow: at,
                 generation,
                 fence: opening.fence,
+                last: opening.last,
                 result,
             }
         });
@@ -346,6 +407,8 @@ impl<'a> Shard<'a> {
         let now = self.session.rt.now();
         match result {
             Ok(opened) => {
+                let key = &self.flows[at].spec.key;
+                self.gap_counts.persisted(key, &opened.sync);
                 self.flows[at].opened(opened, now);
                 self.schedule(at, now);
             }
@@ -542,11 +605,13 @@ impl<'a> Shard<'a> {
                 flow,
                 generation,
                 fence,
+                last,
                 result,
             } => {
                 self.opening -= 1;
                 if self.flows[flow].generation == generation {
                     self.flows[flow].fence = fence;
+                    self.flows[flow].last = last;
                     self.opened(flow, *result);
                 }
             }

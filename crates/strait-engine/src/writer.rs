@@ -459,7 +459,7 @@ impl Writer {
                         source_epoch: outgoing.source_epoch,
                         bytes: outgoing.size() as u64,
                     };
-                    self.expected += i64::from(forwarded.count);
+                    self.expected = self.expected.saturating_add(i64::from(forwarded.count));
                     self.bytes -= forwarded.bytes;
                     self.known = true;
                     ledger.forward(&forwarded, self.expected, now);

@@ -1,6 +1,6 @@
 //! One configured link at work: topics found, kept, and turned into flows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -237,6 +237,8 @@ async fn flows(
         &mut troubles,
     );
     let topics = chosen.len() + troubles.len();
+    let mirrored: BTreeSet<&str> = chosen.values().map(String::as_str).collect();
+    keeper.keep_known(|topic| found.topics.contains_key(topic) || mirrored.contains(topic));
     if first {
         for name in config.topics.named_topics() {
             if !found.topics.contains_key(&name) {

@@ -106,6 +106,14 @@ impl TopicKeeper {
         }
     }
 
+    /// Forgets what was said of topics that are gone on both sides.
+    pub(crate) fn keep_known(&mut self, known: impl Fn(&str) -> bool) {
+        // No topic has a space in its name.
+        let topic = |key: &str| key.split(' ').next().unwrap_or_default().to_owned();
+        self.reported.retain(|key, _| known(&topic(key)));
+        self.refused.retain(|(topic, _), _| known(topic));
+    }
+
     /// A topic's problem is over.
     pub(crate) fn settled(&mut self, topic: &str) {
         self.reported.remove(topic);
@@ -409,5 +417,25 @@ fn rights(error: KafkaError) -> &'static str {
         }
         44 => "the target's policy refuses it: create the topic yourself as the policy wants it",
         _ => "create the topic yourself, and the mirror goes on",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_of_topics_that_are_gone_is_forgotten() {
+        let mut keeper = TopicKeeper::default();
+        for topic in ["here", "gone"] {
+            keeper.report("l", topic, "why");
+            keeper.report_settings("l", topic, "why");
+            let setting = (topic.to_owned(), "retention.ms".to_owned());
+            keeper.refused.insert(setting, None);
+        }
+        keeper.keep_known(|topic| topic == "here");
+        let left: Vec<&String> = keeper.reported.keys().collect();
+        assert_eq!(left, ["here", "here settings"]);
+        assert_eq!(keeper.refused.len(), 1);
     }
 }

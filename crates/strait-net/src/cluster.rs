@@ -60,7 +60,6 @@ struct State {
     cluster_id: String,
     brokers: BTreeMap<i32, (String, u16)>,
     controller: i32,
-    leaders: BTreeMap<String, BTreeMap<i32, (i32, i32)>>,
     coordinators: BTreeMap<(CoordinatorKind, String), i32>,
     /// Which bootstrap address or broker comes first next time.
     rotation: usize,
@@ -197,15 +196,6 @@ impl Cluster {
             .map(|(id, _)| *id)
             .collect();
         state.controller = metadata.controller;
-        for (name, topic) in &metadata.topics {
-            let leaders = topic
-                .partitions
-                .iter()
-                .filter(|(_, p)| p.leader >= 0)
-                .map(|(id, p)| (*id, (p.leader, p.leader_epoch)))
-                .collect();
-            state.leaders.insert(name.clone(), leaders);
-        }
         drop(state);
         let mut connections = lock(&self.0.connections);
         for id in moved {
@@ -214,33 +204,12 @@ impl Cluster {
         Ok(())
     }
 
-    /// The leader of a partition and its epoch (-1 where the broker does not say), from what is
-    /// known or else from new metadata.
+    /// The leader of a partition and its epoch (-1 where the broker does not say), from new metadata.
     ///
     /// # Errors
     /// [`NetError::Kafka`] with the topic's error, or LEADER_NOT_AVAILABLE; else as
     /// [`Cluster::metadata`].
     pub async fn leader(&self, topic: &str, partition: i32) -> Result<(i32, i32), NetError> {
-        let known = self
-            .state()
-            .leaders
-            .get(topic)
-            .and_then(|t| t.get(&partition).copied());
-        match known {
-            Some(leader) => Ok(leader),
-            None => self.refresh_leader(topic, partition).await,
-        }
-    }
-
-    /// [`Cluster::leader`] from new metadata.
-    ///
-    /// # Errors
-    /// As [`Cluster::leader`].
-    pub async fn refresh_leader(
-        &self,
-        topic: &str,
-        partition: i32,
-    ) -> Result<(i32, i32), NetError> {
         let metadata = self.metadata_arc(Some(&[topic.to_owned()])).await?;
         metadata.leader(topic, partition).ok_or_else(|| {
             let found = metadata.topics.get(topic);

@@ -52,7 +52,7 @@ impl Cluster {
         if !wrong_leader(&first) {
             return first;
         }
-        let leader = self.refresh_leader(topic, partition).await?;
+        let leader = self.leader(topic, partition).await?;
         self.list_offsets_at(topic, partition, leader, timestamp, read_committed, replica)
             .await
     }
@@ -126,7 +126,7 @@ impl Cluster {
         if !wrong_leader(&first) {
             return first;
         }
-        let leader = self.refresh_leader(topic, partition).await?;
+        let leader = self.leader(topic, partition).await?;
         self.epoch_end_at(topic, partition, leader, epoch).await
     }
 
@@ -180,7 +180,7 @@ impl Cluster {
     pub async fn log_end(&self, topic: &str, partition: i32) -> Result<(i64, i32), NetError> {
         let mut first_try = true;
         loop {
-            let leader = self.refresh_leader(topic, partition).await?;
+            let leader = self.leader(topic, partition).await?;
             let result = self.log_end_at(topic, partition, leader).await;
             if !(first_try && wrong_leader(&result)) {
                 return result;

@@ -237,7 +237,12 @@ impl Shard<'_> {
             if let Phase::Running(running) = &flow.phase {
                 trouble = self.standstill(flow);
                 status.running += usize::from(trouble.is_none());
-                status.lag += (running.source_end - running.ledger.source_next()).max(0);
+                status.lag = status.lag.saturating_add(
+                    running
+                        .source_end
+                        .saturating_sub(running.ledger.source_next())
+                        .max(0),
+                );
             } else if trouble.is_none() && matches!(flow.phase, Phase::Opening) {
                 status.opening += 1;
             }

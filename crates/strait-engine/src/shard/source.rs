@@ -20,7 +20,7 @@ use crate::limits;
 use crate::partition::{FETCH, FETCH_BY_NAME, FETCH_NEWEST, PartitionReader, moved};
 use crate::ranges::Arrived;
 use crate::routes::Lookup;
-use crate::spec::{FlowKey, Policy};
+use crate::spec::Policy;
 use crate::stitch::{Item, Stitch, StitchError};
 use crate::transfer::{FetchAnswer, Lane, Pace, Part, epoch_reaches, fetch, lanes, readable_end};
 
@@ -494,12 +494,17 @@ impl Shard<'_> {
                     }
                 }
                 if let Item::Gap {
-                    reason, from, to, ..
+                    reason: GapReason::Unexplained,
+                    from,
+                    to,
+                    ..
                 } = &item
-                    // A refused record was counted when it was found out.
-                    && *reason != GapReason::Refused
                 {
-                    left_out(&self.session.spec.name, &key, *reason, *from, *to);
+                    warn!(
+                        link = %self.session.spec.name, id = "source-hole", topic = %key.topic, partition = key.partition,
+                        "the source has no records from offset {from} to {}, and neither compaction nor retention explains it: they are recorded as a gap",
+                        to - 1
+                    );
                 }
                 behind = item.source_epoch();
                 running.writer.push(item);
@@ -515,7 +520,7 @@ impl Shard<'_> {
                     // Between the end of what may be read and the log end brokers answer at once.
                     let starved = reached < running.source_end;
                     if std::mem::replace(&mut running.starved, starved) || !starved {
-                        running.fetch_at = now + Duration::from_millis(20);
+                        running.fetch_at = now + limits::EMPTY_PAUSE;
                     }
                 }
                 if running.caught_up && running.writer.bytes() == 0 {
@@ -615,7 +620,6 @@ impl Shard<'_> {
                     "retention on the source overtook the mirror: offsets {head} to {} are gone there and were not mirrored; going on at {start}",
                     start - 1
                 );
-                left_out(&link, &key, GapReason::Expired, head, start);
                 running.writer.push(Item::Gap {
                     reason: GapReason::Expired,
                     from: head,
@@ -661,18 +665,4 @@ impl Shard<'_> {
 /// Every lane of one pace to a broker.
 fn all_lanes(broker: i32, pace: Pace) -> RangeInclusive<Lane> {
     (broker, pace, 0)..=(broker, pace, u8::MAX)
-}
-
-/// Counts what is left out. A hole that nothing explains is said as well.
-pub(super) fn left_out(link: &str, key: &FlowKey, reason: GapReason, from: i64, to: i64) {
-    let offsets = u64::try_from(to - from).unwrap_or(0);
-    metrics::counter!("strait_gap_offsets_total", "link" => link.to_owned(), "reason" => reason.as_str())
-        .increment(offsets);
-    if reason == GapReason::Unexplained {
-        warn!(
-            link, id = "source-hole", topic = %key.topic, partition = key.partition,
-            "the source has no records from offset {from} to {}, and neither compaction nor retention explains it: they are recorded as a gap",
-            to - 1
-        );
-    }
 }

@@ -1,25 +1,23 @@
 //! The target side of a shard: batches sent, answers judged, positions persisted.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use strait_net::{Connection, KafkaError, NetError};
 use strait_wire::{
-    GapReason, ProducePartition, ProduceRequest, ProducedPartition, SyncKind, SyncRecord, TopicRef,
-    WireError,
+    ProducePartition, ProduceRequest, ProducedPartition, SyncKind, SyncRecord, TopicRef, WireError,
 };
 use tokio::time::Instant;
 use tracing::warn;
 
 use super::health::Side;
-use super::source::left_out;
 use super::{Event, Shard};
 use crate::error::{FlowError, SessionError};
 use crate::internal_log::PRODUCE;
 use crate::limits;
 use crate::open::sync_record;
 use crate::routes::Lookup;
-use crate::spec::{FlowSpec, Policy};
+use crate::spec::{FlowKey, FlowSpec, Policy};
 use crate::stitch::Outgoing;
 use crate::transfer::{Channel, Part, produce_version, produced};
 use crate::writer::{Answer, Refusal, Settled};
@@ -422,7 +420,6 @@ impl Shard<'_> {
                 "left out source offsets {from} to {}: {target_topic} on cluster {} refuses them: {error}{words}; they are counted as a gap and will not be sent again",
                 to - 1, self.session.spec.target.alias()
             );
-            left_out(&link, &key, GapReason::Refused, from, to);
         }
         flow.verdicts.leave_out(ranges);
     }
@@ -490,6 +487,11 @@ impl Shard<'_> {
         self.syncing = false;
         let now = self.session.rt.now();
         for (at, generation, sync, bytes) in flows {
+            if result.is_ok() {
+                let (topic, partition) = (sync.topic.clone(), sync.partition);
+                self.gap_counts
+                    .persisted(&FlowKey { topic, partition }, &sync);
+            }
             let flow = &mut self.flows[at];
             if flow.generation != generation {
                 continue;
@@ -525,10 +527,11 @@ impl Shard<'_> {
 /// broker named no record of it.
 fn blamed(outgoing: &Outgoing, records: &[i32]) -> Result<Vec<(i64, i64)>, WireError> {
     let sent = outgoing.records()?;
+    let blamed: BTreeSet<i32> = records.iter().copied().collect();
     let mut ranges: Vec<(i64, i64)> = Vec::new();
     for (index, record) in sent.iter().enumerate() {
-        let named = i32::try_from(index).is_ok_and(|index| records.contains(&index));
-        if !named && !records.is_empty() {
+        let named = i32::try_from(index).is_ok_and(|index| blamed.contains(&index));
+        if !named && !blamed.is_empty() {
             continue;
         }
         match ranges.last_mut() {

@@ -10,8 +10,9 @@ use std::time::Duration;
 use strait_engine::{FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, Policies, Policy, Start};
 use strait_net::{Cluster, Identity, Runtime, Security};
 use strait_testkit::codec::Codec;
+use strait_testkit::fault::ResponseKind;
 use strait_testkit::records::{BatchSpec, CONTROL};
-use strait_testkit::{Broker, BrokerConfig, KitRecord};
+use strait_testkit::{Broker, BrokerConfig, Fault, KitRecord, Rewrite, Rule};
 use strait_wire::Isolation;
 use tokio::task::JoinHandle;
 
@@ -30,6 +31,10 @@ pub(crate) enum Theme {
     Refusals,
     /// The target's log is cut once, and the policy is to stop.
     Stop,
+    /// Brokers say that there is something to read, and give nothing of it for a while.
+    Silence,
+    /// The topic is selected, and not, and again.
+    Selection,
 }
 
 /// What became of a history.
@@ -57,6 +62,7 @@ struct Play {
     old: BTreeSet<i64>,
     process: Option<(Network, LinkHandle, JoinHandle<()>)>,
     epochs: i32,
+    wrong: Vec<String>,
 }
 
 /// Lives through one history. Call it on a paused current-thread runtime.
@@ -82,7 +88,7 @@ pub(crate) async fn live(seed: u64, theme: Theme, journal: Journal) -> Told {
                 .unwrap();
         }
         Theme::Stop => policies.target_lost = Policy::Stop,
-        Theme::TargetLoss | Theme::SourceLoss => {}
+        Theme::TargetLoss | Theme::SourceLoss | Theme::Silence | Theme::Selection => {}
     }
     let start_ms = source.now_ms();
     let mut play = Play {
@@ -96,6 +102,7 @@ pub(crate) async fn live(seed: u64, theme: Theme, journal: Journal) -> Told {
         old: BTreeSet::new(),
         process: None,
         epochs: 10,
+        wrong: Vec::new(),
     };
     play.start();
     for _ in 0..play.rng.u32(10..40) {
@@ -109,6 +116,8 @@ pub(crate) async fn live(seed: u64, theme: Theme, journal: Journal) -> Told {
             2 | 3 if theme == Theme::TargetLoss => play.cut_target(),
             2 | 3 if theme == Theme::SourceLoss => play.cut_source(),
             2 if theme == Theme::Refusals => play.lower_limit(),
+            2..=4 if theme == Theme::Selection => play.leave_out().await,
+            2 | 3 if theme == Theme::Silence => play.silence().await,
             _ => {}
         }
         if play.rng.bool() {
@@ -117,7 +126,11 @@ pub(crate) async fn live(seed: u64, theme: Theme, journal: Journal) -> Told {
         play.start();
     }
     if theme == Theme::Stop {
-        return play.stopped().await;
+        return if play.rng.bool() {
+            play.stopped().await
+        } else {
+            play.stopped_behind_the_sync().await
+        };
     }
     tokio::time::sleep(REST).await;
     play.stop().await;
@@ -187,6 +200,79 @@ impl Play {
             .unwrap();
     }
 
+    /// A partition whose records nobody gets to read for a while, found at a start behind a crash.
+    async fn silence(&mut self) {
+        let own = ["mm2-strait.internal", "mm2-offset-syncs.source.internal"];
+        let (broker, topic) = match self.rng.u32(0..4) {
+            0 => (self.source.clone(), TOPIC),
+            1 => (self.target.clone(), TOPIC),
+            at => (self.target.clone(), own[at as usize - 2]),
+        };
+        let fault = if self.rng.bool() {
+            Fault::Error(1)
+        } else {
+            Fault::Answer(Rewrite::new(|answer| {
+                if let ResponseKind::Fetch(fetched) = answer {
+                    for part in fetched.responses.iter_mut().flat_map(|t| &mut t.partitions) {
+                        part.records = None;
+                    }
+                }
+            }))
+        };
+        if self.rng.bool() {
+            // A new epoch proves nothing on the way along the source: the position has to be found by content.
+            self.epochs += 1;
+            let end = self.source.log_end(TOPIC, 0);
+            self.source.truncate(TOPIC, 0, end, self.epochs);
+            self.write(false);
+            self.pass(600).await;
+        }
+        self.crash();
+        self.journal.note(&format!("{topic}: {fault:?}"));
+        let rule = broker.faults().add(Rule::on(1, fault).topic(topic));
+        let (from_ms, said) = (broker.now_ms(), self.journal.lines().len());
+        self.start();
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        let asked = broker.requests();
+        let asked = asked
+            .iter()
+            .filter(|r| r.api == 1 && r.at_ms >= from_ms)
+            .count();
+        if asked > 40 * 60 {
+            self.wrong
+                .push(format!("{topic} was asked for {asked} times in 40 s"));
+        }
+        let lines = self.journal.lines();
+        if own.contains(&topic)
+            && !lines[said..]
+                .iter()
+                .any(|l| l.contains("nothing could be read of"))
+        {
+            self.wrong
+                .push(format!("nobody said that {topic} cannot be read"));
+        }
+        broker.faults().remove(rule);
+    }
+
+    /// The topic is not selected for a while.
+    async fn leave_out(&mut self) {
+        let Some((_, handle, _)) = &self.process else {
+            return;
+        };
+        let handle = handle.clone();
+        self.journal.note("the topic is left out");
+        handle.set_flows(Vec::new()).await;
+        self.write(false);
+        self.pass(6_000).await;
+        self.write(false);
+        if self.rng.u32(0..4) == 0 {
+            self.crash();
+        } else {
+            self.journal.note("the topic is selected again");
+            handle.set_flows(vec![flow()]).await;
+        }
+    }
+
     fn cut_target(&mut self) {
         self.cut(&self.target.clone(), "the target");
     }
@@ -246,17 +332,6 @@ impl Play {
             open_transaction: Duration::from_secs(300),
             policies: self.policies,
         };
-        let flow = FlowSpec {
-            key: FlowKey {
-                topic: TOPIC.to_owned(),
-                partition: 0,
-            },
-            target_topic: TOPIC.to_owned(),
-            start: Start::Earliest,
-            compacted: false,
-            min_insync: 1,
-            max_batch_bytes: None,
-        };
         let (link, handle) = Link::new(rt, spec);
         let journal = self.journal.clone();
         journal.note("the mirror starts");
@@ -266,7 +341,7 @@ impl Play {
             }
         });
         let steering = handle.clone();
-        tokio::spawn(async move { steering.set_flows(vec![flow]).await });
+        tokio::spawn(async move { steering.set_flows(vec![flow()]).await });
         self.process = Some((network, handle, task));
     }
 
@@ -338,12 +413,68 @@ impl Play {
         }
     }
 
+    /// The target loses what no position speaks of yet: a later process does not mirror it again either.
+    async fn stopped_behind_the_sync(mut self) -> Told {
+        tokio::time::sleep(REST).await;
+        self.write(false);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let mut wrong = Vec::new();
+        wrong.extend(in_place(&Self::serials(&self.target), self.serial));
+        let data = self.target.read_log(TOPIC, 0);
+        let last = data.iter().rfind(|b| !b.header.has(CONTROL)).unwrap();
+        self.epochs += 1;
+        let to = last.header.base_offset;
+        self.target.truncate(TOPIC, 0, to, self.epochs);
+        self.write(false);
+        tokio::time::sleep(REST).await;
+        let before = Self::serials(&self.target);
+        for crash in [true, false] {
+            if crash {
+                self.crash();
+            } else {
+                self.stop().await;
+            }
+            self.start();
+            self.write(false);
+            tokio::time::sleep(REST).await;
+        }
+        if Self::serials(&self.target) != before {
+            wrong.push("records were appended behind the loss".to_owned());
+        }
+        let lines = self.journal.lines();
+        let start = lines.iter().rposition(|l| l.contains("the mirror starts"));
+        if !lines[start.unwrap_or(0)..]
+            .iter()
+            .any(|l| l.contains("the target lost data"))
+        {
+            wrong.push("the last process did not say target-lost".to_owned());
+        }
+        self.stop().await;
+        self.policies.target_lost = Policy::GoOn;
+        self.start();
+        tokio::time::sleep(REST).await;
+        self.stop().await;
+        wrong.extend(in_place(&Self::serials(&self.target), self.serial));
+        Told {
+            journal: self.journal.lines(),
+            wrong,
+            repeated: 0,
+        }
+    }
+
     fn judge(self, theme: Theme) -> Told {
         let found = Self::serials(&self.target);
         let distinct: BTreeSet<i64> = found.iter().copied().collect();
-        let mut wrong = Vec::new();
+        let mut wrong = self.wrong.clone();
         match theme {
             Theme::TargetLoss | Theme::Stop => wrong.extend(in_place(&found, self.serial)),
+            Theme::Silence | Theme::Selection if found.iter().copied().eq(0..self.serial) => {}
+            Theme::Silence | Theme::Selection => wrong.push(format!(
+                "{} records are expected, and {} there, {} of them different",
+                self.serial,
+                found.len(),
+                distinct.len()
+            )),
             Theme::SourceLoss => {
                 let expected = Self::serials(&self.source);
                 let left: BTreeSet<i64> = expected.iter().copied().collect();
@@ -391,6 +522,20 @@ impl Play {
         let told = (last.source_next, last.forwarded, gaps.values().sum::<i64>());
         (told != expected)
             .then(|| format!("the last position says {told:?}, not {expected:?}: {last:?}"))
+    }
+}
+
+fn flow() -> FlowSpec {
+    FlowSpec {
+        key: FlowKey {
+            topic: TOPIC.to_owned(),
+            partition: 0,
+        },
+        target_topic: TOPIC.to_owned(),
+        start: Start::Earliest,
+        compacted: false,
+        min_insync: 1,
+        max_batch_bytes: None,
     }
 }
 

@@ -36,6 +36,10 @@ use world::Outcome;
 const SEEDS: u64 = 1_000;
 /// Seeds of histories with losses without a wish.
 const LOSSES: u64 = 120;
+/// Seeds of histories with brokers that give nothing.
+const SILENCES: u64 = 15;
+/// Seeds of histories in which the selection changes.
+const SELECTIONS: u64 = 60;
 /// Lines of the journal shown for a failing seed.
 const SHOWN: usize = 80;
 /// Failing seeds after which no further ones are tried.
@@ -202,13 +206,47 @@ fn one_seed_is_one_history() {
 #[test]
 fn no_loss_leaves_a_record_out() {
     use losses::Theme::{Refusals, SourceLoss, Stop, TargetLoss};
+    let themes = [TargetLoss, SourceLoss, Refusals, Stop];
+    histories(LOSSES, |seed| themes[(seed % 4) as usize]);
+}
+
+/// Histories in which brokers give nothing of what they say is there: whoever reads it says so and is not in a hurry, and
+/// all of it arrives once.
+#[test]
+fn silence_is_told_and_not_asked_for_without_end() {
+    let told = histories(SILENCES, |_| losses::Theme::Silence);
+    for phrase in ["position found by content", "nothing could be read of t-0"] {
+        assert!(
+            !all_seeds() || told.contains(phrase),
+            "nobody said {phrase:?}"
+        );
+    }
+}
+
+/// A topic that is selected, and not, and again, within one session: its records arrive once and in order.
+#[test]
+fn topics_that_come_and_go_arrive_once() {
+    let told = histories(SELECTIONS, |_| losses::Theme::Selection);
+    let left = told.contains("flow left");
+    assert!(left || !all_seeds(), "no flow ever left");
+}
+
+/// Whether nobody asked for certain seeds: one alone need not reach everything.
+fn all_seeds() -> bool {
+    ["STRAIT_SEED", "STRAIT_SEEDS"]
+        .iter()
+        .all(|name| std::env::var_os(name).is_none())
+}
+
+/// Lives through histories with losses; what they said together.
+fn histories(wish: u64, theme: impl Fn(u64) -> losses::Theme) -> String {
     let (seeds, shown) = match number("STRAIT_SEED") {
         Some(seed) => (seed..seed + 1, usize::MAX),
-        None => (0..number("STRAIT_SEEDS").unwrap_or(LOSSES), SHOWN),
+        None => (0..number("STRAIT_SEEDS").unwrap_or(wish), SHOWN),
     };
-    let (mut repeated, mut failed) = (0, Vec::new());
+    let (mut repeated, mut failed, mut told_all) = (0, Vec::new(), String::new());
     for seed in seeds.clone() {
-        let theme = [TargetLoss, SourceLoss, Refusals, Stop][(seed % 4) as usize];
+        let theme = theme(seed);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -220,6 +258,7 @@ fn no_loss_leaves_a_record_out() {
             losses::live(seed, theme, journal).await
         });
         repeated += told.repeated;
+        told_all.extend(told.journal.iter().map(String::as_str));
         if failed.len() as u64 >= number("STRAIT_FAILURES").unwrap_or(FAILURES).max(1) {
             break;
         }
@@ -239,4 +278,5 @@ fn no_loss_leaves_a_record_out() {
         failed.is_empty(),
         "records are missing or out of place: seeds {failed:?}"
     );
+    told_all
 }
