@@ -92,6 +92,8 @@ pub const MATCHING_FLOWS: usize = 4;
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// The longest wait between two tries of a flow.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// The longest wait because a broker throttles: a quota may be taken away meanwhile.
+pub const THROTTLED_MAX: Duration = Duration::from_secs(10);
 /// How often routes are asked for again while some flow misses one, and at the most.
 pub const ROUTES_MIN_AGE: Duration = Duration::from_millis(250);
 /// How often routes are asked for without a cause.

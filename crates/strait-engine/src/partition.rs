@@ -156,6 +156,9 @@ impl PartitionReader {
                 offset,
             });
         }
+        if let Some(pause) = response.throttled() {
+            self.rt.sleep(pause.min(limits::THROTTLED_MAX)).await;
+        }
         let part = response.partitions.pop().ok_or(FlowError::Source {
             error: KafkaError(-1),
             offset,

@@ -107,8 +107,11 @@ impl Part {
 
 /// What a fetch brought for each flow it asked for.
 pub(crate) struct FetchAnswer {
+    /// Nothing for any of them where the client's quota is used up.
     pub(crate) parts: Vec<(Part, Option<FetchedPartition>)>,
     pub(crate) proven: bool,
+    /// How long the broker will not read from the connection.
+    pub(crate) throttled: Duration,
 }
 
 /// Asks over a lane; the answers come in the order of the parts.
@@ -131,12 +134,15 @@ pub(crate) async fn fetch(
                 offset: -1,
             });
         }
+        // Above the quota a broker answers without any topic and reads nothing more for this time (KIP-219).
+        let throttled = response.throttled();
         let answers = response.partitions.into_iter();
         let answers: BTreeMap<_, _> = answers
             .map(|a| ((a.topic.clone(), a.partition), a))
             .collect();
         // A broker answers for everything it was asked for, and it was asked without a session.
-        if let Some(part) = parts.iter().find(|p| !answers.contains_key(&p.name())) {
+        let lacking = parts.iter().find(|p| !answers.contains_key(&p.name()));
+        if let Some(part) = lacking.filter(|_| throttled.is_none()) {
             let topic = match &part.topic {
                 TopicRef::Name(name) => name.clone(),
                 TopicRef::Id(id) => format!("topic id {id}"),
@@ -144,17 +150,18 @@ pub(crate) async fn fetch(
             let what = format!("it lacks {topic} partition {}", part.partition);
             return Err(malformed(&connection, version, &what));
         }
-        Ok(answers)
+        Ok((answers, throttled.unwrap_or_default()))
     };
     match ask.await {
         Err(error) => (parts, Err(error)),
-        Ok(mut answers) => {
+        Ok((mut answers, throttled)) => {
             let matched = parts
                 .iter()
                 .map(|part| (part.clone(), answers.remove(&part.name())));
             let answer = FetchAnswer {
                 parts: matched.collect(),
                 proven: version >= FETCH_PROVES_EPOCH,
+                throttled,
             };
             (parts, Ok(answer))
         }

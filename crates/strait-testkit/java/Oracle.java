@@ -11,6 +11,7 @@ import java.util.concurrent.CompletionException;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
+import oracle.Access;
 import oracle.Clients;
 import oracle.Compare;
 import oracle.Groups;
@@ -64,6 +65,7 @@ public final class Oracle {
         Reader reader = new Reader(clients);
         Compare compare = new Compare(reader);
         Groups groups = new Groups(clients);
+        Access access = new Access(clients);
         return Map.ofEntries(
             Map.entry("create_topic", topics::create),
             Map.entry("delete_topic", topics::delete),
@@ -85,6 +87,9 @@ public final class Oracle {
             Map.entry("producer_progress", produce::progress),
             Map.entry("end_transaction", produce::endTransaction),
             Map.entry("mm2_translate", Mm2Reader::translate),
+            Map.entry("quota", access::quota),
+            Map.entry("allow", access::allow),
+            Map.entry("revoke", access::revoke),
             Map.entry("commit_offsets", groups::commit),
             Map.entry("committed_offsets", groups::committed));
     }

@@ -12,6 +12,7 @@
     reason = "real processes live in real time and on real sockets"
 )]
 
+mod access;
 mod cluster;
 mod error;
 mod install;
@@ -25,6 +26,7 @@ mod segments;
 mod topics;
 mod workload;
 
+pub use access::Right;
 pub use cluster::KafkaCluster;
 pub use error::HarnessError;
 pub use install::Version;

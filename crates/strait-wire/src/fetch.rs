@@ -217,6 +217,14 @@ pub struct FetchedPartition {
 }
 
 impl FetchResponse {
+    /// How long the broker reads nothing more from the connection, where it answered for no topic at all because the
+    /// client's quota is used up.
+    pub fn throttled(&self) -> Option<std::time::Duration> {
+        let ms = u64::try_from(self.throttle_ms).ok().filter(|ms| *ms > 0);
+        ms.filter(|_| self.partitions.is_empty())
+            .map(std::time::Duration::from_millis)
+    }
+
     /// Reads the body of a response (what follows the response header). The records share its memory.
     ///
     /// # Errors

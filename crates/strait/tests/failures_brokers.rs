@@ -1,11 +1,20 @@
-//! Real brokers brought to harm: elections that lose records, restored disks, missing replicas, moving leaders. One
-//! flow's trouble never holds up another.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+//! Real brokers brought to harm: elections that lose records, restored disks, missing replicas, moving leaders, quotas,
+//! a broker that is away for long. One flow's trouble never holds up another.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    missing_docs
+)]
 
+mod outcome;
 mod rig;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use outcome::lines;
 
 use rig::{Mirror, wait_until, west_to_east};
 use strait_testkit::kafka::{
@@ -68,10 +77,16 @@ impl World {
         assert!(compared.equal, "{topic}: {compared}");
     }
 
-    fn mirror(&self, more: &str) -> Mirror {
-        let more = format!(
-            "sync-topic-configs = false\ninternal-replication-factor = 1\nreplication-factor = 1\n{more}"
+    /// One link for all topics but `halt`, and one for that, with lines of their own; both have `common` ones.
+    fn mirror(&self, common: &str, of_halt: &str) -> Mirror {
+        let common = format!(
+            "sync-topic-configs = false\ninternal-replication-factor = 1\nreplication-factor = 1\n{common}"
         );
+        let mut more = format!("{common}\nexclude = [\"halt\"]");
+        if !of_halt.is_empty() {
+            let halt = "[[links]]\nname = \"halt\"\nsource = \"west\"\ntarget = \"east\"\ntopics = [\"halt\"]";
+            more = format!("{more}\n{halt}\n{common}\n{of_halt}");
+        }
         Mirror::new(&west_to_east(&self.west, &self.east, &[".*"], &more)).started()
     }
 }
@@ -126,23 +141,51 @@ fn records_that_an_unclean_election_took_from_the_source_stay_and_the_new_ones_f
         cut.leader,
         *cut.replicas.iter().find(|r| **r != cut.leader).unwrap(),
     );
-    let mut mirror = world.mirror("connect-timeout = \"2s\"\nrequest-timeout = \"3s\"");
+    // Beside it a topic with the same fate and the other choice.
+    world
+        .oracle
+        .create_topic(&world.west, "halt", 1, 2, &unclean)
+        .unwrap();
+    world
+        .oracle
+        .reassign(&world.west, "halt", 0, &[first, second])
+        .unwrap();
+    wait_until("it has moved", SOON, || {
+        let _ = world.oracle.elect_preferred(&world.west, "halt", 0);
+        let halt = world.oracle.describe_topic(&world.west, "halt").unwrap();
+        let halt = &halt.partitions[0];
+        halt.leader == first && halt.replicas == [first, second] && halt.isr.len() == 2
+    });
+    let mut mirror = world.mirror(
+        "connect-timeout = \"2s\"\nrequest-timeout = \"3s\"",
+        "on-source-truncated = \"stop\"",
+    );
     let load = world.load("beside", beside);
-    world.write("cut", 1, 100);
-    wait_until("it is mirrored", SOON, || world.on_target("cut", 0) == 100);
+    let write_both = |seed, records| {
+        world.write("cut", seed, records);
+        world.write("halt", seed, records);
+    };
+    let both_mirrored = |records| {
+        wait_until("both are mirrored", SOON, || {
+            world.on_target("cut", 0) == records && world.on_target("halt", 0) == records
+        });
+    };
+    write_both(1, 100);
+    both_mirrored(100);
 
     // Only the leader has what comes now; then only the other one is left.
     source.kill9(node(second)).unwrap();
-    world.write("cut", 2, 50);
-    wait_until("it is mirrored", SOON, || world.on_target("cut", 0) == 150);
+    write_both(2, 50);
+    both_mirrored(150);
     source.kill9(node(first)).unwrap();
     world.assert_goes_on("beside", beside_at);
     source.restart(node(second)).unwrap();
     wait_until("the other one leads", SOON, || {
         let cut = world.oracle.describe_topic(&world.west, "cut").unwrap();
-        cut.partitions[0].leader == second
+        let halt = world.oracle.describe_topic(&world.west, "halt").unwrap();
+        cut.partitions[0].leader == second && halt.partitions[0].leader == second
     });
-    world.write("cut", 3, 30);
+    write_both(3, 30);
     mirror.wait_for_log("id=source-truncated", SOON);
     mirror.wait_for_log("the source lost records: its log on cluster west was cut at offset 100, and was mirrored up to 150", SOON);
     wait_until("the new history is mirrored", SOON, || {
@@ -155,7 +198,9 @@ fn records_that_an_unclean_election_took_from_the_source_stay_and_the_new_ones_f
         (0, 0, 50),
         "{compared}"
     );
+    mirror.wait_for_log("link=halt id=source-truncated topic=halt partition=0 flow stopped: the source lost records: halt-0 on cluster west was cut at offset 100, and was mirrored up to 150", SOON);
     world.assert_goes_on("beside", beside_at);
+    assert_eq!(world.on_target("halt", 0), 150);
     source.restart(node(first)).unwrap();
     load.stop().unwrap();
     world.assert_equal("beside");
@@ -182,23 +227,38 @@ fn what_a_restored_disk_lacks_on_the_target_is_mirrored_again() {
         west: source.bootstrap(),
         east: target.bootstrap(),
     };
-    for topic in ["restored", "beside"] {
+    for topic in ["restored", "halt", "beside"] {
         world
             .oracle
             .create_topic(&world.west, topic, 1, 1, &[])
             .unwrap();
     }
-    let mut mirror = world.mirror("connect-timeout = \"2s\"\nrequest-timeout = \"3s\"");
-    world.write("restored", 1, 100);
-    wait_until("it is mirrored", SOON, || {
-        world.on_target("restored", 0) == 100
-    });
+    let mut mirror = world.mirror(
+        "connect-timeout = \"2s\"\nrequest-timeout = \"3s\"",
+        "on-target-lost = \"stop\"",
+    );
+    // The same happens to both; the other one's flow is to stop.
+    let both = ["restored", "halt"];
+    for topic in both {
+        world.write(topic, 1, 100);
+        wait_until("it is mirrored", SOON, || world.on_target(topic, 0) == 100);
+    }
     target.stop(0).unwrap();
-    let folder = target.partition_dir(0, "west.restored", 0).unwrap();
     let backup = tempfile::tempdir().unwrap();
-    copy(&folder, &backup.path().join("log"));
+    let folder = |topic: &str| {
+        let log = target
+            .partition_dir(0, &format!("west.{topic}"), 0)
+            .unwrap();
+        (log, backup.path().join(topic))
+    };
+    for (log, kept) in both.map(folder) {
+        copy(&log, &kept);
+    }
     target.restart(0).unwrap();
-    world.write("restored", 2, 50);
+    for topic in both {
+        world.write(topic, 2, 50);
+        wait_until("it is mirrored", SOON, || world.on_target(topic, 0) >= 150);
+    }
     // With the marker of the flow that looked again after the restart, if there was doubt.
     wait_until("it is mirrored", SOON, || {
         world.on_target("restored", 0) >= 150
@@ -221,10 +281,13 @@ fn what_a_restored_disk_lacks_on_the_target_is_mirrored_again() {
     wait_until("positions are written", SOON, || syncs() > before);
 
     target.kill9(0).unwrap();
-    copy(&backup.path().join("log"), &folder);
+    for (log, kept) in both.map(folder) {
+        copy(&kept, &log);
+    }
     target.restart(0).unwrap();
     let load = world.load("beside", 0);
     world.write("restored", 3, 20);
+    world.write("halt", 3, 20);
     mirror.wait_for_log("id=target-lost", SOON);
     world.assert_goes_on("beside", 0);
     wait_until("nothing is missing", SOON, || {
@@ -235,6 +298,9 @@ fn what_a_restored_disk_lacks_on_the_target_is_mirrored_again() {
     // What is still there is not written twice, but for what the message allows.
     let compared = world.compare("restored");
     assert!(compared.partitions[0].right_count <= 220, "{compared}");
+    mirror.wait_for_log("link=halt id=target-", SOON);
+    mirror.wait_for_log("topic=halt partition=0 flow stopped: the target", SOON);
+    assert!(world.on_target("halt", 0) < 150);
     load.stop().unwrap();
     world.assert_equal("beside");
     mirror.stop();
@@ -340,4 +406,109 @@ fn missing_replicas_and_moving_leaders_hold_up_only_their_own_topics() {
     let log = mirror.log();
     assert!(!log.contains(" ERROR "), "{log}");
     mirror.stop();
+}
+
+/// What Strait calls itself towards brokers.
+const CLIENT: &str = concat!("strait/", env!("CARGO_PKG_VERSION"));
+/// Bytes per second; Kafka lets those of some ten seconds pass before it throttles.
+const QUOTA: u64 = 400_000;
+const BULK_RECORDS: u64 = 1_200;
+const BULK_RECORD: u64 = 10_000;
+
+#[test]
+fn quotas_slow_a_mirror_down_and_a_broker_away_for_long_holds_up_only_its_own_flows() {
+    let oracle = Oracle::shared().unwrap();
+    let [source, target] =
+        KafkaCluster::start_all([KafkaOptions::new().nodes(3), KafkaOptions::new()]).unwrap();
+    let world = World {
+        oracle,
+        west: source.bootstrap(),
+        east: target.bootstrap(),
+    };
+    for topic in ["spread", "bulk"] {
+        world
+            .oracle
+            .create_topic(&world.west, topic, 3, 1, &[])
+            .unwrap();
+    }
+    let led = |topic: &str, leader: i32| {
+        let topic = world.oracle.describe_topic(&world.west, topic).unwrap();
+        let partition = topic.partitions.iter().find(|p| p.leader == leader);
+        partition.unwrap().partition
+    };
+    let mut mirror = world.mirror("connect-timeout = \"2s\"", "");
+    let beside = led("spread", 2);
+    let load = world.load("spread", beside);
+    let beside = usize::try_from(beside).unwrap();
+    let bulk = led("bulk", 3);
+    let away = led("spread", 1);
+    let workload = Workload::new("spread").seed(1).partition(away);
+    world.oracle.produce(&world.west, &workload, 100).unwrap();
+    let away = usize::try_from(away).unwrap();
+    wait_until("it is mirrored", SOON, || {
+        world.on_target("spread", away) == 100
+    });
+
+    source.kill9(0).unwrap();
+    let gone = Instant::now();
+    // Each side's quota alone, the other's taken away.
+    let quotas = [
+        (&world.west, "consumer_byte_rate"),
+        (&world.east, "producer_byte_rate"),
+    ];
+    for (round, (throttled, quota)) in (1..).zip(quotas) {
+        let set = |to| {
+            let quotas = [(quota, to)];
+            world.oracle.set_quotas(throttled, CLIENT, &quotas).unwrap();
+        };
+        set(Some(QUOTA as f64));
+        let begun = Instant::now();
+        let size = usize::try_from(BULK_RECORD).unwrap();
+        let workload = Workload::new("bulk")
+            .seed(round)
+            .partition(bulk)
+            .size(size)
+            .incompressible();
+        let report = world
+            .oracle
+            .produce(&world.west, &workload, BULK_RECORDS)
+            .unwrap();
+        assert_eq!(report.acked, BULK_RECORDS, "{report:?}");
+        world.assert_goes_on("spread", beside);
+        let wanted = i64::try_from(BULK_RECORDS * round).unwrap();
+        let bulk = usize::try_from(bulk).unwrap();
+        wait_until("the bulk has arrived", 2 * SOON, || {
+            world.on_target("bulk", bulk) >= wanted
+        });
+        // Not by a clock that a slow machine could fail: it may take longer, never less.
+        let least = BULK_RECORDS * BULK_RECORD / QUOTA / 2;
+        let took = begun.elapsed();
+        assert!(took > Duration::from_secs(least), "{quota}: {took:?}");
+        set(None);
+        world.assert_goes_on("spread", beside);
+    }
+    wait_until("it has been away for long", SOON, || {
+        gone.elapsed() > Duration::from_secs(45)
+    });
+    assert_eq!(world.on_target("spread", away), 100);
+    source.restart(0).unwrap();
+    world
+        .oracle
+        .produce(&world.west, &workload.clone().seed(9), 50)
+        .unwrap();
+    load.stop().unwrap();
+    for topic in ["spread", "bulk"] {
+        world.assert_equal(topic);
+    }
+    mirror.stop();
+    // Quotas are no trouble. Of the broker that was away two things are said, whatever its flows are.
+    let log = mirror.log();
+    let about_the_dead =
+        |line: &str| line.contains("id=source-unavailable") || line.contains("id=no-leader");
+    let (expected, others): (Vec<&str>, Vec<&str>) = lines(&log, "WARN")
+        .into_iter()
+        .partition(|line| about_the_dead(line));
+    assert!((1..=4).contains(&expected.len()), "{log}");
+    assert_eq!(others, Vec::<&str>::new(), "{log}");
+    assert_eq!(lines(&log, "ERROR"), Vec::<&str>::new(), "{log}");
 }

@@ -147,14 +147,92 @@ fn a_record_that_is_too_old_can_be_left_out() {
     mirror.stop();
 }
 
+/// One batch: a record of now, one of tomorrow, one of now.
+fn with_a_record_of_tomorrow() -> [RecordSpec; 3] {
+    let [a, mut late, b] = with_an_old_record();
+    late.timestamp = late
+        .timestamp
+        .map(|ten_days_ago| ten_days_ago + 11 * 86_400_000);
+    late.value = Some(b"new".to_vec());
+    [a, late, b]
+}
+
+const ONE_HOUR_AHEAD: [(&str, &str); 1] = [("message.timestamp.after.max.ms", "3600000")];
+
+/// Creates the topic, on the source for records of any time.
+fn create_for_tomorrow(pair: &Pair, topic: &str) {
+    pair.create_both(topic, &ONE_HOUR_AHEAD);
+    let any = [("message.timestamp.after.max.ms", "9223372036854775807")];
+    let set = pair
+        .oracle
+        .alter_topic_configs(&pair.west, topic, &any, &[]);
+    set.unwrap();
+    pair.batch(topic, &with_a_record_of_tomorrow());
+}
+
+#[test]
+fn a_record_that_is_too_new_for_the_target_stops_the_flow_until_it_may_pass() {
+    let pair = Pair::shared();
+    create_for_tomorrow(&pair, "too-new");
+    let mut mirror = pair.mirror("too-new", "");
+    mirror.wait_for_log("id=record-refused topic=too-new partition=0 flow stopped: the target refused source offsets 0..=2", SOON);
+    let log = mirror.log();
+    assert!(log.contains("INVALID_TIMESTAMP (32)"), "{log}");
+    mirror.stop();
+    assert_eq!(pair.values("too-new"), [""; 0]);
+
+    pair.set(
+        "too-new",
+        &[("message.timestamp.after.max.ms", "9223372036854775807")],
+    );
+    let mut mirror = pair.mirror("too-new", "");
+    pair.wait_for("too-new", &["a", "new", "b"]);
+    mirror.stop();
+}
+
+#[test]
+fn a_record_that_is_too_new_can_be_left_out() {
+    let pair = Pair::shared();
+    create_for_tomorrow(&pair, "skip-new");
+    let mut mirror = pair.mirror("skip-new", SKIP);
+    pair.wait_for("skip-new", &["a", "b"]);
+    mirror.wait_for_log("left out source offsets 1 to 1: west.skip-new on cluster east refuses them: INVALID_TIMESTAMP (32)", SOON);
+    wait_for_gaps(&mirror, "\"left_out\":{\"refused\":1}");
+    mirror.stop();
+}
+
+/// A record without key.
+fn nameless(value: &str) -> RecordSpec {
+    RecordSpec {
+        key: None,
+        ..record(value)
+    }
+}
+
+const COMPACT: [(&str, &str); 1] = [("cleanup.policy", "compact")];
+
+#[test]
+fn a_record_without_key_stops_the_flow_until_the_topic_is_not_compacted() {
+    let pair = Pair::shared();
+    pair.create_both("keyless", &COMPACT);
+    pair.batch("keyless", &[record("a"), nameless("x"), record("b")]);
+    let mut mirror = pair.mirror("keyless", "");
+    mirror.wait_for_log("id=record-refused topic=keyless partition=0 flow stopped: the target refused source offsets 0..=2", SOON);
+    let log = mirror.log();
+    assert!(log.contains("INVALID_RECORD (87)"), "{log}");
+    mirror.stop();
+    assert_eq!(pair.values("keyless"), [""; 0]);
+
+    pair.set("keyless", &[("cleanup.policy", "delete")]);
+    let mut mirror = pair.mirror("keyless", "");
+    pair.wait_for("keyless", &["a", "x", "b"]);
+    mirror.stop();
+}
+
 #[test]
 fn a_record_without_key_for_a_compacted_topic_can_be_left_out() {
     let pair = Pair::shared();
-    pair.create_both("no-key", &[("cleanup.policy", "compact")]);
-    let nameless = |value| RecordSpec {
-        key: None,
-        ..record(value)
-    };
+    pair.create_both("no-key", &COMPACT);
     let records = [record("a"), nameless("x"), nameless("y"), record("b")];
     pair.batch("no-key", &records);
     let mut mirror = pair.mirror("no-key", SKIP);

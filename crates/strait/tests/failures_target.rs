@@ -10,8 +10,8 @@
 mod pair;
 mod rig;
 
-use pair::{Pair, SOON, record};
-use strait_testkit::kafka::Codec;
+use pair::{Pair, SOON, record, wait_for_gaps};
+use strait_testkit::kafka::{Codec, KafkaCluster, KafkaOptions, RecordSpec};
 
 #[test]
 fn a_target_topic_that_was_deleted_is_mirrored_again() {
@@ -97,4 +97,54 @@ fn beside_another_writer_each_record_still_arrives_once() {
     let mut mirror = pair.mirror("beside-it", more);
     pair.wait_for("beside-it", &["a", "x", "b", "c", "y", "d"]);
     mirror.stop();
+}
+
+#[test]
+fn a_target_that_retention_emptied_goes_on_where_it_was() {
+    let retaining = || {
+        KafkaOptions::new()
+            .property("log.retention.check.interval.ms", "200")
+            .property("log.initial.task.delay.ms", "100")
+    };
+    let target = KafkaCluster::shared("retaining", retaining).unwrap();
+    let pair = Pair {
+        east: target.bootstrap(),
+        ..Pair::shared()
+    };
+    let topic = "emptied";
+    let forever = [("retention.ms", "-1")];
+    pair.create_both(topic, &forever);
+    let on_source = pair
+        .oracle
+        .alter_topic_configs(&pair.west, topic, &forever, &[]);
+    on_source.unwrap();
+    let old = |value| RecordSpec {
+        timestamp: Some(1_650_000_000_000),
+        ..record(value)
+    };
+    pair.batch(topic, &[old("a"), old("b")]);
+    pair.batch(topic, &[old("c")]);
+    let mut mirror = pair.mirror(topic, "internal-replication-factor = 1");
+    pair.wait_for(topic, &["a", "b", "c"]);
+    wait_for_gaps(&mirror, "\"source_next\":3,");
+
+    // The markers of a restart are of today: they go too.
+    let empty = || {
+        pair.set(topic, &[("retention.ms", "1")]);
+        pair.wait_for(topic, &[]);
+        pair.set(topic, &forever);
+    };
+    mirror.kill9();
+    pair.batch(topic, &[old("d")]);
+    empty();
+    let mut mirror = pair.mirror(topic, "internal-replication-factor = 1");
+    pair.wait_for(topic, &["d"]);
+    // And under the running mirror.
+    empty();
+    pair.batch(topic, &[old("e")]);
+    pair.wait_for(topic, &["e"]);
+    wait_for_gaps(&mirror, "\"source_next\":5,");
+    mirror.stop();
+    let log = mirror.log();
+    assert!(!log.contains(" WARN ") && !log.contains(" ERROR "), "{log}");
 }

@@ -368,8 +368,9 @@ impl Shard<'_> {
                     match fetched {
                         Some(fetched) => self.arrived(&part, fetched, answer.proven, now),
                         None => {
+                            let pause = answer.throttled.max(limits::ROUTES_MIN_AGE);
                             running.ranges.failed(part.mark);
-                            running.fetch_at = now + limits::ROUTES_MIN_AGE;
+                            running.fetch_at = now + pause.min(limits::THROTTLED_MAX);
                         }
                     }
                     self.schedule(part.flow, now);

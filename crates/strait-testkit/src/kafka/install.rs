@@ -32,10 +32,14 @@ impl fmt::Display for Version {
 }
 
 /// The Java that setup compiled, to be held against the Java of this build.
-const SOURCES: [(&str, &str); 12] = [
+const SOURCES: [(&str, &str); 13] = [
     ("Node.java", include_str!("../../java/Node.java")),
     ("Warmup.java", include_str!("../../java/Warmup.java")),
     ("Oracle.java", include_str!("../../java/Oracle.java")),
+    (
+        "oracle/Access.java",
+        include_str!("../../java/oracle/Access.java"),
+    ),
     (
         "oracle/Clients.java",
         include_str!("../../java/oracle/Clients.java"),
