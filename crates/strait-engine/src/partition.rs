@@ -60,19 +60,12 @@ impl PartitionReader {
                 }
             }
         }
-        let (cluster, topic) = (self.routes.cluster().alias().to_owned(), self.topic.clone());
         Err(match self.routes.lookup(&self.topic, self.partition) {
-            Lookup::Missing if self.source => FlowError::SourceMissing {
-                topic,
-                partition: self.partition,
-            },
-            Lookup::Missing => FlowError::TargetMissing {
-                topic,
-                partition: self.partition,
-            },
+            Lookup::Missing if self.source => FlowError::SourceMissing,
+            Lookup::Missing => FlowError::TargetMissing,
             _ => FlowError::NoLeader {
-                cluster,
-                topic,
+                cluster: self.routes.cluster().alias().to_owned(),
+                topic: self.topic.clone(),
                 partition: self.partition,
             },
         })
@@ -92,16 +85,10 @@ impl PartitionReader {
             let result = self.fetch_from(route, offset, last_epoch, wait).await;
             let error = match result {
                 Ok(fetched) if matches!(fetched.part.error, 0 | 1) => return Ok(fetched),
-                Ok(fetched) if moved(fetched.part.error) => FlowError::Source {
-                    error: KafkaError(fetched.part.error),
-                    offset,
-                },
-                Ok(fetched) => {
-                    return Err(FlowError::Source {
-                        error: KafkaError(fetched.part.error),
-                        offset,
-                    });
+                Ok(fetched) if moved(fetched.part.error) => {
+                    self.answered(fetched.part.error, offset)
                 }
+                Ok(fetched) => return Err(self.answered(fetched.part.error, offset)),
                 Err(error) => error,
             };
             self.routes.invalidate();
@@ -109,6 +96,16 @@ impl PartitionReader {
                 return Err(error);
             }
             self.rt.sleep(limits::ROUTES_MIN_AGE).await;
+        }
+    }
+
+    /// This partition answered `code` to a fetch at `offset`.
+    pub(crate) fn answered(&self, code: i16, offset: i64) -> FlowError {
+        let error = KafkaError(code);
+        if self.source {
+            FlowError::Source { error, offset }
+        } else {
+            FlowError::Target { error, offset }
         }
     }
 
@@ -144,21 +141,23 @@ impl PartitionReader {
                 }],
             }],
         };
+        let malformed = |what: &str| NetError::Malformed {
+            peer: connection.peer().clone(),
+            what: format!("the answer to Fetch v{version}: {what}"),
+        };
         let body = vec![request.encode(version)?];
         let answer = connection
             .send(FETCH, version, body, limits::REQUEST_TIMEOUT + wait, None)
             .await?;
-        let mut response = FetchResponse::decode(version, answer)?;
+        let mut response = FetchResponse::decode(version, answer)
+            .map_err(|error| malformed(&error.to_string()))?;
         if response.error != 0 {
-            return Err(FlowError::Source {
-                error: KafkaError(response.error),
-                offset,
-            });
+            return Err(self.answered(response.error, offset));
         }
-        let part = response.partitions.pop().ok_or(FlowError::Source {
-            error: KafkaError(-1),
-            offset,
-        })?;
+        let part = response
+            .partitions
+            .pop()
+            .ok_or_else(|| malformed("it lacks the partition"))?;
         Ok(Fetched {
             part,
             proven: version >= FETCH_PROVES_EPOCH,

@@ -87,9 +87,7 @@ impl ScanError {
             Self::Anchor { .. } | Self::Sequence { .. } | Self::Lost { .. } => {
                 "restore the log, or set on-target-lost = \"remirror\" and restart to mirror again what is missing"
             }
-            Self::Newer { .. } => {
-                "delete the target topic to mirror it anew, or mirror into another name"
-            }
+            Self::Newer { .. } => "report it, and delete the target topic to mirror it anew",
         }
     }
 }

@@ -105,6 +105,7 @@ impl Session {
         let mut tasks = JoinSet::new();
         let (strait, task) = InternalLog::new(
             rt.clone(),
+            &spec.name,
             target.clone(),
             STRAIT_TOPIC.to_owned(),
             (producer_id, epoch),
@@ -112,6 +113,7 @@ impl Session {
         tasks.spawn(task);
         let (syncs, task) = InternalLog::new(
             rt.clone(),
+            &spec.name,
             target.clone(),
             syncs_topic.clone(),
             (producer_id, epoch),
@@ -361,8 +363,9 @@ async fn create_own_topics(
             return Ok(());
         }
         if rt.now() >= deadline {
-            let why = "it has no leader; look at the target's brokers".to_owned();
+            let why = "it has no leader; look at the brokers of this cluster".to_owned();
             return Err(SessionError::Internal {
+                cluster: spec.target.alias().to_owned(),
                 topic: topics.join(" or "),
                 why,
             });

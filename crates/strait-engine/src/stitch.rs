@@ -167,6 +167,22 @@ pub enum StitchError {
     },
 }
 
+impl StitchError {
+    /// What is done about it, and what to do.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Self::Stale { .. } => {
+                "the records are fetched again; if it lasts, look at the brokers of this cluster"
+            }
+            Self::Unproven { .. } => "the leader is asked where the older epoch ends",
+            Self::Hole { .. } => "they are fetched once more, then recorded as a gap",
+            Self::Wire { .. } => {
+                "nothing from there on is mirrored; check the source's log with kafka-dump-log"
+            }
+        }
+    }
+}
+
 /// The head of a flow on the source side.
 #[derive(Clone, Debug)]
 pub struct Stitch {

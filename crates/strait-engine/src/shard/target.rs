@@ -1,6 +1,6 @@
 //! The target side of a shard: batches sent, answers judged, positions persisted.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use strait_net::{Connection, KafkaError, NetError};
@@ -20,7 +20,7 @@ use crate::limits;
 use crate::open::sync_record;
 use crate::routes::Lookup;
 use crate::spec::{FlowSpec, Policy};
-use crate::stitch::Outgoing;
+use crate::stitch::{Outgoing, StitchError};
 use crate::transfer::{Channel, Part, produce_version, produced};
 use crate::writer::{Answer, Refusal, Settled};
 
@@ -198,8 +198,9 @@ impl Shard<'_> {
                 let timeout = self.session.spec.request_timeout;
                 // Put on the wire here and now: the order of these calls is the order of the sequences.
                 let pending = connection.send(PRODUCE, version, body, timeout, guard);
+                let peer = connection.peer().clone();
                 self.jobs.spawn(async move {
-                    let (parts, failure) = produced(pending, version, parts).await;
+                    let (parts, failure) = produced(pending, peer, version, parts).await;
                     Event::Produced {
                         channel,
                         parts,
@@ -350,7 +351,7 @@ impl Shard<'_> {
         } = refusal;
         let skip = self.session.spec.policies.refused_record == Policy::GoOn;
         let flow = &mut self.flows[at];
-        let topic = flow.spec.target_topic.clone();
+        let (topic, partition) = (flow.spec.target_topic.clone(), flow.spec.key.partition);
         let Some(running) = flow.running() else {
             return;
         };
@@ -364,7 +365,6 @@ impl Shard<'_> {
             running.recut = true;
             flow.verdicts.too_large = Some(size);
             let error = FlowError::TooLarge {
-                topic,
                 first,
                 last,
                 size,
@@ -381,12 +381,16 @@ impl Shard<'_> {
             }
             match blamed(&outgoing, &records) {
                 Ok(ranges) => return self.leave_out(at, &ranges, error, message.as_deref()),
-                Err(error) => return self.trouble(at, &error.into()),
+                Err(source) => {
+                    let error = StitchError::Wire { at: first, source };
+                    return self.trouble(at, &error.into());
+                }
             }
         }
         let refused = FlowError::Refused {
             cluster: self.session.spec.target.alias().to_owned(),
             topic,
+            partition,
             first,
             last,
             size,
@@ -526,8 +530,9 @@ impl Shard<'_> {
 fn blamed(outgoing: &Outgoing, records: &[i32]) -> Result<Vec<(i64, i64)>, WireError> {
     let sent = outgoing.records()?;
     let mut ranges: Vec<(i64, i64)> = Vec::new();
+    let blamed: HashSet<i32> = records.iter().copied().collect();
     for (index, record) in sent.iter().enumerate() {
-        let named = i32::try_from(index).is_ok_and(|index| records.contains(&index));
+        let named = i32::try_from(index).is_ok_and(|index| blamed.contains(&index));
         if !named && !records.is_empty() {
             continue;
         }
