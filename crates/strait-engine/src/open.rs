@@ -76,7 +76,7 @@ pub(crate) struct Resumed {
 
 impl Opening {
     /// Finds the position and persists the session sync; after it only this session's (producer id, epoch)
-    /// can stand behind the sync (position protocol, section 3, steps 6 to 8).
+    /// can stand behind the sync (positions.md in the book, "Opening a flow").
     pub(crate) async fn run(&mut self) -> Result<Opened, FlowError> {
         if let Some(why) = self.session.unusable.get(&self.spec.key) {
             return Err(FlowError::Position(why.clone()));

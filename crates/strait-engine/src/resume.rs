@@ -2,7 +2,7 @@
 //!
 //! Pure machines, fed with batches in order. [`Scan`] counts in the target what was forwarded since the last
 //! sync; [`Walk`] moves as many records along the source; [`Match`] does it by content where a walk
-//! proves nothing (position protocol, sections 3 and 4).
+//! proves nothing (positions.md in the book, "Opening a flow").
 
 use std::collections::BTreeMap;
 

@@ -52,7 +52,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Opens a session in the order of the position protocol, section 3, steps 1 to 4: registry, lease,
+    /// Opens a session in the order of positions.md in the book, "Start of a session": registry, lease,
     /// new epoch, barrier on our own topics, producer record and lease, and only then the syncs.
     pub(crate) async fn open(
         rt: &Runtime,
@@ -293,7 +293,7 @@ fn unreadable(topic: &str, offset: i64, error: &dyn std::fmt::Display) -> Sessio
     }
 }
 
-/// Strait's own topics, with the settings of the position protocol, section 2. MirrorMaker 2 reads the syncs.
+/// Strait's own topics, with the settings of positions.md in the book, "Records". MirrorMaker 2 reads the syncs.
 async fn create_own_topics(
     rt: &Runtime,
     spec: &LinkSpec,

@@ -1,7 +1,7 @@
 //! The stitch: turns fetch responses into one gap-free run of items in source order.
 //!
 //! Nothing is assumed to be missing: a hole is accepted only where a response to a fetch at or below it
-//! shows the batch behind it (position protocol, section 7).
+//! shows the batch behind it (positions.md in the book, "In a session").
 
 use bytes::Bytes;
 use strait_wire::{

@@ -16,10 +16,10 @@ use strait_testkit::kafka::{
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// Reads a topic of both sides to its end, once the target has as many records, and holds them against each other.
 /// Records are older than the time brokers keep them by default.
 const FOREVER: (&str, &str) = ("retention.ms", "-1");
 
+/// Reads a topic of both sides to its end, once the target has as many records, and holds them against each other.
 fn assert_mirrored(oracle: &Oracle, west: &str, east: &str, topic: &str, isolation: Isolation) {
     let mirrored = format!("west.{topic}");
     wait_until(&format!("there is {mirrored}"), SOON, || {
