@@ -24,12 +24,15 @@ pub(crate) fn heading(title: &str, recipe: &str, what: &str) -> Result<String, F
     } else {
         " with changes"
     };
+    let release = said("uname", &["-r"]);
+    // Without what a distribution adds to it.
+    let kernel: Vec<&str> = release.splitn(3, '.').take(2).collect();
     Ok(format!(
         "# {title}\n\n{} · commit {}{dirty} · {cores} cores, {model}, {} GiB, Linux {} · {} · {}\n\n{what}\n\n`{recipe}`\n",
         said("date", &["-u", "+%Y-%m-%d"]),
         said("git", &["rev-parse", "--short=12", "HEAD"]),
         kib >> 20,
-        said("uname", &["-r"]),
+        kernel.join("."),
         said("rustc", &["--version"]),
         java(),
     ))

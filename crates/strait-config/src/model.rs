@@ -341,7 +341,7 @@ impl Policies {
 /// set: two processes that disagreed about them could both write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For TCP, TLS and SASL together, per address.
+    /// To resolve and connect, per address; and again for the TLS handshake and each step of the login.
     pub connect: Duration,
     /// For one request to be answered.
     pub request: Duration,

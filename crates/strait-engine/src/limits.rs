@@ -60,8 +60,10 @@ pub const FETCHES_PER_LANE: usize = 2;
 pub const ROUND_TRIP_PER_LANE: Duration = Duration::from_millis(5);
 /// Lanes for flows that have caught up: one is polled, the other takes those that join meanwhile.
 pub const TAIL_LANES: u8 = 2;
-/// Free buffers kept for the next answers.
-pub const IDLE_BUFFERS: usize = 12 * MIB as usize;
+/// Free buffers kept for the next answers: a few of the largest.
+pub const IDLE_BUFFERS: usize = 4 * FETCH_BYTES as usize;
+/// A free buffer that was not needed for so long goes back to the system.
+pub const IDLE_BUFFERS_FOR: Duration = Duration::from_secs(2);
 /// Bytes a flow may hold (queued and unacknowledged) before it stops fetching.
 pub const FLOW_BYTES: u64 = 4 * MIB;
 /// How long a broker may hold the fetch of flows that have caught up.

@@ -124,6 +124,8 @@ pub(crate) struct Shard<'a> {
     opening: usize,
     /// Where answers are read into; knows what they hold.
     pool: Pool,
+    /// When the pool gives back what it has not needed.
+    settle_at: Instant,
     /// Bytes that outstanding fetches may bring.
     reserved: u64,
     /// A fetch had to wait for memory.
@@ -144,6 +146,8 @@ impl<'a> Shard<'a> {
         status: &'a watch::Sender<LinkStatus>,
     ) -> Self {
         let sums = Sums::new(&session.spec.name, &status.borrow());
+        let budget = usize::try_from(session.spec.memory_budget).unwrap_or(usize::MAX);
+        let settle_at = session.rt.now() + limits::IDLE_BUFFERS_FOR;
         let mut shard = Self {
             session,
             status,
@@ -159,7 +163,8 @@ impl<'a> Shard<'a> {
             next_range: 0,
             turn: 0,
             opening: 0,
-            pool: Pool::new(limits::IDLE_BUFFERS),
+            pool: Pool::new(limits::IDLE_BUFFERS, budget),
+            settle_at,
             reserved: 0,
             tight: false,
             sums,
@@ -301,6 +306,10 @@ impl<'a> Shard<'a> {
         }
         if std::mem::take(&mut self.tight) {
             self.make_room(now);
+        }
+        if now >= self.settle_at {
+            self.settle_at = now + limits::IDLE_BUFFERS_FOR;
+            self.pool.settle();
         }
         self.write_syncs(now);
         self.publish();

@@ -642,7 +642,7 @@ mod tests {
     }
 
     fn pool() -> Pool {
-        Pool::new(0)
+        Pool::new(0, 0)
     }
 
     #[tokio::test(start_paused = true)]

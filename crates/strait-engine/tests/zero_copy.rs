@@ -125,7 +125,7 @@ fn what_is_produced_lies_in_the_buffer_that_was_received() {
         let id = broker.topic_id(TOPIC).unwrap();
         let rt = Runtime::system();
         mirror().block_on(async {
-            let pool = Pool::new(16 * MIB);
+            let pool = Pool::new(16 * MIB, 16 * MIB);
             let source = cluster(&rt, "source", &broker);
             source.metadata(None).await.unwrap();
             let connection = source

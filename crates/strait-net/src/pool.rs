@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,12 +10,16 @@ use bytes::{Bytes, BytesMut};
 
 /// The smallest buffer that is kept; smaller ones are the allocator's business.
 const LEAST: usize = 16 * 1024;
+/// Steps between two powers of two that capacities are rounded up to: answers differ a little each time, and a buffer that
+/// is a page too small for the next one would be of no use.
+const STEPS: usize = 8;
 
 /// Where the buffers of bulk answers come from and return to.
 ///
 /// [`held`](Self::held) is exact: a buffer counts from the moment it is made until the last slice of it is
-/// dropped, however small that slice is. So it is what a memory budget has to be compared with. Clones share
-/// the pool.
+/// dropped, however small that slice is. So it is what a memory budget has to be compared with. A few free buffers are
+/// kept, while they and those in use are within the pool's limit together: what one answer gave back, the next one takes,
+/// and the system does not have to clear its pages again. Clones share the pool.
 #[derive(Clone)]
 pub struct Pool(Arc<Shared>);
 
@@ -22,6 +27,7 @@ struct Shared {
     held: AtomicUsize,
     idle: Mutex<Idle>,
     keep: usize,
+    limit: usize,
 }
 
 /// Free buffers by capacity.
@@ -29,15 +35,44 @@ struct Shared {
 struct Idle {
     buffers: BTreeMap<usize, Vec<BytesMut>>,
     bytes: usize,
+    /// The fewest bytes that lay here since [`Pool::settle`].
+    spare: usize,
+}
+
+impl Idle {
+    /// Takes the smallest buffer of one of these capacities.
+    fn pop(&mut self, capacities: RangeInclusive<usize>) -> Option<BytesMut> {
+        let (&size, buffers) = self.buffers.range_mut(capacities).next()?;
+        let buffer = buffers.pop();
+        if buffers.is_empty() {
+            self.buffers.remove(&size);
+        }
+        self.bytes -= buffer.as_ref().map_or(0, |_| size);
+        self.spare = self.spare.min(self.bytes);
+        buffer
+    }
+
+    /// Takes buffers until at most `bytes` are left.
+    fn shrink(&mut self, bytes: usize) -> Vec<BytesMut> {
+        let mut out = Vec::new();
+        while self.bytes > bytes
+            && let Some(buffer) = self.pop(0..=usize::MAX)
+        {
+            out.push(buffer);
+        }
+        out
+    }
 }
 
 impl Pool {
-    /// An empty pool that keeps at most `keep` bytes of free buffers.
-    pub fn new(keep: usize) -> Self {
+    /// An empty pool. It keeps at most `keep` bytes of free buffers, and none where all together would be more than
+    /// `limit` bytes; it does not refuse buffers beyond.
+    pub fn new(keep: usize, limit: usize) -> Self {
         Self(Arc::new(Shared {
             held: AtomicUsize::new(0),
             idle: Mutex::default(),
             keep,
+            limit,
         }))
     }
 
@@ -65,38 +100,38 @@ impl Pool {
         })
     }
 
-    /// Gives the memory of free buffers back to the allocator.
+    /// Gives the memory of all free buffers back to the allocator.
     pub fn trim(&self) {
-        let buffers = std::mem::take(&mut *self.lock());
-        drop(buffers);
+        let free = self.lock().shrink(0);
+        drop(free);
+    }
+
+    /// Gives back what has not been needed since the last call. Called now and then, it returns the memory of a burst
+    /// and leaves a steady flow its buffers.
+    pub fn settle(&self) {
+        let mut idle = self.lock();
+        let needed = idle.bytes - idle.spare;
+        let free = idle.shrink(needed);
+        idle.spare = idle.bytes;
+        drop(idle);
+        drop(free);
     }
 
     fn take(&self, capacity: usize) -> BytesMut {
         if capacity < LEAST {
             return BytesMut::with_capacity(capacity);
         }
-        // Sizes of answers differ a little each time: rounding makes them meet again.
-        let rounded = capacity.div_ceil(LEAST) * LEAST;
+        let step = (capacity.next_power_of_two() / 2 / STEPS).max(LEAST);
+        let rounded = capacity.div_ceil(step) * step;
         let mut idle = self.lock();
-        let fitting = idle
-            .buffers
-            .range_mut(rounded..=rounded.saturating_mul(2))
-            .next();
-        let Some((&size, buffers)) = fitting else {
-            drop(idle);
-            return BytesMut::with_capacity(rounded);
-        };
-        let taken = buffers.pop();
-        if buffers.is_empty() {
-            idle.buffers.remove(&size);
+        if let Some(buffer) = idle.pop(rounded..=rounded.saturating_mul(2)) {
+            return buffer;
         }
-        match taken {
-            Some(buffer) => {
-                idle.bytes -= size;
-                buffer
-            }
-            None => BytesMut::with_capacity(rounded),
-        }
+        let room = self.0.limit.saturating_sub(self.held() + rounded);
+        let free = idle.shrink(room);
+        drop(idle);
+        drop(free);
+        BytesMut::with_capacity(rounded)
     }
 
     fn give_back(&self, mut buffer: BytesMut) {
@@ -106,7 +141,8 @@ impl Pool {
         }
         buffer.clear();
         let mut idle = self.lock();
-        if idle.bytes + size <= self.0.keep {
+        let room = self.0.limit.saturating_sub(self.held()).min(self.0.keep);
+        if idle.bytes + size <= room {
             idle.bytes += size;
             idle.buffers.entry(size).or_default().push(buffer);
         }
@@ -230,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_buffer_counts_until_its_last_slice_is_gone() {
-        let pool = Pool::new(1 << 20);
+        let pool = Pool::new(1 << 20, 1 << 20);
         let bytes = filled(&pool, 100_000);
         let held = pool.held();
         assert!((100_000..150_000).contains(&held), "{held}");
@@ -243,22 +279,38 @@ mod tests {
 
     #[test]
     fn memory_is_used_again_and_not_hoarded() {
-        let pool = Pool::new(256 * 1024);
-        let first = filled(&pool, 200_000);
+        let pool = Pool::new(450_000, 600_000);
+        let first = filled(&pool, 190_000);
         let address = first.as_ptr();
         drop(first);
-        let second = filled(&pool, 190_000);
-        assert_eq!(second.as_ptr(), address);
-        let third = filled(&pool, 190_000);
-        drop((second, third));
-        assert!(pool.idle() <= 256 * 1024, "{}", pool.idle());
+        let second = filled(&pool, 194_000);
+        assert_eq!(second.as_ptr(), address, "a little more fits too");
+        let more: Vec<_> = (0..4).map(|_| filled(&pool, 190_000)).collect();
+        drop((second, more));
+        assert!((300_000..=450_000).contains(&pool.idle()), "{pool:?}");
+        let large = filled(&pool, 500_000);
+        assert!(pool.held() + pool.idle() <= 600_000, "{pool:?}");
+        drop(large);
         pool.trim();
         assert_eq!(pool.idle(), 0);
     }
 
     #[test]
+    fn what_a_burst_left_goes_and_what_is_used_stays() {
+        let pool = Pool::new(1 << 24, 1 << 24);
+        drop((0..8).map(|_| filled(&pool, 100_000)).collect::<Vec<_>>());
+        pool.settle();
+        let all = pool.idle();
+        drop((filled(&pool, 100_000), filled(&pool, 100_000)));
+        pool.settle();
+        assert_eq!(pool.idle() * 4, all, "two of eight were needed");
+        pool.settle();
+        assert_eq!(pool.idle(), 0);
+    }
+
+    #[test]
     fn a_small_answer_does_not_take_a_large_buffer() {
-        let pool = Pool::new(1 << 24);
+        let pool = Pool::new(1 << 24, 1 << 24);
         drop(filled(&pool, 4 << 20));
         let small = filled(&pool, 20_000);
         assert!(pool.held() < 100_000, "{}", pool.held());
@@ -267,7 +319,7 @@ mod tests {
 
     #[test]
     fn what_was_made_elsewhere_counts_too() {
-        let pool = Pool::new(0);
+        let pool = Pool::new(0, 0);
         let bytes = pool.adopt(Bytes::from(vec![1; 500]));
         let slice = bytes.slice(..1);
         drop(bytes);

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Builds Rust's std for x86_64-unknown-linux-musl from Debian's packages and puts it into the active toolchain, for machines on
-# which `rustup target add` cannot download. Needs root, for apt, and a Debian whose backports have the toolchain's version.
+# which `rustup target add` cannot download. It fits one kind of machine: root on a Debian that has libunwind-14-dev and
+# whose trixie-backports have rust-src of exactly the toolchain's version. It writes into the toolchain's folder, and while
+# it works a file into /etc/apt/sources.list.d.
 set -euo pipefail
 
 target=x86_64-unknown-linux-musl
@@ -10,12 +12,14 @@ lib="$(rustc --print sysroot)/lib/rustlib/$target/lib"
 startup="$lib/self-contained"
 compgen -G "$lib/libstd-*.rlib" >/dev/null && exit 0
 
+hint="this script needs root on a Debian with libunwind-14-dev, and rust-src $version in trixie-backports; elsewhere install Rust's std for $target: 'rustup target add $target', or your distribution's package"
 fail() {
-    echo "musl-std: $1" >&2
+    echo "musl-std: $1; $hint" >&2
     exit 1
 }
-[ "$(id -u)" -eq 0 ] || fail "run as root: it installs packages"
-command -v apt-get >/dev/null || fail "apt-get is missing: install Rust's std for $target in your system's way"
+trap 'echo "musl-std: line $LINENO failed; $hint" >&2' ERR
+[ "$(id -u)" -eq 0 ] || fail "not run as root, so packages cannot be installed"
+command -v apt-get >/dev/null || fail "apt-get is missing"
 
 unwind=/usr/lib/llvm-14/lib/libunwind.a
 if ! command -v musl-gcc >/dev/null || [ ! -f "$unwind" ]; then

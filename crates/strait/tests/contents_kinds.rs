@@ -19,7 +19,7 @@ const SOON: Duration = Duration::from_secs(60);
 /// Records are older than the time brokers keep them by default.
 const FOREVER: (&str, &str) = ("retention.ms", "-1");
 
-/// Reads a topic of both sides to its end, once the target has as many records, and holds them against each other.
+/// Reads a topic of both sides to its end, and holds them against each other until they are equal.
 fn assert_mirrored(oracle: &Oracle, west: &str, east: &str, topic: &str, isolation: Isolation) {
     let mirrored = format!("west.{topic}");
     wait_until(&format!("there is {mirrored}"), SOON, || {

@@ -519,6 +519,13 @@ fn report(
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
         .map_or("unknown CPU", |(_, model)| model);
     let threads = std::thread::available_parallelism().map_or(0, usize::from);
+    // Without what a distribution adds to the release.
+    let kernel: Vec<String> = said("uname", &["-sr"])
+        .splitn(3, '.')
+        .take(2)
+        .map(str::to_owned)
+        .collect();
+    let kernel = kernel.join(".");
     let mut commit = said("git", &["rev-parse", "--short=12", "HEAD"]);
     if !said(
         "git",
@@ -548,13 +555,14 @@ fn report(
          | lost, doubled, out of order | 0, 0, 0 |\n\
          | machine | {model}, {threads} threads, {} |\n\n\
          {summary}.\n\n\
-         Repeat it with `STRAIT_SEED={seed} just kill`: the same schedule, on another machine not the same instants.\n",
+         Repeat it with `STRAIT_SEED={seed} just kill {}` at the same commit: the same schedule, on another machine not the same instants.\n",
         jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC"),
         kills.all,
         kills.young,
         kills.idle,
         kills.bulk,
         kills.clean_stops,
-        said("uname", &["-sr"]),
+        kernel,
+        kills.all,
     )
 }

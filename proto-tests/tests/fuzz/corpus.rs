@@ -293,7 +293,7 @@ fn registry() -> Vec<Vec<u8>> {
             shard: 0,
             producer_id: 7,
             epoch: 3,
-            instance: "vm".into(),
+            instance: "n1".into(),
             wall_ms: 5,
             closed: true,
         },

@@ -104,7 +104,8 @@ impl Shard<'_> {
                 opening += 1;
                 way.connecting = true;
                 let (cluster, pool) = (self.session.spec.source.clone(), self.pool.clone());
-                let eager = self.fetch_bytes() as usize;
+                // What surrounds the records has room too: a buffer that grows is copied.
+                let eager = self.fetch_bytes() as usize / 8 * 9;
                 self.jobs.spawn(async move {
                     let result = cluster.connect_bulk(broker, &pool, eager).await;
                     Event::LaneOpen { lane, result }
