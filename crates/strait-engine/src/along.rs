@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use strait_net::{KafkaError, NetError};
+use strait_net::NetError;
 use strait_wire::{GapReason, Position, Record, SyncKind};
 use tracing::{debug, warn};
 
@@ -282,10 +282,7 @@ impl Opening {
                 .fetch(offset, -1, Duration::from_millis(200))
                 .await?;
             if fetched.part.error != 0 {
-                return Err(FlowError::Source {
-                    error: KafkaError(fetched.part.error),
-                    offset,
-                });
+                return Err(ends.target.answered(fetched.part.error, offset));
             }
             for batch in batches_from(&fetched.part, offset)? {
                 offset = batch.header.last_offset() + 1;
@@ -318,10 +315,7 @@ impl Opening {
         while !matching.done() {
             let fetched = ends.source.fetch(stitch.head(), -1, Duration::ZERO).await?;
             if fetched.part.error != 0 {
-                return Err(FlowError::Source {
-                    error: KafkaError(fetched.part.error),
-                    offset: stitch.head(),
-                });
+                return Err(ends.source.answered(fetched.part.error, stitch.head()));
             }
             let mut items = Vec::new();
             match stitch.admit(&fetched.part, true, &mut items) {
@@ -332,7 +326,11 @@ impl Opening {
             let end = readable_end(&fetched.part, position.isolation);
             for item in &items {
                 if let Item::Batch(outgoing) = item {
-                    for record in outgoing.records()? {
+                    let records = outgoing.records().map_err(|source| StitchError::Wire {
+                        at: outgoing.first,
+                        source,
+                    })?;
+                    for record in records {
                         if matching.feed(&record, outgoing.source_epoch) {
                             return Ok(matching);
                         }

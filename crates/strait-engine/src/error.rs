@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::limits;
 use crate::resume::ScanError;
+use crate::spec::FlowSpec;
 use crate::stitch::StitchError;
 
 /// Why one flow does not move. Other flows go on.
@@ -15,24 +16,14 @@ use crate::stitch::StitchError;
 pub enum FlowError {
     /// The topic or partition is missing on the source.
     #[error(
-        "the source has no partition {topic}-{partition}; it may have been deleted; the flow goes on when it is back"
+        "the source has no such partition: it may have been deleted; the flow waits, and goes on when it is back; or exclude the topic"
     )]
-    SourceMissing {
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: i32,
-    },
+    SourceMissing,
     /// The topic or partition is missing on the target.
     #[error(
-        "the target has no partition {topic}-{partition}; create it there (or give the topic as many partitions as the source has)"
+        "the target has no such partition: the flow waits; create it there (or give the topic as many partitions as the source has)"
     )]
-    TargetMissing {
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: i32,
-    },
+    TargetMissing,
     /// A partition has no leader at the moment.
     #[error(
         "{topic}-{partition} has no leader on cluster {cluster}: look at its brokers; the flow goes on when it has one"
@@ -47,13 +38,9 @@ pub enum FlowError {
     },
     /// Too few replicas are in sync for the flow to be fenced.
     #[error(
-        "{topic}-{partition} on the target has {insync} replicas in sync and needs {needed} (min.insync.replicas): look at its brokers; the flow goes on when they are back"
+        "the target has {insync} replicas in sync and needs {needed} (min.insync.replicas): nothing is sent; look at its brokers; the flow goes on when they are back"
     )]
     UnderMinIsr {
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: i32,
         /// In sync now.
         insync: usize,
         /// Needed.
@@ -61,14 +48,10 @@ pub enum FlowError {
     },
     /// The target partition holds data, but no position of this link: its history is unknown.
     #[error(
-        "the target partition {topic}-{partition} holds data from offset {from} to {to} that this link has no position for; \
+        "the target holds data from offset {from} to {to} that this link has no position for: nothing was mirrored; \
          mirror into another name, or delete the target topic, or remove the data there"
     )]
     TargetHasData {
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: i32,
         /// First offset with data.
         from: i64,
         /// The log end.
@@ -76,17 +59,12 @@ pub enum FlowError {
     },
     /// The position was written by MirrorMaker 2.
     #[error(
-        "the last offset sync of {topic}-{partition} was written by MirrorMaker 2; taking over its position is not supported by this version: \
-         mirror into another name, or delete the target topic and its syncs"
+        "the last offset sync was written by MirrorMaker 2, and taking over its position is not supported by this version: nothing was mirrored; \
+         give the source another alias, under which positions and topics of its own are kept"
     )]
-    Mm2Position {
-        /// The source topic.
-        topic: String,
-        /// The partition.
-        partition: i32,
-    },
+    Mm2Position,
     /// The position cannot be read.
-    #[error("the last position of the flow cannot be used: {0}")]
+    #[error("the last position of the flow cannot be used, so nothing was mirrored: {0}")]
     Position(String),
     /// The source topic is another one than the position speaks of, and the policy is to stop.
     #[error(
@@ -186,7 +164,7 @@ pub enum FlowError {
     },
     /// The target refused a batch.
     #[error(
-        "the target refused source offsets {first}..={last} ({size} bytes) for {topic} on cluster {cluster}: {error}{}; {advice}",
+        "the target refused source offsets {first}..={last} ({size} bytes) for {topic}-{partition} on cluster {cluster}: {error}{}; {advice}",
         message.as_ref().map(|m| format!(" ({m})")).unwrap_or_default()
     )]
     Refused {
@@ -194,6 +172,8 @@ pub enum FlowError {
         cluster: String,
         /// The target topic.
         topic: String,
+        /// The partition.
+        partition: i32,
         /// The first source offset.
         first: i64,
         /// The last one.
@@ -209,11 +189,9 @@ pub enum FlowError {
     },
     /// A batch is larger than the target takes.
     #[error(
-        "the target refused source offsets {first}..={last} as one batch of {size} bytes: {error}; asking {topic} for its present limit and splitting by it"
+        "the target refused source offsets {first}..={last} as one batch of {size} bytes: {error}; asking the topic for its present limit and splitting by it"
     )]
     TooLarge {
-        /// The target topic.
-        topic: String,
         /// The first source offset.
         first: i64,
         /// The last one.
@@ -224,7 +202,7 @@ pub enum FlowError {
         error: KafkaError,
     },
     /// Replicas are missing; nothing was appended.
-    #[error("the target does not take records now: {0}; they are sent again")]
+    #[error("the target does not take records now: {0}; they are sent again; {advice}", advice = not_appended_advice(*.0))]
     NotAppended(KafkaError),
     /// Records are missing in order on the target.
     #[error(
@@ -238,10 +216,10 @@ pub enum FlowError {
         last: i64,
     },
     /// The source's records cannot be joined or read.
-    #[error("source: {0}")]
+    #[error("{0}; {advice}", advice = .0.advice())]
     Stitch(#[from] StitchError),
     /// The source answered an error.
-    #[error("the source answered {error} at offset {offset}")]
+    #[error("the source answered {error} at offset {offset}; it is asked again; {}", read_advice(*.error))]
     Source {
         /// The error.
         error: KafkaError,
@@ -268,24 +246,30 @@ pub enum FlowError {
         /// How long it was tried without progress.
         waited: Duration,
     },
+    /// The target answered an error when it was read.
+    #[error("the target answered {error} at offset {offset}, which Strait has to read to know what it holds; it is asked again; {}", read_advice(*.error))]
+    Target {
+        /// The error.
+        error: KafkaError,
+        /// The offset asked for.
+        offset: i64,
+    },
     /// What the target holds is in doubt: it is read before anything else is sent.
     #[error("{0}; reading the target's log to see what it holds")]
     Doubt(String),
     /// The fence did not arrive in time.
-    #[error("no fence marker appeared in {topic}-{partition} within {} s; another round follows", waited.as_secs())]
+    #[error("no fence marker appeared on the target within {} s; another round follows; if it repeats, look at its brokers", waited.as_secs())]
     Fence {
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: i32,
         /// How long.
         waited: Duration,
     },
     /// A request failed.
     #[error(transparent)]
     Net(#[from] NetError),
-    /// A response could not be read.
-    #[error("unreadable answer: {0}")]
+    /// The target holds bytes that are no records.
+    #[error(
+        "the target's log cannot be read: {0}; nothing was mirrored since; check it with kafka-dump-log"
+    )]
     Wire(#[from] WireError),
     /// The session ended under the flow.
     #[error(transparent)]
@@ -296,12 +280,12 @@ impl FlowError {
     /// The name under which this kind of failure stands in logs, metrics and the book; it never changes.
     pub fn id(&self) -> &'static str {
         match self {
-            Self::SourceMissing { .. } => "source-missing",
-            Self::TargetMissing { .. } => "target-missing",
+            Self::SourceMissing => "source-missing",
+            Self::TargetMissing => "target-missing",
             Self::NoLeader { .. } => "no-leader",
             Self::UnderMinIsr { .. } => "under-min-isr",
             Self::TargetHasData { .. } => "target-has-data",
-            Self::Mm2Position { .. } => "mm2-position",
+            Self::Mm2Position => "mm2-position",
             Self::Position(_) => "position-unusable",
             Self::SourceRecreated { .. } => "source-recreated",
             Self::RetentionOvertook { .. } => "retention-overtook",
@@ -319,11 +303,47 @@ impl FlowError {
             Self::Stitch(_) => "source-unreadable",
             Self::Source { .. } => "source-error",
             Self::NothingRead { .. } => "nothing-to-read",
+            Self::Target { .. } => "target-error",
             Self::Doubt(_) => "target-in-doubt",
             Self::Fence { .. } => "no-fence",
             Self::Net(error) => error.id(),
-            Self::Wire(_) => "answer-unreadable",
+            Self::Wire(_) => "target-unreadable",
             Self::Session(error) => error.id(),
+        }
+    }
+
+    /// The whole message: with the partition and the cluster in front where the error's own words do not name them.
+    pub(crate) fn told(&self, flow: &FlowSpec, (source, target): (&str, &str)) -> String {
+        let (topic, partition) = (&flow.key.topic, flow.key.partition);
+        match self {
+            Self::NoLeader { .. }
+            | Self::SourceRecreated { .. }
+            | Self::RetentionOvertook { .. }
+            | Self::SourceTruncated { .. }
+            | Self::TargetRecreated { .. }
+            | Self::TargetLost { .. }
+            | Self::Scan { .. }
+            | Self::Refused { .. } => self.to_string(),
+            Self::SourceMissing | Self::Source { .. } | Self::Stitch(_) => {
+                format!("{topic}-{partition} on cluster {source}: {self}")
+            }
+            Self::TargetMissing
+            | Self::UnderMinIsr { .. }
+            | Self::TargetHasData { .. }
+            | Self::TooLarge { .. }
+            | Self::NotAppended(_)
+            | Self::Hole { .. }
+            | Self::Target { .. }
+            | Self::Doubt(_)
+            | Self::Fence { .. }
+            | Self::Wire(_) => format!(
+                "{}-{partition} on cluster {target}: {self}",
+                flow.target_topic
+            ),
+            // Of the flow as a whole, or of a request to either of them.
+            Self::Mm2Position | Self::Position(_) | Self::Net(_) | Self::Session(_) => {
+                format!("{topic}-{partition} from cluster {source} to {target}: {self}")
+            }
         }
     }
 
@@ -331,12 +351,13 @@ impl FlowError {
     /// soon in the first case, at the longest interval in the second.
     pub fn action(&self) -> Action {
         match self {
-            Self::SourceMissing { .. }
-            | Self::TargetMissing { .. }
+            Self::SourceMissing
+            | Self::TargetMissing
             | Self::NoLeader { .. }
             | Self::UnderMinIsr { .. }
             | Self::NotAppended(_)
             | Self::Source { .. }
+            | Self::Target { .. }
             | Self::Doubt(_)
             | Self::NothingRead { .. }
             | Self::TooLarge { .. }
@@ -371,6 +392,9 @@ impl FlowError {
                 "set message.timestamp.after.max.ms and message.timestamp.before.max.ms of the target topic to admit the record's time, and the flow goes on by itself; or set on-refused-record = \"skip\" and restart to leave such records out"
             }
             29 => "give Strait's user Write on the target topic; the flow goes on by itself",
+            44 => {
+                "a policy of the target refuses it: change the policy, and the flow goes on by itself; or set on-refused-record = \"skip\" and restart to leave such records out"
+            }
             87 => {
                 "the target topic may be compacted and the record has no key: change cleanup.policy, and the flow goes on by itself; or set on-refused-record = \"skip\" and restart to leave such records out"
             }
@@ -445,7 +469,7 @@ pub enum SessionError {
     /// The link was set up between other clusters.
     #[error(
         "link {link} was set up from cluster {known_source} to cluster {known_target}, but now connects {source_id} to {target_id}: \
-         check the bootstrap addresses, or give the link another name"
+         this process stops and has written nothing; check the bootstrap addresses; if a cluster was really replaced, give the link another name and the source another alias"
     )]
     OtherClusters {
         /// The link.
@@ -470,9 +494,11 @@ pub enum SessionError {
         /// The answer.
         error: NetError,
     },
-    /// A write to one of Strait's own topics failed.
-    #[error("cannot write to {topic} on the target: {why}")]
+    /// One of Strait's own topics cannot be read, or has no leader.
+    #[error("cannot use {topic} on cluster {cluster}, where Strait keeps its positions: {why}")]
     Internal {
+        /// The target's alias.
+        cluster: String,
         /// The topic.
         topic: String,
         /// Why.
@@ -518,6 +544,20 @@ impl SessionError {
     }
 }
 
+fn not_appended_advice(error: KafkaError) -> &'static str {
+    match error.0 {
+        29 => "give Strait's user Write on this topic",
+        _ => "if it lasts, look at the brokers of this cluster",
+    }
+}
+
+fn read_advice(error: KafkaError) -> &'static str {
+    match error.0 {
+        29 => "give Strait's user Read on this topic",
+        _ => "if it lasts, look at the brokers of this cluster",
+    }
+}
+
 fn own_topic_advice(error: &NetError) -> &'static str {
     match error.code().map(|code| code.0) {
         Some(38) => {
@@ -531,6 +571,111 @@ fn own_topic_advice(error: &NetError) -> &'static str {
         }
         _ => {
             "look at the target's brokers, or create it yourself with one partition and cleanup.policy=compact"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{FlowKey, Start};
+
+    const CODE: KafkaError = KafkaError(29);
+
+    fn told(error: &FlowError) -> String {
+        let flow = FlowSpec {
+            key: FlowKey {
+                topic: "orders".to_owned(),
+                partition: 3,
+            },
+            target_topic: "copied".to_owned(),
+            start: Start::Earliest,
+            compacted: false,
+            min_insync: 1,
+            max_batch_bytes: None,
+        };
+        error.told(&flow, ("west", "east"))
+    }
+
+    #[test]
+    fn what_is_wrong_on_the_source_names_its_partition_there() {
+        let wire = WireError::Trailing { what: "x", left: 1 };
+        for error in [
+            FlowError::SourceMissing,
+            FlowError::Source {
+                error: CODE,
+                offset: 7,
+            },
+            StitchError::Hole { from: 5, to: 9 }.into(),
+            StitchError::Wire {
+                at: 5,
+                source: wire,
+            }
+            .into(),
+        ] {
+            let text = told(&error);
+            assert!(text.starts_with("orders-3 on cluster west: "), "{text}");
+            assert!(!text.contains("the target"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_on_the_target_names_its_partition_there() {
+        for error in [
+            FlowError::TargetMissing,
+            FlowError::UnderMinIsr {
+                insync: 1,
+                needed: 2,
+            },
+            FlowError::TargetHasData { from: 0, to: 4 },
+            FlowError::TooLarge {
+                first: 1,
+                last: 2,
+                size: 9,
+                error: CODE,
+            },
+            FlowError::NotAppended(CODE),
+            FlowError::Hole { first: 1, last: 2 },
+            FlowError::Target {
+                error: CODE,
+                offset: 7,
+            },
+            FlowError::Doubt("acknowledged at offset 7 instead of 5".to_owned()),
+            FlowError::Fence {
+                waited: Duration::from_secs(10),
+            },
+            WireError::Trailing { what: "x", left: 1 }.into(),
+        ] {
+            let text = told(&error);
+            assert!(text.starts_with("copied-3 on cluster east: "), "{text}");
+            assert!(!text.contains("the source answered"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_between_both_names_both() {
+        for error in [
+            FlowError::Mm2Position,
+            FlowError::Position("it is old".to_owned()),
+            NetError::kafka(29, "ListOffsets", "orders-3").into(),
+            SessionError::Lost("it was idle".to_owned()).into(),
+        ] {
+            let text = told(&error);
+            assert!(
+                text.starts_with("orders-3 from cluster west to east: "),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_refusal_that_may_be_skipped_says_so() {
+        for code in [10, 18, 32, 44, 87] {
+            let advice = FlowError::advice(KafkaError(code));
+            assert!(
+                advice.contains("on-refused-record = \"skip\""),
+                "{code}: {advice}"
+            );
         }
     }
 }

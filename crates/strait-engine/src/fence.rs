@@ -2,7 +2,7 @@
 //!
 //! A transaction that holds no data is begun over the partitions and aborted. Its marker raises the epoch
 //! there, so that no request of an older session is accepted behind it. The fence stands where the marker is
-//! *read*, not where EndTxn was answered (position protocol, section 3).
+//! *read*, not where EndTxn was answered (positions.md in the book, "Fence").
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use crate::error::FlowError;
 use crate::ledger::Ledger;
 use crate::open::Opened;
 use crate::ranges::Ranges;
-use crate::spec::FlowSpec;
+use crate::spec::{FlowSpec, LinkSpec};
 use crate::stable_offset::StableOffset;
 use crate::stitch::Stitch;
 use crate::writer::Writer;
@@ -335,17 +335,18 @@ impl Flow {
     }
 
     /// Reports a trouble once; the same one again only adds to the count of tries. `quiet`: somebody else says it.
-    pub(crate) fn report(&mut self, link: &str, error: &FlowError, quiet: bool) {
-        let id = error.id();
-        let trouble = format!("{error} (id={id})");
+    pub(crate) fn report(&mut self, link: &LinkSpec, error: &FlowError, quiet: bool) {
+        let clusters = (link.source.alias(), link.target.alias());
+        let (id, text, link) = (error.id(), error.told(&self.spec, clusters), &link.name);
+        let trouble = format!("{text} (id={id})");
         let (topic, partition) = (&self.spec.key.topic, self.spec.key.partition);
         if quiet {
-            debug!(link, id, %topic, partition, "{error}");
+            debug!(link, id, %topic, partition, "{text}");
         } else if self.trouble.as_deref() != Some(&trouble) {
             if error.action() == Action::Stop {
-                tracing::error!(link, id, %topic, partition, "flow stopped: {error}");
+                tracing::error!(link, id, %topic, partition, "flow stopped: {text}");
             } else {
-                warn!(link, id, %topic, partition, "{error}");
+                warn!(link, id, %topic, partition, "{text}");
             }
             self.said = true;
         }

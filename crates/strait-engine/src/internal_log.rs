@@ -48,6 +48,7 @@ impl InternalLog {
     /// The writing task's handle and the task itself, to be spawned by the session.
     pub(crate) fn new(
         rt: Runtime,
+        link: &str,
         routes: Arc<Routes>,
         topic: String,
         producer: (i64, i16),
@@ -55,6 +56,7 @@ impl InternalLog {
         let (queue, requests) = mpsc::channel(4_096);
         let task = Task {
             rt,
+            link: link.to_owned(),
             routes,
             topic,
             producer,
@@ -93,6 +95,7 @@ impl InternalLog {
 
 struct Task {
     rt: Runtime,
+    link: String,
     routes: Arc<Routes>,
     topic: String,
     producer: (i64, i16),
@@ -166,7 +169,11 @@ impl Task {
                 },
                 Err(error) => error.to_string(),
             };
-            warn!(id = "positions-unwritten", topic = %self.topic, "cannot write positions, trying again: {why}");
+            warn!(
+                link = %self.link, id = "positions-unwritten", topic = %self.topic,
+                "cannot write positions or the lease on cluster {}, trying again: {why}",
+                self.routes.cluster().alias()
+            );
             self.connection = None;
             self.routes.invalidate();
             self.rt.sleep(wait).await;
@@ -208,7 +215,11 @@ impl Task {
         let answer = connection
             .send(PRODUCE, version, body, limits::REQUEST_TIMEOUT, None)
             .await?;
-        let mut response = ProduceResponse::decode(version, answer)?;
+        let mut response = ProduceResponse::decode(version, answer).map_err(|error| {
+            let what = format!("the answer to Produce v{version}: {error}");
+            let peer = connection.peer().clone();
+            NetError::Malformed { peer, what }
+        })?;
         match response.partitions.pop() {
             Some(part) => Ok((part.error, part.message)),
             None => Ok((-1, None)),
@@ -256,6 +267,7 @@ pub(crate) async fn read_log(
         isolation: Isolation::ReadUncommitted,
     };
     let internal = |e: FlowError| SessionError::Internal {
+        cluster: routes.cluster().alias().to_owned(),
         topic: topic.to_owned(),
         why: e.to_string(),
     };

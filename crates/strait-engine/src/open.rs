@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use strait_net::{Action, ConfigEntry, KafkaError};
+use strait_net::{Action, ConfigEntry};
 use strait_wire::{GapReason, Isolation, Position, PositionFlags, SyncKind, SyncRecord};
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -77,7 +77,7 @@ pub(crate) struct Resumed {
 
 impl Opening {
     /// Finds the position and persists the session sync; after it only this session's (producer id, epoch)
-    /// can stand behind the sync (position protocol, section 3, steps 6 to 8).
+    /// can stand behind the sync (positions.md in the book, "Opening a flow").
     pub(crate) async fn run(&mut self) -> Result<Opened, FlowError> {
         if let Some(why) = self.session.unusable.get(&self.spec.key) {
             return Err(FlowError::Position(why.clone()));
@@ -147,10 +147,7 @@ impl Opening {
         };
         let key = self.spec.key.clone();
         let Some(position) = sync.position.clone() else {
-            return Err(FlowError::Mm2Position {
-                topic: key.topic,
-                partition: key.partition,
-            });
+            return Err(FlowError::Mm2Position);
         };
         self.check(&position)?;
         let recreated = source_recreated(&position, ends);
@@ -276,10 +273,7 @@ impl Opening {
         );
         if self.session.source.find(&key.topic, key.partition).await? == Lookup::Missing {
             self.session.source.invalidate();
-            return Err(FlowError::SourceMissing {
-                topic: key.topic.clone(),
-                partition: key.partition,
-            });
+            return Err(FlowError::SourceMissing);
         }
         if self
             .session
@@ -289,10 +283,7 @@ impl Opening {
             == Lookup::Missing
         {
             self.session.target.invalidate();
-            return Err(FlowError::TargetMissing {
-                topic: target_topic.clone(),
-                partition: key.partition,
-            });
+            return Err(FlowError::TargetMissing);
         }
         let ids = (source.topic_id().await?, target.topic_id().await?);
         Ok(Ends {
@@ -312,7 +303,7 @@ impl Opening {
         let named = (position.target_topic.as_str(), position.target_partition);
         if named != (self.spec.target_topic.as_str(), self.spec.key.partition) {
             return Err(FlowError::Position(format!(
-                "it stands for {}-{} on the target, but the flow now goes to {}-{}: restore the naming, or give the link a new name",
+                "it stands for {}-{} on the target, but the flow now goes to {}-{}: restore the naming; or delete the target topics and give the source another alias",
                 named.0, named.1, self.spec.target_topic, self.spec.key.partition
             )));
         }
@@ -356,16 +347,11 @@ impl Opening {
                 .fetch(offset, -1, Duration::from_millis(100))
                 .await?;
             if fetched.part.error != 0 {
-                return Err(FlowError::Source {
-                    error: KafkaError(fetched.part.error),
-                    offset,
-                });
+                return Err(ends.target.answered(fetched.part.error, offset));
             }
             for batch in batches_from(&fetched.part, offset)? {
                 if !batch.header.attributes.control() {
                     return Err(FlowError::TargetHasData {
-                        topic: self.spec.target_topic.clone(),
-                        partition: self.spec.key.partition,
                         from: batch.header.base_offset,
                         to: end,
                     });
@@ -375,8 +361,6 @@ impl Opening {
             // Formats before record batches hold data as well.
             if fetched.part.records.len() > 16 && offset < end && fetched.part.records[16] < 2 {
                 return Err(FlowError::TargetHasData {
-                    topic: self.spec.target_topic.clone(),
-                    partition: self.spec.key.partition,
                     from: offset,
                     to: end,
                 });
@@ -505,12 +489,7 @@ impl Opening {
         // More than there are replicas has no effect on the broker either.
         let (insync, needed) = (route.insync, self.spec.min_insync.min(route.replicas));
         if insync < needed {
-            return Err(FlowError::UnderMinIsr {
-                topic: self.spec.target_topic.clone(),
-                partition: self.spec.key.partition,
-                insync,
-                needed,
-            });
+            return Err(FlowError::UnderMinIsr { insync, needed });
         }
         self.put_up_fence().await
     }
@@ -521,7 +500,6 @@ impl Opening {
         ends: &Ends,
         position: &Position,
     ) -> Result<((i64, i16), Result<Scanned, ScanError>), FlowError> {
-        let (target_topic, partition) = (self.spec.target_topic.clone(), self.spec.key.partition);
         let policies = self.session.spec.policies;
         let log_start = ends.target.log_start().await?;
         let identity = self.put_up(ends).await?;
@@ -548,10 +526,7 @@ impl Opening {
                 if end < expected {
                     return Ok((identity, Err(ScanError::Lost { end, expected })));
                 }
-                return Err(FlowError::Source {
-                    error: KafkaError(fetched.part.error),
-                    offset,
-                });
+                return Err(ends.target.answered(fetched.part.error, offset));
             }
             for batch in batches_from(&fetched.part, offset)? {
                 offset = batch.header.last_offset() + 1;
@@ -574,8 +549,6 @@ impl Opening {
             if !patience.asks_again(offset).await {
                 self.fence.standing = None;
                 return Err(FlowError::Fence {
-                    topic: target_topic,
-                    partition,
                     waited: limits::BARRIER_TIMEOUT,
                 });
             }

@@ -61,19 +61,12 @@ impl PartitionReader {
                 }
             }
         }
-        let (cluster, topic) = (self.routes.cluster().alias().to_owned(), self.topic.clone());
         Err(match self.routes.lookup(&self.topic, self.partition) {
-            Lookup::Missing if self.source => FlowError::SourceMissing {
-                topic,
-                partition: self.partition,
-            },
-            Lookup::Missing => FlowError::TargetMissing {
-                topic,
-                partition: self.partition,
-            },
+            Lookup::Missing if self.source => FlowError::SourceMissing,
+            Lookup::Missing => FlowError::TargetMissing,
             _ => FlowError::NoLeader {
-                cluster,
-                topic,
+                cluster: self.routes.cluster().alias().to_owned(),
+                topic: self.topic.clone(),
                 partition: self.partition,
             },
         })
@@ -87,22 +80,21 @@ impl PartitionReader {
         last_epoch: i32,
         wait: Duration,
     ) -> Result<Fetched, FlowError> {
-        let deadline = self.rt.now() + limits::REQUEST_TIMEOUT;
+        let mut deadline = self.rt.now() + limits::REQUEST_TIMEOUT;
         loop {
             let route = self.route().await?;
             let result = self.fetch_from(route, offset, last_epoch, wait).await;
             let error = match result {
-                Ok(fetched) if matches!(fetched.part.error, 0 | 1) => return Ok(fetched),
-                Ok(fetched) if moved(fetched.part.error) => FlowError::Source {
-                    error: KafkaError(fetched.part.error),
-                    offset,
-                },
-                Ok(fetched) => {
-                    return Err(FlowError::Source {
-                        error: KafkaError(fetched.part.error),
-                        offset,
-                    });
+                Ok(None) => {
+                    // The broker throttles: that is an answer, and it has been waited for.
+                    deadline = self.rt.now() + limits::REQUEST_TIMEOUT;
+                    continue;
                 }
+                Ok(Some(fetched)) if matches!(fetched.part.error, 0 | 1) => return Ok(fetched),
+                Ok(Some(fetched)) if moved(fetched.part.error) => {
+                    self.answered(fetched.part.error, offset)
+                }
+                Ok(Some(fetched)) => return Err(self.answered(fetched.part.error, offset)),
                 Err(error) => error,
             };
             self.routes.invalidate();
@@ -113,13 +105,24 @@ impl PartitionReader {
         }
     }
 
+    /// This partition answered `code` to a fetch at `offset`.
+    pub(crate) fn answered(&self, code: i16, offset: i64) -> FlowError {
+        let error = KafkaError(code);
+        if self.source {
+            FlowError::Source { error, offset }
+        } else {
+            FlowError::Target { error, offset }
+        }
+    }
+
+    /// One fetch; nothing where the broker throttled and gave nothing, after the time it asked for.
     async fn fetch_from(
         &self,
         route: Route,
         offset: i64,
         last_epoch: i32,
         wait: Duration,
-    ) -> Result<Fetched, FlowError> {
+    ) -> Result<Option<Fetched>, FlowError> {
         let connection = self.routes.cluster().control(route.broker).await?;
         let newest = if route.topic_id.is_nil() {
             FETCH_BY_NAME
@@ -145,28 +148,33 @@ impl PartitionReader {
                 }],
             }],
         };
+        let malformed = |what: &str| NetError::Malformed {
+            peer: connection.peer().clone(),
+            what: format!("the answer to Fetch v{version}: {what}"),
+        };
         let body = vec![request.encode(version)?];
         let answer = connection
             .send(FETCH, version, body, limits::REQUEST_TIMEOUT + wait, None)
             .await?;
-        let mut response = FetchResponse::decode(version, answer)?;
+        let mut response = FetchResponse::decode(version, answer)
+            .map_err(|error| malformed(&error.to_string()))?;
         if response.error != 0 {
-            return Err(FlowError::Source {
-                error: KafkaError(response.error),
-                offset,
-            });
+            return Err(self.answered(response.error, offset));
         }
         if let Some(pause) = response.throttled() {
             self.rt.sleep(pause.min(limits::THROTTLED_MAX)).await;
+            if response.partitions.is_empty() {
+                return Ok(None);
+            }
         }
-        let part = response.partitions.pop().ok_or(FlowError::Source {
-            error: KafkaError(-1),
-            offset,
-        })?;
-        Ok(Fetched {
+        let part = response
+            .partitions
+            .pop()
+            .ok_or_else(|| malformed("it lacks the partition"))?;
+        Ok(Some(Fetched {
             part,
             proven: version >= FETCH_PROVES_EPOCH,
-        })
+        }))
     }
 
     /// What is said where reading ends without progress at `offset`, below `end`.
@@ -203,7 +211,7 @@ impl PartitionReader {
     }
 
     async fn list(&self, timestamp: i64, log_end: bool) -> Result<i64, FlowError> {
-        let deadline = self.rt.now() + limits::REQUEST_TIMEOUT;
+        let mut deadline = self.rt.now() + limits::REQUEST_TIMEOUT;
         loop {
             let route = self.route().await?;
             let committed = self.isolation == Isolation::ReadCommitted;

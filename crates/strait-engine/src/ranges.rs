@@ -2,7 +2,7 @@
 //!
 //! Over a distance a connection brings a fixed number of bytes per round trip, so one partition is read over several
 //! connections at once, each at another offset. Where a range ends is a guess; only the stitch decides what joins
-//! (position protocol, section 7): an answer counts only from a head that lies at or behind the offset it was
+//! (positions.md in the book, "In a session"): an answer counts only from a head that lies at or behind the offset it was
 //! asked at.
 
 use std::collections::VecDeque;

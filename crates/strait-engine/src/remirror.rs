@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use strait_net::KafkaError;
 use strait_wire::{Batch, GapReason, Position, SyncKind};
 use tracing::{debug, warn};
 
@@ -103,10 +102,7 @@ impl Opening {
                 .fetch(offset, -1, Duration::from_millis(200))
                 .await?;
             if fetched.part.error != 0 {
-                return Err(FlowError::Source {
-                    error: KafkaError(fetched.part.error),
-                    offset,
-                });
+                return Err(ends.target.answered(fetched.part.error, offset));
             }
             for batch in batches_from(&fetched.part, offset)? {
                 let header = &batch.header;
@@ -119,8 +115,6 @@ impl Opening {
             if !patience.asks_again(offset).await {
                 self.fence.standing = None;
                 return Err(FlowError::Fence {
-                    topic: self.spec.target_topic.clone(),
-                    partition: self.spec.key.partition,
                     waited: limits::BARRIER_TIMEOUT,
                 });
             }
@@ -162,10 +156,7 @@ impl Opening {
             .fetch(offset, -1, Duration::from_millis(200))
             .await?;
         if fetched.part.error != 0 {
-            return Err(FlowError::Source {
-                error: KafkaError(fetched.part.error),
-                offset,
-            });
+            return Err(ends.target.answered(fetched.part.error, offset));
         }
         batches_from(&fetched.part, offset)
     }
@@ -224,10 +215,7 @@ impl Opening {
         while stitch.head() < position.source_next {
             let fetched = source.fetch(stitch.head(), -1, Duration::ZERO).await?;
             if fetched.part.error != 0 {
-                return Err(FlowError::Source {
-                    error: KafkaError(fetched.part.error),
-                    offset: stitch.head(),
-                });
+                return Err(source.answered(fetched.part.error, stitch.head()));
             }
             let mut items = Vec::new();
             match stitch.admit(&fetched.part, true, &mut items) {
@@ -237,7 +225,8 @@ impl Opening {
             }
             for item in &items {
                 if item.first() < position.source_next {
-                    each(item)?;
+                    let at = item.first();
+                    each(item).map_err(|source| StitchError::Wire { at, source })?;
                 }
             }
             let end = readable_end(&fetched.part, position.isolation);

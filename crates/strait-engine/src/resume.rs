@@ -2,7 +2,7 @@
 //!
 //! Pure machines, fed with batches in order. [`Scan`] counts in the target what was forwarded since the last
 //! sync; [`Walk`] moves as many records along the source; [`Match`] does it by content where a walk
-//! proves nothing (position protocol, sections 3 and 4).
+//! proves nothing (positions.md in the book, "Opening a flow").
 
 use std::collections::BTreeMap;
 
@@ -87,9 +87,7 @@ impl ScanError {
             Self::Anchor { .. } | Self::Sequence { .. } | Self::Lost { .. } => {
                 "restore the log, or set on-target-lost = \"remirror\" and restart to mirror again what is missing"
             }
-            Self::Newer { .. } => {
-                "delete the target topic to mirror it anew, or mirror into another name"
-            }
+            Self::Newer { .. } => "report it, and delete the target topic to mirror it anew",
         }
     }
 }

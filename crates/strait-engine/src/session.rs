@@ -54,7 +54,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Opens a session in the order of the position protocol, section 3, steps 1 to 4: registry, lease,
+    /// Opens a session in the order of positions.md in the book, "Start of a session": registry, lease,
     /// new epoch, barrier on our own topics, producer record and lease, and only then the syncs.
     pub(crate) async fn open(
         rt: &Runtime,
@@ -114,6 +114,7 @@ impl Session {
         let mut tasks = JoinSet::new();
         let (strait, task) = InternalLog::new(
             rt.clone(),
+            &spec.name,
             target.clone(),
             STRAIT_TOPIC.to_owned(),
             (producer_id, epoch),
@@ -121,6 +122,7 @@ impl Session {
         tasks.spawn(task);
         let (syncs, task) = InternalLog::new(
             rt.clone(),
+            &spec.name,
             target.clone(),
             syncs_topic.clone(),
             (producer_id, epoch),
@@ -301,7 +303,7 @@ fn unreadable(topic: &str, offset: i64, error: &dyn std::fmt::Display) -> Sessio
     }
 }
 
-/// Strait's own topics, with the settings of the position protocol, section 2. MirrorMaker 2 reads the syncs.
+/// Strait's own topics, with the settings of positions.md in the book, "Records". MirrorMaker 2 reads the syncs.
 async fn create_own_topics(
     rt: &Runtime,
     spec: &LinkSpec,
@@ -371,8 +373,9 @@ async fn create_own_topics(
             return Ok(());
         }
         if rt.now() >= deadline {
-            let why = "it has no leader; look at the target's brokers".to_owned();
+            let why = "it has no leader; look at the brokers of this cluster".to_owned();
             return Err(SessionError::Internal {
+                cluster: spec.target.alias().to_owned(),
                 topic: topics.join(" or "),
                 why,
             });

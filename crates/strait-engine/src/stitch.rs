@@ -1,7 +1,7 @@
 //! The stitch: turns fetch responses into one gap-free run of items in source order.
 //!
 //! Nothing is assumed to be missing: a hole is accepted only where a response to a fetch at or below it
-//! shows the batch behind it (position protocol, section 7).
+//! shows the batch behind it (positions.md in the book, "In a session").
 
 use bytes::Bytes;
 use strait_wire::{
@@ -165,6 +165,22 @@ pub enum StitchError {
         /// What is wrong with them.
         source: WireError,
     },
+}
+
+impl StitchError {
+    /// What is done about it, and what to do.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Self::Stale { .. } => {
+                "the records are fetched again; if it lasts, look at the brokers of this cluster"
+            }
+            Self::Unproven { .. } => "the leader is asked where the older epoch ends",
+            Self::Hole { .. } => "they are fetched once more, then recorded as a gap",
+            Self::Wire { .. } => {
+                "nothing from there on is mirrored; check the source's log with kafka-dump-log"
+            }
+        }
+    }
 }
 
 /// The head of a flow on the source side.

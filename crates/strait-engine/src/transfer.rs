@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use strait_net::{Connection, NetError};
+use strait_net::{Connection, NetError, Peer};
 use strait_wire::{
     FetchRequest, FetchResponse, FetchedPartition, Isolation, ProduceResponse, ProducedPartition,
     TopicRef,
@@ -129,10 +129,9 @@ pub(crate) async fn fetch(
         let response = FetchResponse::decode(version, answer)
             .map_err(|error| malformed(&connection, version, &error.to_string()))?;
         if response.error != 0 {
-            return Err(FlowError::Source {
-                error: strait_net::KafkaError(response.error),
-                offset: -1,
-            });
+            // Of the whole answer: it speaks of no partition and no offset.
+            let what = connection.peer().to_string();
+            return Err(NetError::kafka(response.error, "Fetch", what).into());
         }
         // Above the quota a broker answers without any topic and reads nothing more for this time (KIP-219).
         let throttled = response.throttled();
@@ -181,11 +180,15 @@ fn malformed(connection: &Connection, version: i16, what: &str) -> FlowError {
 /// Awaits the answer to a produce request that was already put on the wire.
 pub(crate) async fn produced(
     pending: impl Future<Output = Result<bytes::Bytes, NetError>>,
+    peer: Peer,
     version: i16,
     parts: Vec<Part>,
 ) -> (Vec<(Part, Option<ProducedPartition>)>, Option<String>) {
     let answer = match pending.await {
-        Ok(body) => ProduceResponse::decode(version, body).map_err(|e| e.to_string()),
+        Ok(body) => ProduceResponse::decode(version, body).map_err(|error| {
+            let what = format!("the answer to Produce v{version}: {error}");
+            NetError::Malformed { peer, what }.to_string()
+        }),
         Err(error) => Err(error.to_string()),
     };
     match answer {

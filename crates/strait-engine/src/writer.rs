@@ -2,7 +2,7 @@
 //!
 //! A record sent under (producer id, epoch) has one sequence for ever. Whatever leaves doubt about what
 //! the target holds ends the epoch: the flow is opened again behind a new fence, and the target's own
-//! log decides (position protocol, sections 3 and 6). Nothing leans on the broker's deduplication.
+//! log decides (positions.md in the book, "Scan" and "In a session"). Nothing leans on the broker's deduplication.
 
 use std::collections::VecDeque;
 

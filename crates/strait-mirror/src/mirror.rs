@@ -9,7 +9,7 @@ use strait_engine::{
     FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, LinkStatus, Policies, Policy, SessionError,
     Start,
 };
-use strait_net::{Cluster, ConfigEntry, Metadata, NetError, Runtime};
+use strait_net::{Cluster, ConfigEntry, KafkaError, Metadata, NetError, Runtime};
 use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -254,7 +254,11 @@ async fn flows(
     let configs = source.describe_topic_configs(&sources).await?;
     let mut there = target.metadata(Some(&targets)).await?;
     let mut kept = BTreeMap::new();
-    let mut refused = false;
+    // An error of the source may be over before long: it is looked at again soon.
+    let mut refused = found
+        .topics
+        .iter()
+        .any(|(name, topic)| topic.error != 0 && config.topics.selects(name));
     for (name, target_name) in &chosen {
         let Some(wanted) = wanted(&found, &configs, name, target_name) else {
             continue;
@@ -386,11 +390,23 @@ fn choose(
 ) -> BTreeMap<String, String> {
     let mut chosen: BTreeMap<String, String> = BTreeMap::new();
     for (name, topic) in &found.topics {
-        if topic.internal || topic.error != 0 || !config.topics.selects(name) {
+        if topic.internal || !config.topics.selects(name) {
             continue;
         }
         match route(&config.naming, source, target, name) {
+            Ok(Route::Mirror(_)) if topic.error != 0 => {
+                let error = KafkaError(topic.error);
+                let why = format!(
+                    "the source answers {error} for this topic on cluster {source}: it is not mirrored until that is over; look at that cluster's brokers, and at the rights of Strait's user (Describe)"
+                );
+                keeper.report(&config.name, name, &why);
+                troubles.push((name.clone(), format!("{why} (id={TOPIC_NOT_MIRRORED})")));
+            }
             Ok(Route::Mirror(target_name)) => {
+                // Under the same name the keeper knows whether all is well.
+                if target_name != *name {
+                    keeper.settled(name);
+                }
                 chosen.insert(name.clone(), target_name);
             }
             Ok(Route::Leave) => {}

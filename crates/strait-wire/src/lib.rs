@@ -37,5 +37,5 @@ pub use reader::Reader;
 pub use record::{BatchBuilder, Record};
 pub use registry::{MAX_RUNGS, REGISTRY_VERSION, RegistryError, RegistryRecord};
 pub use rewrite::{RepackCause, Stamp, needs_repack, repack, restamp};
-pub use split::{Run, split, without};
+pub use split::split;
 pub use writer::Writer;

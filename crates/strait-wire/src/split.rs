@@ -1,10 +1,9 @@
-//! One batch made several: pieces that a target with a lower limit takes, or the runs between records that it refuses.
+//! One batch made several: pieces that a target with a lower limit takes.
 
 use bytes::{Bytes, BytesMut};
 
 use crate::batch::{Attributes, Batch, BatchHeader, Codec, HEADER_LEN, LEAST_LENGTH};
 use crate::raw::{RawRecord, RawRecords};
-use crate::record::{BatchBuilder, Record};
 use crate::{Stamp, WireError, compress};
 
 type Result<T> = std::result::Result<T, WireError>;
@@ -132,86 +131,4 @@ impl Piece {
             ..*source
         })
     }
-}
-
-/// Part of a batch of which some records are left out: see [`without`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Run {
-    /// Records that go on.
-    Kept {
-        /// The first source offset it accounts for.
-        first: i64,
-        /// The last source offset it accounts for.
-        last: i64,
-        /// Its records as a dense batch. The base offset is that of its first record in the source.
-        batch: Batch,
-    },
-    /// Records that are left out.
-    LeftOut {
-        /// The first source offset it accounts for.
-        first: i64,
-        /// The last source offset it accounts for.
-        last: i64,
-        /// Records among them; the other offsets had none.
-        records: usize,
-    },
-}
-
-/// What `batch` is without those of its records, from `from_offset` on, of which `drop` says so: runs of kept and of
-/// left-out records in source order. They account for every source offset from `from_offset` (or the base offset, if
-/// higher) to the batch's last, once. Offsets without a record (compaction) belong to the run of the record behind
-/// them, the last ones to the last run. Without a record there is no run.
-///
-/// Kept batches have the same codec, the leader epoch of the source's batch, CreateTime and the timestamps a consumer
-/// sees, no producer and no flags, as from [`repack`](crate::repack).
-///
-/// # Errors
-/// As [`Batch::decode`]; [`WireError::Encode`] when a batch would exceed 2 GiB.
-pub fn without(
-    batch: &Batch,
-    from_offset: i64,
-    mut drop: impl FnMut(&Record) -> bool,
-    max_bytes: usize,
-) -> Result<Vec<Run>> {
-    let header = &batch.header;
-    let mut records = batch.decode(max_bytes)?.into_iter().peekable();
-    while records
-        .next_if(|record| record.offset < from_offset)
-        .is_some()
-    {}
-    let mut runs = Vec::new();
-    let mut first = from_offset.max(header.base_offset);
-    let mut verdict = records.peek().map(&mut drop);
-    while let Some(dropped) = verdict {
-        let mut builder = BatchBuilder::new(header.attributes.codec()?);
-        let (mut base_offset, mut last, mut left_out) = (None, first, 0);
-        // Each record is judged once: the verdict on the next run's first record is kept.
-        while verdict == Some(dropped) {
-            let Some(record) = records.next() else { break };
-            base_offset.get_or_insert(record.offset);
-            last = record.offset;
-            left_out += 1;
-            if !dropped {
-                builder.push(record);
-            }
-            verdict = records.peek().map(&mut drop);
-        }
-        if verdict.is_none() {
-            last = header.last_offset();
-        }
-        runs.push(match base_offset {
-            Some(base_offset) if !dropped => Run::Kept {
-                first,
-                last,
-                batch: builder.build_at(base_offset, header.leader_epoch, Stamp::NONE)?,
-            },
-            _ => Run::LeftOut {
-                first,
-                last,
-                records: left_out,
-            },
-        });
-        first = last.saturating_add(1);
-    }
-    Ok(runs)
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use strait_testkit::KitRecord;
 use strait_testkit::codec;
 use strait_testkit::records::{self, BatchSpec};
-use strait_wire::{Attributes, Batch, HEADER_LEN, Run, WireError, split, without};
+use strait_wire::{Attributes, Batch, HEADER_LEN, WireError, split};
 
 const MIB: usize = 1 << 20;
 const APPENDED: i64 = 1_700_000_009_999;
@@ -116,64 +116,6 @@ proptest! {
             }
         }
     }
-
-    #[test]
-    fn runs_account_for_every_offset_once(
-        records in prop::collection::vec((record(), 1i64..4, any::<bool>()), 1..30), codec in codec(), append_time: bool,
-        from in 990i64..1_100, tail in 0i32..3,
-    ) {
-        let mut offset = 999;
-        let mut refused = Vec::new();
-        let records: Vec<KitRecord> = records.into_iter().map(|(record, step, drop)| {
-            offset += step;
-            if drop {
-                refused.push(offset);
-            }
-            KitRecord { offset, ..record }
-        }).collect();
-        let source = batch(&records, codec, append_time, Some((offset - 1_000) as i32 + tail));
-        let runs = without(&source, from, |record| refused.contains(&record.offset), MIB).unwrap();
-
-        let mut next = from.max(1_000);
-        let mut kept = Vec::new();
-        let mut left_out = 0;
-        let mut before = None;
-        for run in &runs {
-            let (first, last, is_kept) = match run {
-                Run::Kept { first, last, batch } => {
-                    check_header(batch, codec);
-                    // The records of a dense batch have lost the holes between them, so only the first tells its offset.
-                    let (read, count) = (read(batch), kept.len());
-                    kept.extend(records.iter().filter(|r| r.offset >= *first && r.offset <= *last).map(|r| r.offset));
-                    prop_assert_eq!(read.len(), kept.len() - count);
-                    prop_assert_eq!(read[0].offset, kept[count]);
-                    for (read, offset) in read.iter().zip(&kept[count..]) {
-                        let source = records.iter().find(|r| r.offset == *offset).unwrap();
-                        let timestamp = if append_time { APPENDED } else { source.timestamp };
-                        prop_assert_eq!(read, &KitRecord { offset: read.offset, timestamp, ..source.clone() });
-                    }
-                    (*first, *last, true)
-                }
-                Run::LeftOut { first, last, records } => {
-                    left_out += records;
-                    (*first, *last, false)
-                }
-            };
-            prop_assert_eq!(first, next);
-            prop_assert!(last >= first);
-            prop_assert_ne!(before, Some(is_kept), "runs of one kind are one run");
-            (next, before) = (last + 1, Some(is_kept));
-        }
-        let expected: Vec<i64> = records.iter().map(|r| r.offset)
-            .filter(|offset| *offset >= from && !refused.contains(offset)).collect();
-        prop_assert_eq!(kept, expected);
-        prop_assert_eq!(left_out, refused.iter().filter(|offset| **offset >= from).count());
-        if from <= offset {
-            prop_assert_eq!(next, source.header.next_offset());
-        } else {
-            prop_assert!(runs.is_empty());
-        }
-    }
 }
 
 #[test]
@@ -258,10 +200,6 @@ fn what_cannot_be_split_is_refused() {
         "also when nothing has to be done"
     );
     assert!(matches!(
-        without(&damaged, 0, |_| false, MIB),
-        Err(WireError::Crc { .. })
-    ));
-    assert!(matches!(
         split(&good, 1, 5),
         Err(WireError::TooLarge { .. })
     ));
@@ -270,6 +208,4 @@ fn what_cannot_be_split_is_refused() {
         split(&holes, 1, MIB),
         Err(WireError::Encode { .. })
     ));
-    let emptied = batch(&[], codec::Codec::None, false, Some(2));
-    assert_eq!(without(&emptied, 0, |_| true, MIB), Ok(vec![]));
 }

@@ -14,10 +14,6 @@ pub(crate) enum Exit {
     /// The configuration is wrong, or what it says to prove who we are.
     Configuration,
     /// The comparison found differences.
-    #[allow(
-        dead_code,
-        reason = "part of the promise, whichever commands this build has"
-    )]
     Different,
     /// A cluster cannot be reached, and nothing else is mirrored meanwhile.
     Unreachable,

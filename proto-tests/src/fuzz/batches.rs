@@ -3,8 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use strait_wire::{
     AbortedTxn, Attributes, Batch, BatchHeader, Codec, Entries, Entry, HEADER_LEN, Isolation,
-    Judge, Record, Run, Stamp, join as join_plain, join_compressed, joinable, joinable_compressed,
-    joined_bound, repack, restamp, split, without,
+    Judge, Record, Stamp, join as join_plain, join_compressed, joinable, joinable_compressed,
+    joined_bound, repack, restamp, split,
 };
 
 use super::{INFLATE, within};
@@ -82,16 +82,6 @@ pub(super) fn records(data: &[u8]) {
             same(rest.by_ref().take(count), &piece);
         }
         assert_eq!(rest.count(), 0, "no record is lost");
-    }
-    let odd = |record: &Record| record.offset % 2 == 1;
-    let runs = within("leaving out", 2 * allowed, || {
-        without(&batch, from, odd, INFLATE)
-    });
-    let mut next = from.max(batch.header.base_offset);
-    for run in runs.unwrap_or_default() {
-        let (Run::Kept { first, last, .. } | Run::LeftOut { first, last, .. }) = run;
-        assert!(first == next && last >= first);
-        next = last + 1;
     }
 }
 

@@ -143,7 +143,7 @@ impl Shard<'_> {
             .increment(1);
         // What a broker's illness does to each of its flows needs no line of its own.
         let quiet = error.action() != Action::Stop && self.ill_end(&self.flows[at]).is_some();
-        self.flows[at].report(link, error, quiet);
+        self.flows[at].report(&self.session.spec, error, quiet);
     }
 
     /// Running flows whose partitions have no leader on one side stand still: said once for all that lost theirs
@@ -186,7 +186,7 @@ impl Shard<'_> {
                 flow.leaderless = true;
                 metrics::counter!("strait_flow_errors_total", "link" => link.clone(), "id" => error.id())
                     .increment(1);
-                flow.report(&link, &error, true);
+                flow.report(&self.session.spec, &error, true);
             }
             let (count, have) = (named.len(), if named.len() == 1 { "has" } else { "have" });
             warn!(

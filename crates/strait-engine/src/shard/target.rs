@@ -18,7 +18,7 @@ use crate::limits;
 use crate::open::sync_record;
 use crate::routes::Lookup;
 use crate::spec::{FlowKey, FlowSpec, Policy};
-use crate::stitch::Outgoing;
+use crate::stitch::{Outgoing, StitchError};
 use crate::transfer::{Channel, Part, produce_version, produced};
 use crate::writer::{Answer, Refusal, Settled};
 
@@ -196,8 +196,9 @@ impl Shard<'_> {
                 let timeout = self.session.spec.request_timeout;
                 // Put on the wire here and now: the order of these calls is the order of the sequences.
                 let pending = connection.send(PRODUCE, version, body, timeout, guard);
+                let peer = connection.peer().clone();
                 self.jobs.spawn(async move {
-                    let (parts, failure) = produced(pending, version, parts).await;
+                    let (parts, failure) = produced(pending, peer, version, parts).await;
                     Event::Produced {
                         channel,
                         parts,
@@ -348,7 +349,7 @@ impl Shard<'_> {
         } = refusal;
         let skip = self.session.spec.policies.refused_record == Policy::GoOn;
         let flow = &mut self.flows[at];
-        let topic = flow.spec.target_topic.clone();
+        let (topic, partition) = (flow.spec.target_topic.clone(), flow.spec.key.partition);
         let Some(running) = flow.running() else {
             return;
         };
@@ -362,7 +363,6 @@ impl Shard<'_> {
             running.recut = true;
             flow.verdicts.too_large = Some(size);
             let error = FlowError::TooLarge {
-                topic,
                 first,
                 last,
                 size,
@@ -379,12 +379,16 @@ impl Shard<'_> {
             }
             match blamed(&outgoing, &records) {
                 Ok(ranges) => return self.leave_out(at, &ranges, error, message.as_deref()),
-                Err(error) => return self.trouble(at, &error.into()),
+                Err(source) => {
+                    let error = StitchError::Wire { at: first, source };
+                    return self.trouble(at, &error.into());
+                }
             }
         }
         let refused = FlowError::Refused {
             cluster: self.session.spec.target.alias().to_owned(),
             topic,
+            partition,
             first,
             last,
             size,
