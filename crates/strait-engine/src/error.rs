@@ -323,6 +323,7 @@ impl FlowError {
             | Self::TargetRecreated { .. }
             | Self::TargetLost { .. }
             | Self::Scan { .. }
+            | Self::NothingRead { .. }
             | Self::Refused { .. } => self.to_string(),
             Self::SourceMissing | Self::Source { .. } | Self::Stitch(_) => {
                 format!("{topic}-{partition} on cluster {source}: {self}")

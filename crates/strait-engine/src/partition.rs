@@ -211,7 +211,7 @@ impl PartitionReader {
     }
 
     async fn list(&self, timestamp: i64, log_end: bool) -> Result<i64, FlowError> {
-        let mut deadline = self.rt.now() + limits::REQUEST_TIMEOUT;
+        let deadline = self.rt.now() + limits::REQUEST_TIMEOUT;
         loop {
             let route = self.route().await?;
             let committed = self.isolation == Isolation::ReadCommitted;
