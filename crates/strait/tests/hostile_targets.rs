@@ -1,0 +1,260 @@
+//! Target brokers that lie: their own link stops and complains, the other link of the process goes on, and once they
+//! behave nothing is lost or doubled. And one whose policy refuses records, which no real broker has by itself.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod kit;
+mod rig;
+
+use std::time::Duration;
+
+use kit::{Load, assert_goes_on, cluster, difference, records};
+use rig::{Mirror, wait_until};
+use strait_testkit::fault::ResponseKind;
+use strait_testkit::{Codec, Fault, FrameLie, Rewrite, Rule};
+
+const SOON: Duration = Duration::from_secs(60);
+/// Kafka's numbers.
+const PRODUCE: i16 = 0;
+const LIST_OFFSETS: i16 = 2;
+const METADATA: i16 = 3;
+const INIT_PRODUCER_ID: i16 = 22;
+
+fn rewrite(change: fn(&mut ResponseKind)) -> Fault {
+    Fault::Answer(Rewrite::new(change))
+}
+
+/// Every offset that Produce acknowledges, changed.
+fn acknowledged(answer: &mut ResponseKind, change: fn(i64) -> i64) {
+    if let ResponseKind::Produce(produced) = answer {
+        let topics = produced.responses.iter_mut();
+        for partition in topics.flat_map(|t| &mut t.partition_responses) {
+            partition.base_offset = change(partition.base_offset);
+        }
+    }
+}
+
+fn listed(answer: &mut ResponseKind, offset: i64) {
+    if let ResponseKind::ListOffsets(listed) = answer {
+        for partition in listed.topics.iter_mut().flat_map(|t| &mut t.partitions) {
+            partition.offset = offset;
+        }
+    }
+}
+
+fn cases() -> Vec<(&'static str, i16, Fault)> {
+    vec![
+        (
+            "acknowledged elsewhere",
+            PRODUCE,
+            rewrite(|a| acknowledged(a, |at| at + 1_000)),
+        ),
+        (
+            "acknowledged below zero",
+            PRODUCE,
+            rewrite(|a| acknowledged(a, |_| -5)),
+        ),
+        (
+            "nothing acknowledged",
+            PRODUCE,
+            rewrite(|a| {
+                if let ResponseKind::Produce(produced) = a {
+                    produced.responses.clear();
+                }
+            }),
+        ),
+        (
+            "another partition acknowledged",
+            PRODUCE,
+            rewrite(|a| {
+                if let ResponseKind::Produce(produced) = a {
+                    for partition in produced
+                        .responses
+                        .iter_mut()
+                        .flat_map(|t| &mut t.partition_responses)
+                    {
+                        partition.index += 7;
+                    }
+                }
+            }),
+        ),
+        (
+            "an error code of no meaning",
+            PRODUCE,
+            Fault::ErrorAfter(9_999),
+        ),
+        (
+            "acknowledgements cut short",
+            PRODUCE,
+            Fault::Frame(FrameLie::Cut(9)),
+        ),
+        (
+            "acknowledgements of others",
+            PRODUCE,
+            Fault::Frame(FrameLie::Correlation),
+        ),
+        (
+            "a log that ends below zero",
+            LIST_OFFSETS,
+            rewrite(|a| listed(a, -5)),
+        ),
+        (
+            "a producer id below zero",
+            INIT_PRODUCER_ID,
+            rewrite(|a| {
+                if let ResponseKind::InitProducerId(given) = a {
+                    given.producer_id = (-7).into();
+                }
+            }),
+        ),
+        (
+            "leaders that do not exist",
+            METADATA,
+            rewrite(|a| {
+                if let ResponseKind::Metadata(metadata) = a {
+                    for partition in metadata.topics.iter_mut().flat_map(|t| &mut t.partitions) {
+                        partition.leader_id = 99.into();
+                    }
+                }
+            }),
+        ),
+        (
+            "metadata cut short",
+            METADATA,
+            Fault::Frame(FrameLie::Cut(9)),
+        ),
+    ]
+}
+
+#[test]
+fn targets_that_lie_stop_their_own_link() {
+    let runtime = kit::runtime();
+    let [west, liar, honest] =
+        ["west", "liar", "honest"].map(|id| kit::start(&runtime, cluster(id)));
+    west.broker.create_topic("orders", 1, &[]).unwrap();
+    let load = Load::start(&west, "orders");
+    let toml = format!(
+        "[clusters]\nwest = {:?}\nliar = {:?}\nhonest = {:?}\n\
+         [[links]]\nsource = \"west\"\ntarget = \"liar\"\ntopics = [\".*\"]\nrequest-timeout = \"1s\"\n\
+         internal-replication-factor = 1\n\
+         [[links]]\nsource = \"west\"\ntarget = \"honest\"\ntopics = [\".*\"]\ninternal-replication-factor = 1\n",
+        west.address, liar.address, honest.address
+    );
+    let mut mirror = Mirror::new(&toml).started();
+    assert_goes_on((&west, "orders"), (&liar, "west.orders"), SOON);
+    for (name, api, fault) in cases() {
+        eprintln!("{name}");
+        let before = mirror.log().len();
+        // A session's start asks for all of it.
+        mirror.kill9();
+        let rule = liar.broker.faults().add(Rule::on(api, fault));
+        mirror.start();
+        wait_until("the lie is complained about", SOON, || {
+            let log = mirror.log();
+            let said = log.get(before..).unwrap_or(&log);
+            said.lines().any(|line| {
+                (line.contains(" WARN ") || line.contains(" ERROR "))
+                    && line.contains("link=west->liar")
+            })
+        });
+        assert_goes_on((&west, "orders"), (&honest, "west.orders"), SOON);
+        liar.broker.faults().remove(rule);
+        assert_goes_on((&west, "orders"), (&liar, "west.orders"), SOON);
+    }
+    drop(load);
+    let mut producer = west.broker.idempotent_producer();
+    producer
+        .send("orders", 0, Codec::None, &records("last", 3, 100))
+        .unwrap();
+    for target in [&liar, &honest] {
+        wait_until("all is there, once", SOON, || {
+            difference((&west, "orders"), (target, "west.orders")).is_none()
+        });
+    }
+    mirror.stop();
+    let log = mirror.log();
+    let wrong = |line: &&str| line.contains("link=west->honest") && line.contains(" ERROR ");
+    assert_eq!(
+        log.lines().filter(wrong).collect::<Vec<_>>(),
+        Vec::<&str>::new()
+    );
+    assert!(!log.contains("panicked"), "{log}");
+    runtime.shutdown_background();
+}
+
+#[test]
+fn what_a_policy_of_the_target_refuses_stops_its_flow_or_is_left_out() {
+    const POLICY_VIOLATION: i16 = 44;
+    let runtime = kit::runtime();
+    let [west, east] = ["west", "east"].map(|id| kit::start(&runtime, cluster(id)));
+    for topic in ["stops", "skips", "beside"] {
+        west.broker.create_topic(topic, 1, &[]).unwrap();
+    }
+    let link = |topics: &str, more: &str| {
+        format!(
+            "[[links]]\nname = \"{}\"\nsource = \"west\"\ntarget = \"east\"\ntopics = [{topics}]\n\
+             internal-replication-factor = 1\n{more}\n",
+            topics.replace(['"', ',', ' '], "")
+        )
+    };
+    let toml = format!(
+        "[clusters]\nwest = {:?}\neast = {:?}\n{}{}",
+        west.address,
+        east.address,
+        link("\"stops\", \"beside\"", ""),
+        link("\"skips\"", "on-refused-record = \"skip\"")
+    );
+    let mut mirror = Mirror::new(&toml).started();
+    let send = |topic: &str, name: &str| {
+        let mut producer = west.broker.idempotent_producer();
+        producer
+            .send(topic, 0, Codec::None, &records(name, 3, 100))
+            .unwrap();
+    };
+    let equal = |topic: &str| {
+        wait_until("all is mirrored", SOON, || {
+            difference((&west, topic), (&east, &format!("west.{topic}"))).is_none()
+        });
+    };
+    for topic in ["stops", "skips", "beside"] {
+        send(topic, "before");
+        equal(topic);
+    }
+    let rules = ["stops", "skips"].map(|topic| {
+        let rule =
+            Rule::on(PRODUCE, Fault::Error(POLICY_VIOLATION)).topic(&format!("west.{topic}"));
+        east.broker.faults().add(rule)
+    });
+    for topic in ["stops", "skips", "beside"] {
+        send(topic, "refused");
+    }
+    mirror.wait_for_log(
+        "id=record-refused topic=stops partition=0 flow stopped: ",
+        SOON,
+    );
+    mirror.wait_for_log("id=record-skipped topic=skips partition=0", SOON);
+    equal("beside");
+    let log = mirror.log();
+    let stopped = log
+        .lines()
+        .find(|line| line.contains("id=record-refused"))
+        .unwrap();
+    for words in [
+        "POLICY_VIOLATION (44)",
+        "source offsets 3..=5",
+        "west.stops-0",
+        "cluster east",
+        "skip",
+    ] {
+        assert!(stopped.contains(words), "{words} in {stopped}");
+    }
+    for rule in rules {
+        east.broker.faults().remove(rule);
+    }
+    send("skips", "after");
+    wait_until("what follows is mirrored", SOON, || {
+        east.broker.records("west.skips", 0, true).len() == 6
+    });
+    equal("stops");
+    mirror.stop();
+    runtime.shutdown_background();
+}
