@@ -196,7 +196,7 @@ impl PartitionReader {
 
     /// The log start offset.
     pub(crate) async fn log_start(&self) -> Result<i64, FlowError> {
-        Ok(self.offset_at(-2).await?.max(0))
+        self.offset_at(-2).await
     }
 
     /// The offset for a timestamp: -2 the log start, -1 the end under this reader's isolation, else the first
@@ -207,7 +207,7 @@ impl PartitionReader {
 
     /// The true log end, which the high watermark may not have reached yet (replica_id -2).
     pub(crate) async fn log_end(&self) -> Result<i64, FlowError> {
-        Ok(self.list(-1, true).await?.max(0))
+        self.list(-1, true).await
     }
 
     async fn list(&self, timestamp: i64, log_end: bool) -> Result<i64, FlowError> {

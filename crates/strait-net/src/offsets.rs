@@ -103,6 +103,17 @@ impl Cluster {
             || place(topic, partition, &connection),
             None,
         )?;
+        // A time may have no record; a log has a start and an end. Taken for 0, this would look like a lost log.
+        if timestamp < 0 && found.offset < 0 {
+            return Err(NetError::Malformed {
+                peer: connection.peer().clone(),
+                what: format!(
+                    "the answer to {} says {} where the log of topic '{topic}' partition {partition} has to start or end",
+                    ListOffsetsRequest::NAME,
+                    found.offset
+                ),
+            });
+        }
         Ok((found.offset, found.leader_epoch))
     }
 

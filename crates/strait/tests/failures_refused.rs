@@ -58,7 +58,7 @@ fn a_record_that_is_too_large_waits_until_the_limit_is_raised() {
     pair.wait_for("too-large", &["a"]);
     let log = mirror.log();
     assert!(
-        log.contains("for west.too-large on cluster east: MESSAGE_TOO_LARGE (10)"),
+        log.contains("for west.too-large-0 on cluster east: MESSAGE_TOO_LARGE (10)"),
         "{log}"
     );
     assert!(log.contains("raise max.message.bytes"), "{log}");

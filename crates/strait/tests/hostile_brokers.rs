@@ -96,19 +96,20 @@ impl World {
 
     /// A warning or an error of the hostile link, written after `before` bytes of the log, that has all these texts.
     fn wait_for_complaint(&self, before: usize, texts: &[&str]) {
+        assert!(
+            self.complains_within(Duration::from_secs(30), before, texts),
+            "nothing with {texts:?} in\n{}",
+            &self.mirror.log()[before..]
+        );
+    }
+
+    fn complains_within(&self, time: Duration, before: usize, texts: &[&str]) -> bool {
         let said = |line: &str| {
             (line.contains(" WARN ") || line.contains(" ERROR "))
                 && line.contains("link=north->east")
                 && texts.iter().all(|text| line.contains(text))
         };
-        let complained = rig::holds_within(Duration::from_secs(30), || {
-            self.mirror.log()[before..].lines().any(said)
-        });
-        assert!(
-            complained,
-            "nothing with {texts:?} in\n{}",
-            &self.mirror.log()[before..]
-        );
+        rig::holds_within(time, || self.mirror.log()[before..].lines().any(said))
     }
 
     /// The hostile link stands still, and says so on its page with all these texts; the log may be silent about what it
@@ -337,6 +338,14 @@ fn batches_that_lie_stop_their_own_flows() {
         world.write(topic, "a");
     }
     for (topic, _, text) in &LIES {
+        // A fetch that waited for records when the rule came is answered honestly, with all that came meanwhile.
+        if !world.complains_within(
+            Duration::from_secs(3),
+            before,
+            &[&format!("topic={topic} "), text],
+        ) {
+            world.write(topic, "more");
+        }
         world.wait_for_complaint(before, &[&format!("topic={topic} "), text]);
     }
     // Flows of the same link that nobody lies to go on, and so does the other link.
@@ -420,7 +429,8 @@ fn bombs_are_refused_at_their_limit_and_cost_no_more_memory() {
     world.assert_healthy_goes_on();
     let peak = world.peak_mib();
     // One batch at a time is inflated, into a buffer that grows by doubling up to twice the limit of 64 MiB, and packed anew.
-    assert!(peak < 3 * 64 + BUDGET_MIB * 2 + 60, "{peak} MiB");
+    // Snappy's bomb itself has 13 MiB, and two fetches may bring it at a time.
+    assert!(peak < 3 * 64 + BUDGET_MIB * 2 + 60 + 26, "{peak} MiB");
     world.north.broker.faults().remove(rule);
     for topic in &topics {
         world.assert_mirrored(topic);
