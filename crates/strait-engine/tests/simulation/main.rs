@@ -54,7 +54,7 @@ const REACHED: [&str; 10] = [
     "the transactional id had expired",
     "watching its lease",
     "was taken over by",
-    "cannot write positions, trying again",
+    "cannot write positions or the lease on cluster",
     "reading ahead",
     "memory is short",
 ];
