@@ -10,7 +10,7 @@ use crate::error::FlowError;
 use crate::ledger::Ledger;
 use crate::limits;
 use crate::open::{Ends, Opening, source_recreated};
-use crate::partition::{PartitionReader, batches_from};
+use crate::partition::PartitionReader;
 use crate::resume::{Match, Scanned, Walk, of_session, timeless};
 use crate::spec::Policy;
 use crate::stitch::{Item, Stitch, StitchError};
@@ -277,14 +277,7 @@ impl Opening {
         let mut offset = position.target_next.max(ends.target.log_start().await?);
         let mut patience = ends.target.patience(offset);
         while offset < scanned.target_next && hashes.len() < limits::MATCH_RECORDS {
-            let fetched = ends
-                .target
-                .fetch(offset, -1, Duration::from_millis(200))
-                .await?;
-            if fetched.part.error != 0 {
-                return Err(ends.target.answered(fetched.part.error, offset));
-            }
-            for batch in batches_from(&fetched.part, offset)? {
+            for batch in ends.target.batches(offset).await? {
                 offset = batch.header.last_offset() + 1;
                 if !of_session(position, &batch) {
                     continue;

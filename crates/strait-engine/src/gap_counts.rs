@@ -65,10 +65,8 @@ fn sums(sync: &SyncRecord) -> BTreeMap<GapReason, i64> {
 
 #[cfg(test)]
 mod tests {
-    use strait_wire::{Isolation, Position, PositionFlags, SyncKind};
-    use uuid::Uuid;
-
     use super::*;
+    use crate::sample::position;
 
     fn key() -> FlowKey {
         FlowKey {
@@ -83,25 +81,7 @@ mod tests {
             partition: 0,
             upstream: 0,
             downstream: 0,
-            position: Some(Position {
-                kind: SyncKind::Periodic,
-                isolation: Isolation::ReadCommitted,
-                flags: PositionFlags::default(),
-                source_next: 0,
-                target_next: 0,
-                forwarded: 0,
-                producer_id: 0,
-                producer_epoch: 0,
-                next_sequence: 0,
-                source_epoch: 0,
-                source_topic_id: Uuid::nil(),
-                target_topic_id: Uuid::nil(),
-                target_partition: 0,
-                wall_ms: 0,
-                target_topic: "t".to_owned(),
-                link: "l".to_owned(),
-                gaps: gaps.to_vec(),
-            }),
+            position: Some(position(gaps.to_vec())),
         }
     }
 

@@ -215,11 +215,8 @@ impl Task {
         let answer = connection
             .send(PRODUCE, version, body, limits::REQUEST_TIMEOUT, None)
             .await?;
-        let mut response = ProduceResponse::decode(version, answer).map_err(|error| {
-            let what = format!("the answer to Produce v{version}: {error}");
-            let peer = connection.peer().clone();
-            NetError::Malformed { peer, what }
-        })?;
+        let mut response = ProduceResponse::decode(version, answer)
+            .map_err(|error| NetError::malformed(connection.peer(), "Produce", version, error))?;
         match response.partitions.pop() {
             Some(part) => Ok((part.error, part.message)),
             None => Ok((-1, None)),

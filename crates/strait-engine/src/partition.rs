@@ -15,6 +15,8 @@ use crate::limits;
 use crate::patience::Patience;
 use crate::routes::{Lookup, Route, Routes};
 
+/// How long a broker may wait for batches that are not there yet.
+const BATCHES_WAIT: Duration = Duration::from_millis(200);
 /// Fetch's API key.
 pub(crate) const FETCH: i16 = 1;
 /// Fetch by topic name; from 13 on by topic id (KIP-516).
@@ -115,6 +117,18 @@ impl PartitionReader {
         }
     }
 
+    /// The batches from `offset` on that one fetch brings, none where it waited in vain.
+    ///
+    /// # Errors
+    /// Any error of the partition's, an `offset` that is not in its log included.
+    pub(crate) async fn batches(&self, offset: i64) -> Result<Vec<Batch>, FlowError> {
+        let fetched = self.fetch(offset, -1, BATCHES_WAIT).await?;
+        if fetched.part.error != 0 {
+            return Err(self.answered(fetched.part.error, offset));
+        }
+        batches_from(&fetched.part, offset)
+    }
+
     /// One fetch; nothing where the broker throttled and gave nothing, after the time it asked for.
     async fn fetch_from(
         &self,
@@ -148,10 +162,7 @@ impl PartitionReader {
                 }],
             }],
         };
-        let malformed = |what: &str| NetError::Malformed {
-            peer: connection.peer().clone(),
-            what: format!("the answer to Fetch v{version}: {what}"),
-        };
+        let malformed = |what: &str| NetError::malformed(connection.peer(), "Fetch", version, what);
         let body = vec![request.encode(version)?];
         let answer = connection
             .send(FETCH, version, body, limits::REQUEST_TIMEOUT + wait, None)

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use strait_wire::{Batch, GapReason, Position, SyncKind};
+use strait_wire::{GapReason, Position, SyncKind};
 use tracing::{debug, warn};
 
 use crate::error::FlowError;
 use crate::ledger::Ledger;
 use crate::limits;
 use crate::open::{Ends, Opening, Resumed};
-use crate::partition::{PartitionReader, batches_from};
+use crate::partition::PartitionReader;
 use crate::patience::Patience;
 use crate::rewind::{Lost, Place, Rewind, Survey};
 use crate::spec::Policy;
@@ -97,14 +97,7 @@ impl Opening {
         let mut offset = from;
         let mut patience = Patience::new(&self.session.rt, limits::BARRIER_TIMEOUT, offset);
         loop {
-            let fetched = ends
-                .target
-                .fetch(offset, -1, Duration::from_millis(200))
-                .await?;
-            if fetched.part.error != 0 {
-                return Err(ends.target.answered(fetched.part.error, offset));
-            }
-            for batch in batches_from(&fetched.part, offset)? {
+            for batch in ends.target.batches(offset).await? {
                 let header = &batch.header;
                 offset = header.last_offset() + 1;
                 let ours = (header.producer_id, header.producer_epoch) == identity;
@@ -138,7 +131,7 @@ impl Opening {
             let from = below.saturating_sub(step).max(log_start);
             let mut offset = from;
             while offset < below {
-                let batches = self.target_batches(ends, offset).await?;
+                let batches = ends.target.batches(offset).await?;
                 let Some(last) = batches.last() else { break };
                 offset = last.header.last_offset() + 1;
                 for batch in &batches {
@@ -148,17 +141,6 @@ impl Opening {
             (below, step) = (from, step.saturating_mul(4));
         }
         Ok(survey.finish(log_start))
-    }
-
-    async fn target_batches(&self, ends: &Ends, offset: i64) -> Result<Vec<Batch>, FlowError> {
-        let fetched = ends
-            .target
-            .fetch(offset, -1, Duration::from_millis(200))
-            .await?;
-        if fetched.part.error != 0 {
-            return Err(ends.target.answered(fetched.part.error, offset));
-        }
-        batches_from(&fetched.part, offset)
     }
 
     /// Goes back along the source, never below where the flow or the source's log begins.

@@ -528,36 +528,14 @@ pub fn ended_cleanly(sync: &Position, lease_closed: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use strait_wire::{Isolation, PositionFlags};
-    use uuid::Uuid;
-
     use super::*;
-    use crate::sample::sample;
+    use crate::sample::{position, sample};
 
     const OLD: (i64, i16) = (7, 3);
     const NEW: (i64, i16) = (7, 4);
 
-    /// S = 1000, T = 100, the next sequence of (7, 3) is 50, source leader epoch 2.
     fn sync() -> Position {
-        Position {
-            kind: SyncKind::Periodic,
-            isolation: Isolation::ReadCommitted,
-            flags: PositionFlags::default(),
-            source_next: 1_000,
-            target_next: 100,
-            forwarded: 90,
-            producer_id: OLD.0,
-            producer_epoch: OLD.1,
-            next_sequence: 50,
-            source_epoch: 2,
-            source_topic_id: Uuid::nil(),
-            target_topic_id: Uuid::nil(),
-            target_partition: 0,
-            wall_ms: 0,
-            target_topic: "t".to_owned(),
-            link: "l".to_owned(),
-            gaps: Vec::new(),
-        }
+        position(Vec::new())
     }
 
     fn scan(

@@ -215,39 +215,13 @@ impl Rewind {
 
 #[cfg(test)]
 mod tests {
-    use strait_wire::{PositionFlags, SyncKind};
-    use uuid::Uuid;
-
     use super::*;
-    use crate::sample::sample;
+    use crate::sample::{position, sample};
 
     const US: (i64, i16) = (7, 3);
 
-    /// S = 1000, T = 100, the next sequence of (7, 3) is 50.
-    fn sync(gaps: Vec<(GapReason, i64)>) -> Position {
-        Position {
-            kind: SyncKind::Periodic,
-            isolation: Isolation::ReadCommitted,
-            flags: PositionFlags::default(),
-            source_next: 1_000,
-            target_next: 100,
-            forwarded: 90,
-            producer_id: US.0,
-            producer_epoch: US.1,
-            next_sequence: 50,
-            source_epoch: 2,
-            source_topic_id: Uuid::nil(),
-            target_topic_id: Uuid::nil(),
-            target_partition: 0,
-            wall_ms: 0,
-            target_topic: "t".to_owned(),
-            link: "l".to_owned(),
-            gaps,
-        }
-    }
-
     fn survey(end: i64, log: &[Batch]) -> (i64, i64) {
-        let mut survey = Survey::new(sync(Vec::new()), BTreeSet::from([US.0, 6]), end, false);
+        let mut survey = Survey::new(position(Vec::new()), BTreeSet::from([US.0, 6]), end, false);
         for batch in log {
             survey.feed(batch);
         }
@@ -281,7 +255,7 @@ mod tests {
     #[test]
     fn what_was_refused_is_met_on_the_way_back() {
         let gaps = vec![(GapReason::Refused, 3), (GapReason::Aborted, 9)];
-        let survey = Survey::new(sync(gaps), BTreeSet::from([US.0]), 80, false);
+        let survey = Survey::new(position(gaps), BTreeSet::from([US.0]), 80, false);
         assert_eq!(survey.finish(0).most, 103);
     }
 
@@ -339,7 +313,7 @@ mod tests {
     #[test]
     fn offsets_at_the_end_of_the_range_do_not_wrap() {
         let gaps = vec![(GapReason::Refused, i64::MAX)];
-        let survey = Survey::new(sync(gaps), BTreeSet::from([US.0]), 80, false);
+        let survey = Survey::new(position(gaps), BTreeSet::from([US.0]), 80, false);
         let lost = survey.finish(i64::MIN);
         assert_eq!(lost.most, i64::MAX);
         let mut rewind = Rewind::new(lost, 1_000);

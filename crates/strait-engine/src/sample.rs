@@ -2,7 +2,11 @@
 
 use strait_testkit::KitRecord;
 use strait_testkit::records::{BatchSpec, CONTROL, TRANSACTIONAL, marker_record};
-use strait_wire::{Batch, BatchHeader, FetchedPartition, TopicRef};
+use strait_wire::{
+    Batch, BatchHeader, FetchedPartition, GapReason, Isolation, Position, PositionFlags, SyncKind,
+    TopicRef,
+};
+use uuid::Uuid;
 
 use crate::stitch::Outgoing;
 
@@ -24,6 +28,29 @@ pub(crate) fn sample(base: i64, count: i64) -> Sample {
         leader_epoch: 0,
         producer: (-1, -1),
         sequence: -1,
+    }
+}
+
+/// A position: source 1000, target 100, the next sequence of producer (7, 3) is 50, source leader epoch 2.
+pub(crate) fn position(gaps: Vec<(GapReason, i64)>) -> Position {
+    Position {
+        kind: SyncKind::Periodic,
+        isolation: Isolation::ReadCommitted,
+        flags: PositionFlags::default(),
+        source_next: 1_000,
+        target_next: 100,
+        forwarded: 90,
+        producer_id: 7,
+        producer_epoch: 3,
+        next_sequence: 50,
+        source_epoch: 2,
+        source_topic_id: Uuid::nil(),
+        target_topic_id: Uuid::nil(),
+        target_partition: 0,
+        wall_ms: 0,
+        target_topic: "t".to_owned(),
+        link: "l".to_owned(),
+        gaps,
     }
 }
 

@@ -318,9 +318,12 @@ impl<'a> Shard<'a> {
         let mut left = false;
         for at in 0..self.flows.len() {
             let flow = &mut self.flows[at];
+            if !flow.removing {
+                continue;
+            }
             // One that was replaced under its key, or is vacant already, is not found by it.
             let known = self.index.get(&flow.spec.key) == Some(&at);
-            if !flow.removing || !known || !flow.gone() {
+            if !known || !flow.gone() {
                 continue;
             }
             flow.wait(now);

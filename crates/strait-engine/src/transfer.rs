@@ -170,11 +170,7 @@ pub(crate) async fn fetch(
 /// The broker is no broker, or not well: its connection is given up.
 fn malformed(connection: &Connection, version: i16, what: &str) -> FlowError {
     connection.close();
-    let error = NetError::Malformed {
-        peer: connection.peer().clone(),
-        what: format!("the answer to Fetch v{version}: {what}"),
-    };
-    error.into()
+    NetError::malformed(connection.peer(), "Fetch", version, what).into()
 }
 
 /// Awaits the answer to a produce request that was already put on the wire.
@@ -185,10 +181,8 @@ pub(crate) async fn produced(
     parts: Vec<Part>,
 ) -> (Vec<(Part, Option<ProducedPartition>)>, Option<String>) {
     let answer = match pending.await {
-        Ok(body) => ProduceResponse::decode(version, body).map_err(|error| {
-            let what = format!("the answer to Produce v{version}: {error}");
-            NetError::Malformed { peer, what }.to_string()
-        }),
+        Ok(body) => ProduceResponse::decode(version, body)
+            .map_err(|error| NetError::malformed(&peer, "Produce", version, error).to_string()),
         Err(error) => Err(error.to_string()),
     };
     match answer {

@@ -238,6 +238,14 @@ impl NetError {
         }
     }
 
+    /// An answer of `peer` to this version of `api` that says something it must not.
+    pub fn malformed(peer: &Peer, api: &str, version: i16, why: impl fmt::Display) -> Self {
+        Self::Malformed {
+            peer: peer.clone(),
+            what: format!("the answer to {api} v{version}: {why}"),
+        }
+    }
+
     /// The cause alone, for a list of attempts that names the address already.
     pub(crate) fn cause(&self) -> String {
         match self {

@@ -31,10 +31,8 @@ pub(crate) async fn negotiate(
         let answer = connection
             .send(API_VERSIONS, version, vec![body], timeout, None)
             .await?;
-        let malformed = |what: String| NetError::Malformed {
-            peer: connection.peer().clone(),
-            what: format!("the answer to ApiVersions v{version}: {what}"),
-        };
+        let malformed =
+            |what: String| NetError::malformed(connection.peer(), "ApiVersions", version, what);
         let (error, versions) = decode(version, &answer).map_err(|e| malformed(e.to_string()))?;
         match KafkaError(error) {
             KafkaError(0) => return Ok(versions),

@@ -1,4 +1,4 @@
-//! Batches cut into pieces and freed of records, read by the test kit's own codec.
+//! Batches cut into pieces, read by the test kit's own codec.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use bytes::Bytes;

@@ -398,19 +398,23 @@ impl Play {
             if !lines.iter().any(|l| l.contains("the target lost data")) {
                 wrong.push("nobody said target-lost".to_owned());
             }
-            // Another policy, and the flow goes on.
-            self.stop().await;
-            self.policies.target_lost = Policy::GoOn;
-            self.start();
-            tokio::time::sleep(REST).await;
-            self.stop().await;
-            wrong.extend(in_place(&Self::serials(&self.target), self.serial));
+            wrong.extend(self.goes_on_when_told().await);
         }
         Told {
             journal: self.journal.lines(),
             wrong,
             repeated: 0,
         }
+    }
+
+    /// Another policy, and the flow goes on.
+    async fn goes_on_when_told(&mut self) -> Option<String> {
+        self.stop().await;
+        self.policies.target_lost = Policy::GoOn;
+        self.start();
+        tokio::time::sleep(REST).await;
+        self.stop().await;
+        in_place(&Self::serials(&self.target), self.serial)
     }
 
     /// The target loses what no position speaks of yet: a later process does not mirror it again either.
@@ -449,12 +453,7 @@ impl Play {
         {
             wrong.push("the last process did not say target-lost".to_owned());
         }
-        self.stop().await;
-        self.policies.target_lost = Policy::GoOn;
-        self.start();
-        tokio::time::sleep(REST).await;
-        self.stop().await;
-        wrong.extend(in_place(&Self::serials(&self.target), self.serial));
+        wrong.extend(self.goes_on_when_told().await);
         Told {
             journal: self.journal.lines(),
             wrong,
