@@ -55,6 +55,8 @@ bench-mm2 records="2000000" rounds="3" batch_bytes="16384": setup bench-build
 
 # What Strait and MirrorMaker 2 add to a record's way; keeps the table in benches/results/latency.md.
 bench-latency seconds="20" rounds="3": setup bench-build
+    [ -x target/python/bin/python3 ] || python3 -m venv target/python
+    target/python/bin/pip install --quiet confluent-kafka==2.16.1
     target/release/bench latency {{seconds}} {{rounds}} | tee target/latency.md
     mv target/latency.md benches/results/latency.md
 

@@ -1,13 +1,12 @@
 //! What Strait and MirrorMaker 2 add to the way of a record, in turns on the same nodes.
 
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use strait_testkit::kafka::Workload;
 
 use crate::clusters::Clusters;
-use crate::dataset::java;
 use crate::heading::heading;
 use crate::peer::{mirror_maker, strait, strait_binary};
 use crate::process::{Running, Usage};
@@ -19,6 +18,9 @@ const RATES: [u32; 2] = [100, 1_000];
 const BAR_RATE: u32 = 100;
 const P50_BAR: f64 = 2.0;
 const P99_BAR: f64 = 6.0;
+/// What the nodes compile their hot paths with, before each measurement.
+const WARM_UP_RATE: u32 = 1_000;
+const WARM_UP_SECONDS: u32 = 30;
 /// Records that a mirror has brought over before it is measured.
 const FIRST: u64 = 100;
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -35,18 +37,14 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     for name in ["Strait", "MirrorMaker 2"] {
         all.extend(RATES.map(|rate| (name, rate, Vec::new())));
     }
-    // Not counted: the nodes compile their hot paths.
-    let mut warm: Vec<(&str, u32, Vec<Percentiles>)> =
-        RATES.map(|rate| ("Strait", rate, Vec::new())).into();
-    measure(&clusters, "WARM", seconds, &mut warm)?;
     for round in 0..rounds {
-        for (turn, pair) in all.chunks_mut(RATES.len()).enumerate() {
+        for (turn, series) in all.chunks_mut(RATES.len()).enumerate() {
             let alias = format!("R{round}T{turn}");
-            measure(&clusters, &alias, seconds, pair)?;
+            measure(&clusters, &alias, seconds, series)?;
         }
     }
     let what = format!(
-        "Two Kafka 4.3.1 nodes, the mirror and Kafka's Java clients together on this machine; one producer (linger.ms=0, acks=1), records of 208 bytes, one partition, {seconds} s each, the first quarter not counted; medians of {rounds} rounds. Added: consumed at the target minus consumed at the source, of the same record."
+        "Two Kafka 4.3.1 nodes, the mirror and the probe (librdkafka) together on this machine; one producer (linger.ms=0, acks=1), records of 208 bytes, one partition, {seconds} s each after {WARM_UP_SECONDS} s at {WARM_UP_RATE} records/s which do not count; medians of {rounds} rounds. Added: consumed at the target minus consumed at the source, of the same record."
     );
     let recipe = format!("just bench-latency {seconds} {rounds}");
     println!("{}", heading("Added latency", &recipe, &what)?);
@@ -122,8 +120,9 @@ fn measure(
         }
         std::thread::park_timeout(Duration::from_millis(50));
     }
-    for (name, rate, found) in series {
-        let percentiles = probe(&source, &target, (&topic, &remote), *rate, seconds)?;
+    let rates: Vec<u32> = series.iter().map(|(_, rate, _)| *rate).collect();
+    let measured = probe(&source, &target, (&topic, &remote), &rates, seconds)?;
+    for ((name, rate, found), percentiles) in series.iter_mut().zip(measured) {
         eprintln!(
             "{name}, {rate} records/s: added p50 {:.2} ms, p99 {:.2} ms",
             percentiles[4], percentiles[5]
@@ -133,26 +132,33 @@ fn measure(
     Ok(())
 }
 
+/// One line of the probe for every rate.
 fn probe(
     source: &str,
     target: &str,
     topics: (&str, &str),
-    rate: u32,
+    rates: &[u32],
     seconds: u32,
-) -> Result<Percentiles, Failure> {
-    let output = java()
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("probes/Latency.java"))
+) -> Result<Vec<Percentiles>, Failure> {
+    let output = Command::new("target/python/bin/python3")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("probes/latency.py"))
         .args([source, target, topics.0, topics.1])
-        .args([rate.to_string(), seconds.to_string()])
+        .arg(format!("{WARM_UP_RATE}:{WARM_UP_SECONDS}"))
+        .args(rates.iter().map(|rate| format!("{rate}:{seconds}")))
         .stdin(Stdio::null())
         .output()?;
     let said = String::from_utf8_lossy(&output.stdout);
-    let numbers: Vec<f64> = said
-        .split_whitespace()
-        .filter_map(|n| n.parse().ok())
-        .collect();
-    numbers.try_into().map_err(|_| {
+    let of_line = |line: &str| {
+        let numbers: Vec<f64> = line
+            .split_whitespace()
+            .filter_map(|n| n.parse().ok())
+            .collect();
+        Percentiles::try_from(numbers).ok()
+    };
+    let measured: Vec<Percentiles> = said.lines().filter_map(of_line).collect();
+    if measured.len() != rates.len() {
         let errors = String::from_utf8_lossy(&output.stderr);
-        format!("the probe ended with {}: {errors}", output.status).into()
-    })
+        return Err(format!("the probe ended with {}: {errors}", output.status).into());
+    }
+    Ok(measured)
 }

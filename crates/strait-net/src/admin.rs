@@ -178,10 +178,10 @@ impl Cluster {
     ) -> Result<BTreeMap<String, Result<Vec<ConfigEntry>, KafkaError>>, NetError> {
         let mut described = BTreeMap::new();
         for chunk in topics.chunks(TOPICS_PER_DESCRIBE) {
-            let connection = self.any().await?;
             let resources = chunk.iter().map(|name| resource(TOPIC, name)).collect();
-            let results = describe(&connection, resources).await?;
-            for result in results {
+            let request = DescribeConfigsRequest::default().with_resources(resources);
+            let (_, answer) = self.ask_any(request).await?;
+            for result in answer.results {
                 let name = result.resource_name.to_string();
                 described.insert(
                     name,
@@ -207,8 +207,11 @@ impl Cluster {
     pub async fn broker_configs(&self, broker: i32) -> Result<Vec<ConfigEntry>, NetError> {
         let connection = self.control(broker).await?;
         let name = broker.to_string();
-        let results = describe(&connection, vec![resource(BROKER, &name)]).await?;
-        let found = results
+        let request =
+            DescribeConfigsRequest::default().with_resources(vec![resource(BROKER, &name)]);
+        let answer = connection.request(request, REQUEST_TIMEOUT).await?;
+        let found = answer
+            .results
             .into_iter()
             .find(|r| r.resource_name.as_str() == name)
             .ok_or_else(|| NetError::Malformed {
@@ -287,15 +290,6 @@ impl Cluster {
         let answer = connection.request(request, REQUEST_TIMEOUT).await?;
         Ok((connection, answer))
     }
-}
-
-async fn describe(
-    connection: &Connection,
-    resources: Vec<DescribeConfigsResource>,
-) -> Result<Vec<DescribeConfigsResult>, NetError> {
-    let request = DescribeConfigsRequest::default().with_resources(resources);
-    let answer = connection.request(request, REQUEST_TIMEOUT).await?;
-    Ok(answer.results)
 }
 
 fn resource(kind: i8, name: &str) -> DescribeConfigsResource {

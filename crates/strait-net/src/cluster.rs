@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 
+use crate::call::Call;
 use crate::connection::{Connection, Dialer, Identity, Limits};
 use crate::coordinator::CoordinatorKind;
 use crate::error::{Action, NetError};
@@ -25,6 +26,10 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many known brokers are tried before the bootstrap addresses: with a large cluster gone, each
 /// costs a connect timeout.
 const KNOWN_BROKERS_TRIED: usize = 3;
+
+/// How many shared connections a request that any broker answers is made on: the one of the bootstrap address and the one of
+/// the broker's id may go to the same dead broker.
+const CONNECTIONS_TRIED: u32 = 3;
 
 /// The slot of the connection that was opened through a bootstrap address.
 const BOOTSTRAP: i32 = -1;
@@ -148,24 +153,28 @@ impl Cluster {
     }
 
     async fn fetch_metadata(&self, topics: Option<&[String]>) -> Result<Arc<Metadata>, NetError> {
-        let mut first_try = true;
+        let (connection, response) = self.ask_any(Metadata::request(topics)).await?;
+        let metadata = Metadata::from_response(response).map_err(|what| NetError::Malformed {
+            peer: connection.peer().clone(),
+            what: format!("its metadata lists {what}"),
+        })?;
+        self.learn(&metadata)?;
+        Ok(Arc::new(metadata))
+    }
+
+    /// Makes a request that every broker answers and that may be made twice. Where the shared connection closes under it
+    /// (for idleness, or with its broker), another one is asked.
+    pub(crate) async fn ask_any<R: Call + Clone>(
+        &self,
+        request: R,
+    ) -> Result<(Connection, R::Response), NetError> {
+        let mut tries = 0;
         loop {
+            tries += 1;
             let connection = self.any().await?;
-            let answer = connection
-                .request(Metadata::request(topics), REQUEST_TIMEOUT)
-                .await;
-            match answer {
-                Ok(response) => {
-                    let metadata =
-                        Metadata::from_response(response).map_err(|what| NetError::Malformed {
-                            peer: connection.peer().clone(),
-                            what: format!("its metadata lists {what}"),
-                        })?;
-                    self.learn(&metadata)?;
-                    return Ok(Arc::new(metadata));
-                }
-                // A shared connection may have been closed for idleness just now.
-                Err(e) if first_try && e.action() == Action::Reconnect => first_try = false,
+            match connection.request(request.clone(), REQUEST_TIMEOUT).await {
+                Ok(answer) => return Ok((connection, answer)),
+                Err(e) if tries < CONNECTIONS_TRIED && e.action() == Action::Reconnect => {}
                 Err(e) => return Err(e),
             }
         }

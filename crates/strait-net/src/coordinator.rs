@@ -29,14 +29,13 @@ impl Cluster {
         if let Some(known) = self.cached_coordinator(kind, key) {
             return Ok(known);
         }
-        let connection = self.any().await?;
         let request = FindCoordinatorRequest::default()
             .with_key(text(key))
             .with_key_type(match kind {
                 CoordinatorKind::Group => 0,
                 CoordinatorKind::Transaction => 1,
             });
-        let answer = connection.request(request, REQUEST_TIMEOUT).await?;
+        let (connection, answer) = self.ask_any(request).await?;
         let what = || format!("{} on {}", named(kind, key), connection.peer());
         refusal(
             answer.error_code,

@@ -32,6 +32,7 @@ use kafka_protocol::messages::offset_for_leader_epoch_response::{
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 use peer::{Asked, MODERN, Net, Peer, encode, identity};
+use strait_net::CoordinatorKind::Transaction as TRANSACTION;
 use strait_net::{Action, Cluster, KafkaError, NetError, NewTopic, Security};
 
 /// What the brokers of a scripted cluster know and were asked.
@@ -45,6 +46,8 @@ struct Script {
     /// Answers InitProducerId with these (error, producer id), then with success.
     producer_ids: Vec<(i16, i64)>,
     delay: Duration,
+    /// This broker closes every connection at its next request, and new ones at once.
+    dead: Option<i32>,
     ranges: &'static [(i16, i16, i16)],
     /// (broker, API) of every request but ApiVersions.
     asked: Vec<(i32, i16)>,
@@ -59,6 +62,7 @@ impl Script {
             coordinator: 2,
             producer_ids: Vec::new(),
             delay: Duration::ZERO,
+            dead: None,
             ranges: MODERN,
             asked: Vec::new(),
         }))
@@ -245,9 +249,16 @@ fn serve(net: &Arc<Net>, script: &Arc<Mutex<Script>>) {
             let script = script.clone();
             async move {
                 let mut peer = Peer(stream);
+                let dead = || script.lock().unwrap().dead == Some(id);
+                if dead() {
+                    return;
+                }
                 let ranges = script.lock().unwrap().ranges;
                 peer.greet(ranges).await;
                 while let Some(asked) = peer.next().await {
+                    if dead() {
+                        return;
+                    }
                     let delay = script.lock().unwrap().delay;
                     tokio::time::sleep(delay).await;
                     let answer = script.lock().unwrap().handle(id, &asked);
@@ -357,6 +368,23 @@ async fn connections_are_shared_for_control_and_new_for_lanes() {
     let error = cluster.connect(9).await.unwrap_err();
     assert_eq!(error.to_string(), "cluster 'A' has no broker 9 at present");
     assert_eq!(error.action(), Action::Reconnect);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_every_broker_can_answer_is_asked_of_another_when_one_dies() {
+    let (_net, script, cluster) = scripted();
+    for ask in 0..3 {
+        script.lock().unwrap().dead = None;
+        // Two connections to the broker that dies: one of the bootstrap address, one of its id.
+        cluster.metadata(None).await.unwrap();
+        cluster.control(1).await.unwrap();
+        script.lock().unwrap().dead = Some(1);
+        match ask {
+            0 => drop(cluster.metadata(None).await.unwrap()),
+            1 => drop(cluster.describe_topic_configs(&names(&["orders"])).await.unwrap()),
+            _ => assert_eq!(cluster.coordinator(TRANSACTION, "t").await.unwrap(), 2),
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
