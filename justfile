@@ -40,9 +40,11 @@ fuzz target="all" seconds="60":
 # Everything that must pass before a change lands.
 ci: lint test plants static
 
-# What forwarding a batch costs, beside copying and checking its bytes.
-bench:
+# What forwarding a batch costs, beside copying and checking its bytes; keeps the table in benches/results/steps.md.
+bench: bench-build
     cargo bench --locked -p strait-benches --bench batch
+    target/release/bench steps >target/steps.md
+    mv target/steps.md benches/results/steps.md
 
 # MirrorMaker 2, two throwaway copiers and Strait on the same brokers and data; keeps table and plot in benches/results/.
 bench-mm2 records="2000000" rounds="3" batch_bytes="16384": setup bench-build

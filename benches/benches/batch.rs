@@ -108,6 +108,9 @@ fn patch(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("restamp", &size), |b| {
             b.iter(|| restamp(&batch, STAMP))
         });
+        group.bench_function(BenchmarkId::new("verify the checksum", &size), |b| {
+            b.iter(|| batch.verify_crc().unwrap())
+        });
         group.finish();
         limits(c, "patch", &bytes);
     }

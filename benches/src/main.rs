@@ -21,6 +21,7 @@ mod memory;
 mod peer;
 mod plot;
 mod process;
+mod steps;
 mod wan;
 
 use std::process::ExitCode;
@@ -33,6 +34,7 @@ const USAGE: &str = "usage: bench mm2 [RECORDS] [ROUNDS] [BATCH_BYTES] [PLOT]
        bench wan [ROUND_TRIP_MS] [SECONDS] [RECORDS]
        bench engine [SECONDS] [ROUNDS] [OTHER]
        bench memory [FLOWS]
+       bench steps
 RECORDS is the size of the uncompressed data set; the compressed ones have three quarters of it.";
 
 fn main() -> ExitCode {
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
     let done = match command.as_str() {
         "engine" => engine::run(args),
         "memory" => memory::run(args),
+        "steps" => steps::run(),
         "latency" => latency::run(args),
         "wan" => wan::run(args),
         "mm2" => comparison::run(args),
