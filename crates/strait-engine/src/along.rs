@@ -9,12 +9,14 @@ use tracing::{debug, warn};
 use crate::error::FlowError;
 use crate::ledger::Ledger;
 use crate::limits;
+use crate::matching::{Match, of_session, timeless};
 use crate::open::{Ends, Opening, source_recreated};
 use crate::partition::PartitionReader;
-use crate::resume::{Match, Scanned, Walk, of_session, timeless};
+use crate::scan::Scanned;
 use crate::spec::Policy;
 use crate::stitch::{Item, Stitch, StitchError};
 use crate::transfer::{epoch_reaches, readable_end};
+use crate::walk::Walk;
 
 /// How a walk ended.
 enum Walked {

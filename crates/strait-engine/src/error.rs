@@ -7,7 +7,7 @@ use strait_wire::WireError;
 use thiserror::Error;
 
 use crate::limits;
-use crate::resume::ScanError;
+use crate::scan::ScanError;
 use crate::spec::FlowSpec;
 use crate::stitch::StitchError;
 

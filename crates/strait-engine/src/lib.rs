@@ -1,7 +1,7 @@
-//! The mirror's engine: flows, writers, ledger, resume, fencing.
+//! The mirror's engine: flows, writers, ledger, positions, fencing.
 //!
 //! [`Link::run`] drives everything; what decides is pure and takes `now` and results: [`stitch`], [`writer`],
-//! [`ledger`] and [`resume`]. The steps, and why they are in this order, stand in the book's position
+//! [`ledger`], [`scan`], [`walk`] and [`matching`]. The steps, and why they are in this order, stand in the book's position
 //! protocol.
 
 mod along;
@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod limits;
 mod link;
 mod lock;
+pub mod matching;
 mod open;
 mod partition;
 mod patience;
@@ -23,11 +24,11 @@ mod positions;
 pub mod ranges;
 mod registry;
 mod remirror;
-pub mod resume;
 pub mod rewind;
 mod routes;
 #[cfg(test)]
 mod sample;
+pub mod scan;
 mod session;
 mod shard;
 mod spec;
@@ -35,6 +36,7 @@ mod stable_offset;
 mod status;
 pub mod stitch;
 mod transfer;
+pub mod walk;
 pub mod writer;
 
 pub use error::{FlowError, SessionError};
