@@ -16,7 +16,7 @@ use crate::error::{FlowError, SessionError};
 use crate::limits;
 use crate::partition::{PartitionReader, batches_from};
 use crate::routes::{Lookup, Route, Routes};
-use crate::writer::advance;
+use crate::sequence::advance;
 
 /// Produce's API key.
 pub(crate) const PRODUCE: i16 = 0;

@@ -5,6 +5,7 @@
 //! protocol.
 
 mod along;
+pub mod answer;
 mod error;
 mod fence;
 pub mod fit;
@@ -21,6 +22,7 @@ mod open;
 mod partition;
 mod patience;
 mod positions;
+mod queue;
 pub mod ranges;
 mod registry;
 mod remirror;
@@ -29,6 +31,7 @@ mod routes;
 #[cfg(test)]
 mod sample;
 pub mod scan;
+mod sequence;
 mod session;
 mod shard;
 mod spec;

@@ -17,10 +17,11 @@ use crate::partition::{PartitionReader, batches_from};
 use crate::patience::Patience;
 use crate::routes::{Lookup, Routes};
 use crate::scan::{Scan, ScanError, Scanned, ended_cleanly};
+use crate::sequence::advance;
 use crate::session::Session;
 use crate::spec::{FlowSpec, Policy, Start};
 use crate::stitch::Stitch;
-use crate::writer::{Writer, advance};
+use crate::writer::Writer;
 
 /// A flow ready to run.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 use strait_wire::{BatchHeader, Position, SyncKind};
 use thiserror::Error;
 
-use crate::writer::{advance, distance};
+use crate::sequence::{advance, distance};
 
 /// Why the target's log does not fit the position.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -12,6 +12,7 @@ use tracing::warn;
 
 use super::health::Side;
 use super::{Event, Shard};
+use crate::answer::{Answer, Refusal};
 use crate::error::{FlowError, SessionError};
 use crate::internal_log::PRODUCE;
 use crate::limits;
@@ -20,7 +21,7 @@ use crate::routes::Lookup;
 use crate::spec::{FlowKey, FlowSpec, Policy};
 use crate::stitch::{Outgoing, StitchError};
 use crate::transfer::{Channel, Part, produce_version, produced};
-use crate::writer::{Answer, Refusal, Settled};
+use crate::writer::Settled;
 
 impl Shard<'_> {
     pub(super) fn dispatch_batches(&mut self, channel: Channel, now: Instant) {
