@@ -38,6 +38,7 @@ mod spec;
 mod stable_offset;
 mod status;
 pub mod stitch;
+mod target_scan;
 mod transfer;
 pub mod walk;
 pub mod writer;
