@@ -170,11 +170,6 @@ impl Writer {
         Some(outgoing.batch.header.max_timestamp)
     }
 
-    /// Nothing queued, nothing in flight.
-    pub fn idle(&self) -> bool {
-        self.queue.is_empty() && self.slots.is_empty()
-    }
-
     /// Queues an item behind all others.
     pub fn push(&mut self, item: Item) {
         self.queue.push(item);
@@ -590,7 +585,7 @@ mod tests {
             (at, ledger.gaps()),
             ((11, 6), vec![(GapReason::Control, 1)])
         );
-        assert!(writer.idle());
+        assert_eq!((writer.bytes(), writer.sent_epoch()), (0, None));
     }
 
     #[tokio::test(start_paused = true)]
