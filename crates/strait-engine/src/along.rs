@@ -221,17 +221,20 @@ impl Opening {
             &self.spec.key.topic,
             self.spec.key.partition,
         );
+        let cluster = self.session.spec.source.alias();
         if held < scanned.records {
             warn!(
                 %link, id = "source-changed", %topic, partition,
-                "the source changed and the target no longer holds everything since the last sync: at most {} records are repeated",
+                "{topic}-{partition} on cluster {cluster} was compacted or cut since the last sync at offset {}, and the target no longer holds everything since then: at most {} records are repeated",
+                position.source_next,
                 scanned.records - held
             );
         }
         if stamped && matched.matched() < held {
             warn!(
                 %link, id = "source-changed", %topic, partition,
-                "the source changed, and the target stamps records itself (LogAppendTime), so that they cannot be told apart: at most {} records are repeated",
+                "{topic}-{partition} on cluster {cluster} was compacted or cut since the last sync at offset {}, and the target stamps records itself (LogAppendTime), so that they cannot be told apart: at most {} records are repeated",
+                position.source_next,
                 held - matched.matched()
             );
         }
@@ -246,7 +249,7 @@ impl Opening {
             }
             warn!(
                 %link, id = "retention-overtook", %topic, partition,
-                "retention on the source overtook the mirror while it was down: of the offsets {} to {}, {expired} were not mirrored; going on at {next}",
+                "retention on the source overtook the mirror while it was down: of the offsets {} to {} of {topic}-{partition} on cluster {cluster}, {expired} were not mirrored; going on at {next}; give the topic a longer retention there",
                 position.source_next, from - 1
             );
         }

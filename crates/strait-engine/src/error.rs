@@ -592,6 +592,7 @@ mod tests {
             target_topic: "copied".to_owned(),
             start: Start::Earliest,
             compacted: false,
+            target_compacted: false,
             min_insync: 1,
             max_batch_bytes: None,
         };

@@ -294,20 +294,17 @@ impl<'a> Shard<'a> {
     /// Puts the flow into the queues it has a reason to be in.
     pub(super) fn schedule(&mut self, at: usize, now: Instant) {
         let stopping = self.stopping.is_some();
+        if let Phase::Waiting(until) = self.flows[at].phase
+            && !stopping
+            && !self.flows[at].removing
+            && now >= until
+            && self.opening < self.opening_at_once(at)
+        {
+            return self.open(at);
+        }
         let flow = &mut self.flows[at];
-        let running = match &mut flow.phase {
-            Phase::Opening => return,
-            Phase::Waiting(until) => {
-                if !stopping
-                    && !flow.removing
-                    && now >= *until
-                    && self.opening < limits::OPENING_FLOWS
-                {
-                    self.open(at);
-                }
-                return;
-            }
-            Phase::Running(running) => running,
+        let Phase::Running(running) = &mut flow.phase else {
+            return;
         };
         let partition = flow.spec.key.partition;
         let source = leader(
@@ -324,8 +321,17 @@ impl<'a> Shard<'a> {
         );
         let (source, target) = match (source, target) {
             (Ok(source), Ok(target)) => (source, target),
-            (Err(why), _) | (_, Err(why)) => {
-                running.reopen.get_or_insert_with(|| why.to_owned());
+            (Err(why), _) => {
+                let (topic, cluster) = (&flow.spec.key.topic, self.session.spec.source.alias());
+                running.reopen.get_or_insert_with(|| {
+                    format!("its source topic {topic} {why} on cluster {cluster}")
+                });
+                return;
+            }
+            (_, Err(why)) => {
+                running
+                    .reopen
+                    .get_or_insert_with(|| format!("the topic {why}"));
                 return;
             }
         };
@@ -629,9 +635,9 @@ fn leader(
         Lookup::Leader(route)
             if !known.is_nil() && !route.topic_id.is_nil() && route.topic_id != known =>
         {
-            Err("the topic was re-created")
+            Err("was re-created")
         }
-        Lookup::Missing => Err("the topic or partition was deleted"),
+        Lookup::Missing => Err("or its partition was deleted"),
         Lookup::Leader(route) => Ok(Some(route.broker)),
         Lookup::NoLeader | Lookup::Unknown => Ok(None),
     }

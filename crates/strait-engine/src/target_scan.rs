@@ -41,7 +41,7 @@ impl Opening {
             position.clone(),
             identity,
             log_start,
-            self.spec.compacted,
+            self.spec.target_compacted,
             markers,
         )
         .shared(position.flags.contains(PositionFlags::SHARED) || self.session.spec.shared_target())
@@ -104,8 +104,8 @@ impl Opening {
             .fetch(last, -1, Duration::from_millis(200))
             .await?;
         let batches = batches_from(&fetched.part, last)?;
-        // The cleaner may have taken it.
-        Ok(batches.first().is_none_or(|batch| {
+        // No batch is no proof: after an election the high watermark may lie below it for a while.
+        Ok(batches.first().is_some_and(|batch| {
             let header = &batch.header;
             !header.attributes.control()
                 && (header.producer_id, header.producer_epoch)
@@ -147,25 +147,25 @@ impl Opening {
     /// Says what a scan found that should not be.
     pub(crate) fn report(&self, scanned: &Scanned) {
         let (link, topic) = (&self.session.spec.name, &self.spec.target_topic);
-        let partition = self.spec.key.partition;
+        let (partition, cluster) = (self.spec.key.partition, self.session.spec.target.alias());
         if let Some(first) = scanned.late.first() {
             warn!(
                 %link, id = "late-writes", %topic, partition,
-                "{} batches, the first at offset {first}, were appended late by an older session: their records stand twice",
+                "{} batches, the first at offset {first} of {topic}-{partition} on cluster {cluster}, were appended late by an older session: their records stand twice",
                 scanned.late.len()
             );
         }
         if let Some(offset) = scanned.cut {
             warn!(
                 %link, id = "target-lost", %topic, partition,
-                "the target lost data in the middle: acknowledged records are missing before offset {offset}; mirroring again from there, so that {} records behind it stand twice",
+                "the target lost data in the middle: acknowledged records are missing before offset {offset} of {topic}-{partition} on cluster {cluster}; mirroring again from there, so that {} records behind it stand twice; look there for an unclean election or a restored disk",
                 scanned.displaced
             );
         }
         if scanned.uncertain > 0 {
             warn!(
                 %link, id = "target-expired", %topic, partition,
-                "retention removed the end of the target's log before it could be counted: at most {} records are repeated",
+                "retention removed the end of {topic}-{partition} on cluster {cluster} before it could be counted: at most {} records are repeated; give the topic a longer retention there",
                 scanned.uncertain
             );
         }

@@ -186,7 +186,7 @@ impl Buffer {
         buffer
     }
 
-    /// Where the bytes go. Memory beyond the capacity asked for is not counted.
+    /// Where the bytes go. What it grows by here is counted when it grows or freezes the next time.
     pub fn bytes(&mut self) -> &mut BytesMut {
         &mut self.bytes
     }

@@ -107,7 +107,7 @@ impl Shard<'_> {
                 self.lost.get_or_insert(error);
             }
             Err(error) => {
-                if passing(&error) {
+                if passing(&error) && !matches!(error, FlowError::NoLeader { .. }) {
                     self.session.source.invalidate();
                     self.session.target.invalidate();
                 }

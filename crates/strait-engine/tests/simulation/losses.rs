@@ -533,6 +533,7 @@ fn flow() -> FlowSpec {
         target_topic: TOPIC.to_owned(),
         start: Start::Earliest,
         compacted: false,
+        target_compacted: false,
         min_insync: 1,
         max_batch_bytes: None,
     }

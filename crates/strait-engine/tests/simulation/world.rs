@@ -522,6 +522,7 @@ impl World {
                     target_topic: topic.name.clone(),
                     start: Start::Earliest,
                     compacted: topic.kind == Kind::Compacted,
+                    target_compacted: topic.kind == Kind::Compacted,
                     min_insync: usize::try_from(self.script.nodes).unwrap(),
                     max_batch_bytes: None,
                 })
