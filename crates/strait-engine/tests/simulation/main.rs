@@ -18,6 +18,7 @@
 mod checker;
 mod journal;
 mod losses;
+mod mirror;
 mod network;
 mod script;
 mod sync;

@@ -6,16 +6,16 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use strait_engine::{FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, Policies, SessionError, Start};
-use strait_net::{Cluster, Identity, Runtime, Security};
+use strait_engine::{FlowSpec, Link, LinkHandle, LinkSpec, SessionError};
+use strait_net::Runtime;
 use strait_testkit::fault::RuleId;
 use strait_testkit::{Broker, BrokerConfig};
-use strait_wire::Isolation;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::checker::{Checker, Invariant, Violation};
 use crate::journal::Journal;
+use crate::mirror;
 use crate::network::{Network, Side, Weather};
 use crate::script::{Kind, Script, What, start};
 use crate::traffic::Traffic;
@@ -452,36 +452,10 @@ impl World {
             alarm,
         );
         let rt = Runtime::simulated(Arc::new(network.clone()), self.rng.u64(..));
-        let cluster = |broker: &Broker, alias: &str| {
-            let addresses = broker.nodes().into_iter().map(|node| node.address());
-            let bootstrap = addresses.map(|(host, port)| format!("{host}:{port}"));
-            let security = Security {
-                tls: None,
-                sasl: None,
-            };
-            let identity = Identity {
-                client_id: name.to_owned(),
-                software_name: "strait".to_owned(),
-                software_version: "0".to_owned(),
-            };
-            Cluster::new(rt.clone(), alias, bootstrap.collect(), security, identity)
-        };
         let spec = LinkSpec {
-            name: "link".to_owned(),
-            source: cluster(&self.source, "source"),
-            target: cluster(&self.target, "target"),
-            isolation: Isolation::ReadCommitted,
-            instance: name.to_owned(),
-            lock_dir: None,
-            internal_replication: None,
-            take_over: false,
             memory_budget: self.script.memory_budget,
-            lanes: 4,
-            long_poll: Duration::from_millis(500),
             request_timeout: self.script.request_timeout,
-            open_transaction: Duration::from_secs(300),
-            drain: Duration::from_secs(5),
-            policies: Policies::default(),
+            ..mirror::link(&rt, &self.source, &self.target, name)
         };
         let flows = self.flows();
         let (link, handle) = Link::new(rt.clone(), spec);
@@ -501,15 +475,9 @@ impl World {
         topics
             .flat_map(|topic| {
                 (0..topic.partitions).map(|partition| FlowSpec {
-                    key: FlowKey {
-                        topic: topic.name.clone(),
-                        partition,
-                    },
-                    target_topic: topic.name.clone(),
-                    start: Start::Earliest,
                     compacted: topic.kind == Kind::Compacted,
                     min_insync: usize::try_from(self.script.nodes).unwrap(),
-                    max_batch_bytes: None,
+                    ..mirror::flow(&topic.name, partition)
                 })
             })
             .collect()
