@@ -98,8 +98,7 @@ impl Shard<'_> {
         let now = self.session.rt.now();
         match result {
             Ok(opened) => {
-                let key = &self.flows[at].spec.key;
-                self.gap_counts.persisted(key, &opened.sync);
+                self.gap_counts.persisted(&opened.sync);
                 self.flows[at].opened(opened, now);
                 self.schedule(at, now);
             }

@@ -18,7 +18,7 @@ use crate::internal_log::PRODUCE;
 use crate::limits;
 use crate::open::sync_record;
 use crate::routes::Lookup;
-use crate::spec::{FlowKey, FlowSpec, Policy};
+use crate::spec::{FlowSpec, Policy};
 use crate::stitch::{Outgoing, StitchError};
 use crate::transfer::{Channel, Part, produce_version, produced};
 use crate::writer::Settled;
@@ -493,9 +493,7 @@ impl Shard<'_> {
         let now = self.session.rt.now();
         for (at, generation, sync, bytes) in flows {
             if result.is_ok() {
-                let (topic, partition) = (sync.topic.clone(), sync.partition);
-                self.gap_counts
-                    .persisted(&FlowKey { topic, partition }, &sync);
+                self.gap_counts.persisted(&sync);
             }
             let flow = &mut self.flows[at];
             if flow.generation != generation {
