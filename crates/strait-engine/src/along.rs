@@ -9,12 +9,14 @@ use tracing::{debug, warn};
 use crate::error::FlowError;
 use crate::ledger::Ledger;
 use crate::limits;
+use crate::matching::{Match, of_session, timeless};
 use crate::open::{Ends, Opening, source_recreated};
 use crate::partition::PartitionReader;
-use crate::resume::{Match, Scanned, Walk, of_session, timeless};
+use crate::scan::Scanned;
 use crate::spec::Policy;
 use crate::stitch::{Item, Stitch, StitchError};
 use crate::transfer::{epoch_reaches, readable_end};
+use crate::walk::Walk;
 
 /// How a walk ended.
 enum Walked {
@@ -219,17 +221,20 @@ impl Opening {
             &self.spec.key.topic,
             self.spec.key.partition,
         );
+        let cluster = self.session.spec.source.alias();
         if held < scanned.records {
             warn!(
                 %link, id = "source-changed", %topic, partition,
-                "the source changed and the target no longer holds everything since the last sync: at most {} records are repeated",
+                "{topic}-{partition} on cluster {cluster} was compacted or cut since the last sync at offset {}, and the target no longer holds everything since then: at most {} records are repeated",
+                position.source_next,
                 scanned.records - held
             );
         }
         if stamped && matched.matched() < held {
             warn!(
                 %link, id = "source-changed", %topic, partition,
-                "the source changed, and the target stamps records itself (LogAppendTime), so that they cannot be told apart: at most {} records are repeated",
+                "{topic}-{partition} on cluster {cluster} was compacted or cut since the last sync at offset {}, and the target stamps records itself (LogAppendTime), so that they cannot be told apart: at most {} records are repeated",
+                position.source_next,
                 held - matched.matched()
             );
         }
@@ -244,7 +249,7 @@ impl Opening {
             }
             warn!(
                 %link, id = "retention-overtook", %topic, partition,
-                "retention on the source overtook the mirror while it was down: of the offsets {} to {}, {expired} were not mirrored; going on at {next}",
+                "retention on the source overtook the mirror while it was down: of the offsets {} to {} of {topic}-{partition} on cluster {cluster}, {expired} were not mirrored; going on at {next}; give the topic a longer retention there",
                 position.source_next, from - 1
             );
         }

@@ -7,7 +7,7 @@ use strait_wire::WireError;
 use thiserror::Error;
 
 use crate::limits;
-use crate::resume::ScanError;
+use crate::scan::ScanError;
 use crate::spec::FlowSpec;
 use crate::stitch::StitchError;
 
@@ -592,6 +592,7 @@ mod tests {
             target_topic: "copied".to_owned(),
             start: Start::Earliest,
             compacted: false,
+            target_compacted: false,
             min_insync: 1,
             max_batch_bytes: None,
         };

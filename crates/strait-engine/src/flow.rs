@@ -154,6 +154,8 @@ pub(crate) struct Running {
     /// Its last fetch brought nothing although records wait: others filled the answer, or its batch is larger than what
     /// was asked for. Brokers give whole batches of any size only to the first partition of a fetch.
     pub(crate) starved: bool,
+    /// Since when that is so although it stood first in its fetches.
+    pub(crate) starved_since: Option<Instant>,
     pub(crate) fetch_at: Instant,
     pub(crate) send_at: Instant,
     /// Until then nothing is sent that the brokers forget at once.
@@ -268,6 +270,7 @@ impl Flow {
             syncing: false,
             caught_up: false,
             starved: false,
+            starved_since: None,
             fetch_at: now,
             send_at: now,
             hold_until,

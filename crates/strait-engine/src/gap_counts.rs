@@ -26,27 +26,38 @@ impl GapCounts {
     /// A flow begins at the position that a new session found. What it records from before this process is not counted.
     pub(crate) fn begin(&mut self, key: &FlowKey, found: Option<&SyncRecord>) {
         match found {
-            Some(sync) if self.flows.contains_key(key) => self.persisted(key, sync),
+            Some(sync) if self.flows.contains_key(key) => self.persisted(sync),
             _ => {
-                let gaps = found.map(sums).unwrap_or_default();
-                self.flows.entry(key.clone()).or_insert(gaps);
+                let gaps = found.map_or(&[][..], gaps).iter().copied();
+                self.flows
+                    .entry(key.clone())
+                    .or_insert_with(|| gaps.collect());
             }
         }
     }
 
     /// A position of a flow was persisted.
-    pub(crate) fn persisted(&mut self, key: &FlowKey, sync: &SyncRecord) {
-        for (reason, offsets) in self.grown(key, sync) {
+    pub(crate) fn persisted(&mut self, sync: &SyncRecord) {
+        for (reason, offsets) in self.grown(sync) {
             metrics::counter!("strait_gap_offsets_total", "link" => self.link.clone(), "reason" => reason.as_str())
                 .increment(offsets);
         }
     }
 
     /// By how much the sums grew since they were counted last.
-    fn grown(&mut self, key: &FlowKey, sync: &SyncRecord) -> Vec<(GapReason, u64)> {
-        let counted = self.flows.entry(key.clone()).or_default();
+    fn grown(&mut self, sync: &SyncRecord) -> Vec<(GapReason, u64)> {
+        let gaps = gaps(sync);
         let mut grown = Vec::new();
-        for (reason, sum) in sums(sync) {
+        // Most positions of most flows: nothing is looked up for them.
+        if gaps.is_empty() {
+            return grown;
+        }
+        let key = FlowKey {
+            topic: sync.topic.clone(),
+            partition: sync.partition,
+        };
+        let counted = self.flows.entry(key).or_default();
+        for &(reason, sum) in gaps {
             let known = counted.entry(reason).or_default();
             let more = sum.saturating_sub(*known);
             if let Ok(more @ 1..) = u64::try_from(more) {
@@ -58,9 +69,9 @@ impl GapCounts {
     }
 }
 
-fn sums(sync: &SyncRecord) -> BTreeMap<GapReason, i64> {
-    let gaps = sync.position.iter().flat_map(|position| &position.gaps);
-    gaps.copied().collect()
+fn gaps(sync: &SyncRecord) -> &[(GapReason, i64)] {
+    let position = sync.position.as_ref();
+    position.map_or(&[], |position| &position.gaps)
 }
 
 #[cfg(test)]
@@ -91,17 +102,17 @@ mod tests {
         let mut counts = GapCounts::new("l");
         counts.begin(&key(), Some(&sync(&[(Control, 7)])));
         let first = sync(&[(Control, 9), (Expired, 100)]);
-        let grown = counts.grown(&key(), &first);
+        let grown = counts.grown(&first);
         assert_eq!(
             grown,
             [(Control, 2), (Expired, 100)],
             "7 are of an earlier process"
         );
-        assert_eq!(counts.grown(&key(), &first), []);
+        assert_eq!(counts.grown(&first), []);
         // A session that was lost: what it had written is found, and what it had not is read again.
         counts.begin(&key(), Some(&first));
         let second = sync(&[(Control, 9), (Expired, 100), (Recreated, 3)]);
-        assert_eq!(counts.grown(&key(), &second), [(Recreated, 3)]);
+        assert_eq!(counts.grown(&second), [(Recreated, 3)]);
     }
 
     #[test]
@@ -110,7 +121,7 @@ mod tests {
         counts.begin(&key(), None);
         counts.begin(&key(), Some(&sync(&[(GapReason::Aborted, 4)])));
         assert_eq!(counts.flows[&key()][&GapReason::Aborted], 4);
-        let grown = counts.grown(&key(), &sync(&[(GapReason::Aborted, 5)]));
+        let grown = counts.grown(&sync(&[(GapReason::Aborted, 5)]));
         assert_eq!(grown, [(GapReason::Aborted, 1)]);
     }
 }

@@ -16,7 +16,7 @@ use crate::error::{FlowError, SessionError};
 use crate::limits;
 use crate::partition::{PartitionReader, batches_from};
 use crate::routes::{Lookup, Route, Routes};
-use crate::writer::advance;
+use crate::sequence::advance;
 
 /// Produce's API key.
 pub(crate) const PRODUCE: i16 = 0;
@@ -113,9 +113,8 @@ impl Task {
                 records += next.records.len();
                 appends.push(next);
             }
-            let result = self
-                .append(appends.iter().flat_map(|a| a.records.iter().cloned()))
-                .await;
+            let all = appends.iter().flat_map(|a| a.records.iter().cloned());
+            let result = self.append(all.collect()).await;
             let failed = result.is_err();
             for append in appends {
                 let _ = append.done.send(result.clone());
@@ -126,15 +125,27 @@ impl Task {
         }
     }
 
-    async fn append(&mut self, records: impl Iterator<Item = Record>) -> Result<(), Refusal> {
-        let mut builder = BatchBuilder::new(Codec::Lz4);
-        let mut count = 0;
-        for record in records {
-            builder.push(record);
-            count += 1;
+    /// Appends them in their order, in one batch if the topic takes one of that size.
+    async fn append(&mut self, records: Vec<Record>) -> Result<(), Refusal> {
+        let mut parts = vec![records];
+        while let Some(mut part) = parts.pop() {
+            if !self.append_batch(&part).await? {
+                let second = part.split_off(part.len() / 2);
+                parts.extend([second, part]);
+            }
         }
+        Ok(())
+    }
+
+    /// Appends them in one batch; `false` where the topic takes none of that size.
+    async fn append_batch(&mut self, records: &[Record]) -> Result<bool, Refusal> {
+        let mut builder = BatchBuilder::new(Codec::Lz4);
+        for record in records {
+            builder.push(record.clone());
+        }
+        let count = i32::try_from(records.len()).unwrap_or(i32::MAX);
         if count == 0 {
-            return Ok(());
+            return Ok(true);
         }
         let (producer_id, producer_epoch) = self.producer;
         let stamp = Stamp {
@@ -163,6 +174,8 @@ impl Task {
                         KafkaError(code)
                     )));
                 }
+                // MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE
+                Ok((10 | 18, _)) if count > 1 => return Ok(false),
                 Ok((code, message)) => match message {
                     Some(message) => format!("{} ({message})", KafkaError(code)),
                     None => KafkaError(code).to_string(),
@@ -180,7 +193,7 @@ impl Task {
             wait = (wait * 2).min(Duration::from_secs(2));
         }
         self.next_sequence = advance(self.next_sequence, count);
-        Ok(())
+        Ok(true)
     }
 
     async fn produce(&mut self, batch: Bytes) -> Result<(i16, Option<String>), FlowError> {

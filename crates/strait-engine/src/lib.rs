@@ -1,10 +1,11 @@
-//! The mirror's engine: flows, writers, ledger, resume, fencing.
+//! The mirror's engine: flows, writers, ledger, positions, fencing.
 //!
 //! [`Link::run`] drives everything; what decides is pure and takes `now` and results: [`stitch`], [`writer`],
-//! [`ledger`] and [`resume`]. The steps, and why they are in this order, stand in the book's position
+//! [`ledger`], [`scan`], [`walk`] and [`matching`]. The steps, and why they are in this order, stand in the book's position
 //! protocol.
 
 mod along;
+pub mod answer;
 mod error;
 mod fence;
 pub mod fit;
@@ -16,25 +17,30 @@ pub mod ledger;
 pub mod limits;
 mod link;
 mod lock;
+pub mod matching;
 mod open;
 mod partition;
 mod patience;
 mod positions;
+mod queue;
 pub mod ranges;
 mod registry;
 mod remirror;
-pub mod resume;
 pub mod rewind;
 mod routes;
 #[cfg(test)]
 mod sample;
+pub mod scan;
+mod sequence;
 mod session;
 mod shard;
 mod spec;
 mod stable_offset;
 mod status;
 pub mod stitch;
+mod target_scan;
 mod transfer;
+pub mod walk;
 pub mod writer;
 
 pub use error::{FlowError, SessionError};

@@ -84,6 +84,8 @@ pub const BARRIER_GATHER: Duration = Duration::from_millis(10);
 /// Pause before a broker is asked again that gave nothing at once: between the end of what may be read and the log end
 /// brokers do not wait.
 pub const EMPTY_PAUSE: Duration = Duration::from_millis(20);
+/// The longest such pause, where nothing comes for long.
+pub const EMPTY_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Records that are remembered to find a position by content; what was forwarded beyond them is repeated.
 pub const MATCH_RECORDS: usize = 4 << 20;
 /// Positions being found by content at the same time.
@@ -96,6 +98,8 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 pub const THROTTLED_MAX: Duration = Duration::from_secs(10);
 /// How often routes are asked for again while some flow misses one, and at the most.
 pub const ROUTES_MIN_AGE: Duration = Duration::from_millis(250);
+/// How often they are asked for at the least while partitions have no leader.
+pub const ROUTES_PAUSE_MAX: Duration = Duration::from_secs(4);
 /// How often routes are asked for without a cause.
 pub const ROUTES_MAX_AGE: Duration = Duration::from_secs(60);
 /// How often an open transaction that holds a flow back is reported again.

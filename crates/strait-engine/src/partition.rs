@@ -57,8 +57,11 @@ impl PartitionReader {
         for attempt in 0..6u32 {
             match self.routes.find(&self.topic, self.partition).await? {
                 Lookup::Leader(route) => return Ok(route),
-                Lookup::Missing | Lookup::NoLeader | Lookup::Unknown => {
-                    self.routes.invalidate();
+                found => {
+                    // Those without a leader are looked after by the routes themselves.
+                    if found != Lookup::NoLeader {
+                        self.routes.invalidate();
+                    }
                     self.rt.sleep(limits::ROUTES_MIN_AGE * (attempt + 1)).await;
                 }
             }
@@ -137,7 +140,7 @@ impl PartitionReader {
         last_epoch: i32,
         wait: Duration,
     ) -> Result<Option<Fetched>, FlowError> {
-        let connection = self.routes.cluster().control(route.broker).await?;
+        let connection = self.routes.cluster().reader(route.broker).await?;
         let newest = if route.topic_id.is_nil() {
             FETCH_BY_NAME
         } else {

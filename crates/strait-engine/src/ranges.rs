@@ -173,16 +173,6 @@ impl Ranges {
         });
     }
 
-    /// Whether answers wait for the head to reach them, or fetches are outstanding.
-    pub fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
-    }
-
-    /// Fetches without an answer.
-    pub fn outstanding(&self) -> usize {
-        self.ranges.iter().filter(|r| r.answer.is_none()).count()
-    }
-
     /// Forgets everything beyond what was admitted; answers that still come are not waited for any more.
     pub fn clear(&mut self) {
         self.ranges.clear();
@@ -298,7 +288,7 @@ mod tests {
         assert!(ranges.shed(0), "the farthest goes first");
         assert!(!ranges.shed(0), "what is outstanding cannot be shed");
         ranges.clear();
-        assert!(ranges.is_empty() && ranges.take(0).is_none());
+        assert!(ranges.take(0).is_none());
     }
 
     #[test]

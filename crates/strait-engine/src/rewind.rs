@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 use strait_wire::{Batch, GapReason, Isolation, Position, WireError};
 
+use crate::sequence::{advance, distance};
 use crate::stitch::Item;
-use crate::writer::{advance, distance};
 
 /// Looks through what is left of the target's log for the last batch of this link.
 #[derive(Debug)]

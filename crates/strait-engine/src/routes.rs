@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use strait_net::{Cluster, NetError, Runtime};
 use tokio::time::Instant;
@@ -50,7 +51,12 @@ pub(crate) struct Routes {
 struct Known {
     topics: BTreeSet<String>,
     partitions: BTreeMap<String, BTreeMap<i32, Lookup>>,
+    /// Something turned out wrong.
     stale: bool,
+    /// Partitions that had no leader, or topics that the cluster could not tell about, when it was asked last; and how
+    /// long nothing about them has changed.
+    waiting: BTreeSet<(String, i32)>,
+    pause: Duration,
     asked: Option<Instant>,
 }
 
@@ -113,7 +119,9 @@ impl Routes {
         match age {
             None => !known.topics.is_empty(),
             Some(age) => {
-                age >= limits::ROUTES_MAX_AGE || (known.stale && age >= limits::ROUTES_MIN_AGE)
+                age >= limits::ROUTES_MAX_AGE
+                    || (known.stale && age >= limits::ROUTES_MIN_AGE)
+                    || (!known.waiting.is_empty() && age >= known.pause)
             }
         }
     }
@@ -141,11 +149,14 @@ impl Routes {
                 return Err(error);
             }
         };
+        let mut waiting = BTreeSet::new();
         for topic in topics {
             let mut partitions = BTreeMap::new();
             if let Some(found) = metadata.topics.get(&topic) {
                 // A deleted topic is asked for again by whoever needs it.
-                known.stale |= !matches!(found.error, 0 | 3);
+                if !matches!(found.error, 0 | 3) {
+                    waiting.insert((topic.clone(), -1));
+                }
                 // UNKNOWN_TOPIC_OR_PARTITION says that it is gone; any other error says nothing about it.
                 if !matches!(found.error, 0 | 3) && known.partitions.contains_key(&topic) {
                     continue;
@@ -160,7 +171,7 @@ impl Routes {
                             replicas: p.replicas.len(),
                         })
                     } else {
-                        known.stale = true;
+                        waiting.insert((topic.clone(), partition));
                         Lookup::NoLeader
                     };
                     partitions.insert(partition, lookup);
@@ -171,13 +182,20 @@ impl Routes {
                 known.partitions.insert(topic, partitions);
             }
         }
+        // One that is away for hours is not worth four answers about everything each second.
+        known.pause = if known.waiting == waiting {
+            (known.pause * 2).min(limits::ROUTES_PAUSE_MAX)
+        } else {
+            limits::ROUTES_MIN_AGE
+        };
+        known.waiting = waiting;
         Ok(())
     }
 
-    /// The route, asking the cluster where it is not known.
+    /// The route, asking the cluster where it is not known or the answer is due.
     pub(crate) async fn find(&self, topic: &str, partition: i32) -> Result<Lookup, NetError> {
         self.watch([topic.to_owned()]);
-        if !matches!(self.lookup(topic, partition), Lookup::Leader(_)) || self.due() {
+        if self.lookup(topic, partition) == Lookup::Unknown || self.due() {
             self.refresh().await?;
         }
         Ok(self.lookup(topic, partition))

@@ -3,6 +3,7 @@
 
 mod health;
 mod open_transactions;
+mod selection;
 mod source;
 mod target;
 
@@ -22,10 +23,10 @@ use crate::error::{FlowError, SessionError};
 use crate::flow::{Fence, Flow, Legacy, Phase};
 use crate::gap_counts::GapCounts;
 use crate::limits;
-use crate::open::{Opened, Opening, passing, sync_record};
+use crate::open::{Opened, sync_record};
 use crate::routes::{Lookup, Routes};
 use crate::session::Session;
-use crate::spec::{FlowKey, FlowSpec, STRAIT_TOPIC};
+use crate::spec::{FlowKey, FlowSpec};
 use crate::stable_offset::Held;
 use crate::status::LinkStatus;
 use crate::transfer::{Channel, FetchAnswer, Lane, Pace, Part, Way, lanes};
@@ -260,94 +261,6 @@ impl<'a> Shard<'a> {
         }
     }
 
-    fn select(&mut self, specs: Vec<FlowSpec>) {
-        let now = self.session.rt.now();
-        // Whoever looked for topics may have found re-created ones.
-        self.session.source.invalidate();
-        self.session.target.invalidate();
-        for flow in &mut self.flows {
-            flow.removing = true;
-        }
-        self.session
-            .source
-            .watch(specs.iter().map(|s| s.key.topic.clone()));
-        self.session
-            .target
-            .watch(specs.iter().map(|s| s.target_topic.clone()));
-        for spec in specs {
-            match self.index.get(&spec.key) {
-                Some(&at) if self.flows[at].spec.target_topic == spec.target_topic => {
-                    let flow = &mut self.flows[at];
-                    flow.removing = false;
-                    if flow.spec.max_batch_bytes != spec.max_batch_bytes {
-                        // Perhaps what was refused is taken now.
-                        flow.verdicts.limit = None;
-                        if let Some(running) = flow.running() {
-                            running.send_at = now;
-                        }
-                    }
-                    flow.spec = spec;
-                }
-                _ => {
-                    let legacy = self.legacies.remove(&spec.key);
-                    let found = self.session.positions.get(&spec.key);
-                    let last = legacy.as_ref().map_or(found, Legacy::last).cloned();
-                    let key = spec.key.clone();
-                    self.gap_counts.begin(&key, last.as_ref());
-                    let flow = Flow::new(spec, last, now);
-                    let at = match self.vacant.pop() {
-                        Some(at) => {
-                            let generation = self.flows[at].generation;
-                            self.flows[at] = flow.after(generation, legacy);
-                            at
-                        }
-                        None => {
-                            self.flows.push(flow.after(0, legacy));
-                            self.flows.len() - 1
-                        }
-                    };
-                    self.index.insert(key, at);
-                }
-            }
-        }
-        self.forget_routes();
-    }
-
-    /// Flows that are not selected any more leave once they are drained, and nobody asks for their topics.
-    fn leave(&mut self, now: Instant) {
-        let mut left = false;
-        for at in 0..self.flows.len() {
-            let flow = &mut self.flows[at];
-            if !flow.removing {
-                continue;
-            }
-            // One that was replaced under its key, or is vacant already, is not found by it.
-            let known = self.index.get(&flow.spec.key) == Some(&at);
-            if !known || !flow.gone() {
-                continue;
-            }
-            flow.wait(now);
-            self.legacies.insert(flow.spec.key.clone(), flow.legacy());
-            self.index.remove(&flow.spec.key);
-            self.vacant.push(at);
-            left = true;
-            debug!(link = %self.session.spec.name, topic = %flow.spec.key.topic, partition = flow.spec.key.partition, "flow left");
-        }
-        if left {
-            self.forget_routes();
-        }
-    }
-
-    /// Nobody asks for topics without a flow.
-    fn forget_routes(&self) {
-        let flows = || self.index.values().map(|&at| &self.flows[at].spec);
-        let own = [STRAIT_TOPIC.to_owned(), self.session.spec.syncs_topic()];
-        let sources = flows().map(|spec| spec.key.topic.clone()).collect();
-        let targets = flows().map(|spec| spec.target_topic.clone());
-        self.session.source.keep(&sources);
-        self.session.target.keep(&targets.chain(own).collect());
-    }
-
     fn tick(&mut self, now: Instant) {
         for (side, routes) in [
             (Side::Source, self.session.source.clone()),
@@ -378,75 +291,20 @@ impl<'a> Shard<'a> {
         self.publish();
     }
 
-    fn open(&mut self, at: usize) {
-        let flow = &mut self.flows[at];
-        flow.phase = Phase::Opening;
-        let mut opening = Opening {
-            session: self.session.clone(),
-            spec: flow.spec.clone(),
-            last: flow.last.clone(),
-            fence: flow.fence,
-            active: flow.active,
-            acked: flow.acked.clone(),
-            looked_cut: flow.looked_cut,
-            drained: flow.drained,
-            too_large: flow.verdicts.too_large,
-        };
-        let generation = flow.generation;
-        self.opening += 1;
-        self.jobs.spawn(async move {
-            let result = Box::new(opening.run().await);
-            Event::Opened {
-                flow: at,
-                generation,
-                fence: opening.fence,
-                last: opening.last,
-                result,
-            }
-        });
-    }
-
-    fn opened(&mut self, at: usize, result: Result<Opened, FlowError>) {
-        let now = self.session.rt.now();
-        match result {
-            Ok(opened) => {
-                let key = &self.flows[at].spec.key;
-                self.gap_counts.persisted(key, &opened.sync);
-                self.flows[at].opened(opened, now);
-                self.schedule(at, now);
-            }
-            Err(FlowError::Session(error)) => {
-                self.lost.get_or_insert(error);
-            }
-            Err(error) => {
-                if passing(&error) {
-                    self.session.source.invalidate();
-                    self.session.target.invalidate();
-                }
-                self.trouble(at, &error);
-                let wait = error.backoff(self.flows[at].tries);
-                self.flows[at].wait(now + wait);
-            }
-        }
-    }
-
     /// Puts the flow into the queues it has a reason to be in.
     pub(super) fn schedule(&mut self, at: usize, now: Instant) {
         let stopping = self.stopping.is_some();
+        if let Phase::Waiting(until) = self.flows[at].phase
+            && !stopping
+            && !self.flows[at].removing
+            && now >= until
+            && self.opening < self.opening_at_once(at)
+        {
+            return self.open(at);
+        }
         let flow = &mut self.flows[at];
-        let running = match &mut flow.phase {
-            Phase::Opening => return,
-            Phase::Waiting(until) => {
-                if !stopping
-                    && !flow.removing
-                    && now >= *until
-                    && self.opening < limits::OPENING_FLOWS
-                {
-                    self.open(at);
-                }
-                return;
-            }
-            Phase::Running(running) => running,
+        let Phase::Running(running) = &mut flow.phase else {
+            return;
         };
         let partition = flow.spec.key.partition;
         let source = leader(
@@ -463,8 +321,17 @@ impl<'a> Shard<'a> {
         );
         let (source, target) = match (source, target) {
             (Ok(source), Ok(target)) => (source, target),
-            (Err(why), _) | (_, Err(why)) => {
-                running.reopen.get_or_insert_with(|| why.to_owned());
+            (Err(why), _) => {
+                let (topic, cluster) = (&flow.spec.key.topic, self.session.spec.source.alias());
+                running.reopen.get_or_insert_with(|| {
+                    format!("its source topic {topic} {why} on cluster {cluster}")
+                });
+                return;
+            }
+            (_, Err(why)) => {
+                running
+                    .reopen
+                    .get_or_insert_with(|| format!("the topic {why}"));
                 return;
             }
         };
@@ -768,9 +635,9 @@ fn leader(
         Lookup::Leader(route)
             if !known.is_nil() && !route.topic_id.is_nil() && route.topic_id != known =>
         {
-            Err("the topic was re-created")
+            Err("was re-created")
         }
-        Lookup::Missing => Err("the topic or partition was deleted"),
+        Lookup::Missing => Err("or its partition was deleted"),
         Lookup::Leader(route) => Ok(Some(route.broker)),
         Lookup::NoLeader | Lookup::Unknown => Ok(None),
     }

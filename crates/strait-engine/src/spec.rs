@@ -45,6 +45,8 @@ pub struct FlowSpec {
     pub start: Start,
     /// Whether the source topic's `cleanup.policy` contains `compact`.
     pub compacted: bool,
+    /// The same of the target topic; what is known of the source's where its own cannot be read.
+    pub target_compacted: bool,
     /// `min.insync.replicas` of the target topic; a partition below it takes part in no barrier.
     pub min_insync: usize,
     /// The largest batch that the target topic takes, in bytes (the smaller of `max.message.bytes` and

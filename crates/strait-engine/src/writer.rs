@@ -8,68 +8,15 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use strait_net::{KafkaError, Pool};
-use strait_wire::{
-    Batch, Codec, GapReason, Stamp, WireError, join, join_compressed, joined_bound, restamp,
-};
+use strait_wire::{GapReason, Stamp, restamp};
 use tokio::time::Instant;
 
+use crate::answer::{Answer, Refusal};
 use crate::ledger::{Forwarded, Ledger};
 use crate::limits;
+use crate::queue::Queue;
+use crate::sequence::advance;
 use crate::stitch::{Item, Outgoing};
-
-/// What a produce answer means for the batch it belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// Appended at this base offset.
-    Appended(i64),
-    /// Certainly not appended; the same bytes may be sent again later.
-    NotAppended(KafkaError),
-    /// Certainly not appended, and it will not be until somebody changes something.
-    Refused(Box<Refusal>),
-    /// The sequence does not follow: something before it is missing, or the broker forgot us.
-    OutOfOrder,
-    /// Another session owns this partition.
-    Fenced(KafkaError),
-    /// May or may not have been appended.
-    Doubt(String),
-}
-
-impl Answer {
-    /// Classifies a partition's answer. The codes that can follow an append are doubts
-    /// (`ReplicaManager.appendRecords`, `Partition.appendRecordsToLeader`).
-    pub fn classify(
-        code: i16,
-        base_offset: i64,
-        message: Option<String>,
-        records: Vec<i32>,
-    ) -> Self {
-        match code {
-            0 => Self::Appended(base_offset),
-            19 => Self::NotAppended(KafkaError(code)),
-            2 | 10 | 18 | 29 | 32 | 42 | 43 | 44 | 53 | 76 | 87 => {
-                Self::Refused(Box::new(Refusal {
-                    error: KafkaError(code),
-                    message,
-                    records,
-                }))
-            }
-            45 => Self::OutOfOrder,
-            47 | 90 => Self::Fenced(KafkaError(code)),
-            _ => Self::Doubt(KafkaError(code).to_string()),
-        }
-    }
-}
-
-/// Why a batch was refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// The broker's reason.
-    pub error: KafkaError,
-    /// The broker's words, where it sent any.
-    pub message: Option<String>,
-    /// The records that are to blame, by their place in the batch, where the broker names them.
-    pub records: Vec<i32>,
-}
 
 /// What to do once every batch in flight has its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,17 +74,17 @@ pub struct Writer {
     expected: i64,
     next_sequence: i32,
     known: bool,
-    queue: VecDeque<Item>,
+    queue: Queue,
     slots: VecDeque<Slot>,
     in_flight: usize,
-    bytes: u64,
+    /// Of what was sent and is not in the ledger yet.
+    sent_bytes: u64,
     next_ticket: u64,
     settling: bool,
     /// A refused record was passed: nothing follows before a sync behind it is persisted.
     barred: bool,
     /// Others write to the partition too.
     shared: bool,
-    join_bytes: usize,
     /// The source offset that has to be sent next, once anything was sent.
     sent_next: Option<i64>,
     /// Something was queued that does not continue what was sent.
@@ -148,7 +95,6 @@ impl Writer {
     /// A writer whose first record gets sequence 0 and is expected at target offset `expected`.
     pub fn new(producer_id: i64, epoch: i16, expected: i64) -> Self {
         Self {
-            join_bytes: limits::JOIN_BYTES,
             sent_next: None,
             broken: None,
             producer_id,
@@ -156,10 +102,10 @@ impl Writer {
             expected,
             next_sequence: 0,
             known: false,
-            queue: VecDeque::new(),
+            queue: Queue::new(),
             slots: VecDeque::new(),
             in_flight: 0,
-            bytes: 0,
+            sent_bytes: 0,
             next_ticket: 0,
             settling: false,
             barred: false,
@@ -175,10 +121,7 @@ impl Writer {
 
     /// The next batch to be sent.
     pub fn next_outgoing(&self) -> Option<&Outgoing> {
-        self.queue.iter().find_map(|item| match item {
-            Item::Batch(outgoing) => Some(outgoing),
-            Item::Gap { .. } => None,
-        })
+        self.queue.next_outgoing()
     }
 
     /// Whether the ledger stands right behind a refused record: a sync of it lets the flow go on.
@@ -193,7 +136,7 @@ impl Writer {
 
     /// The largest batch that the target takes: none is joined beyond it.
     pub fn limit(&mut self, bytes: usize) {
-        self.join_bytes = limits::JOIN_BYTES.min(bytes);
+        self.queue.limit(bytes);
     }
 
     /// The producer id and epoch of everything this writer sends.
@@ -203,7 +146,7 @@ impl Writer {
 
     /// Bytes queued or in flight.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.queue.bytes() + self.sent_bytes
     }
 
     /// Batches in flight.
@@ -223,34 +166,20 @@ impl Writer {
 
     /// The largest timestamp of the batch that [`next_batch`](Self::next_batch) would give.
     pub fn next_timestamp(&self) -> Option<i64> {
-        self.queue.iter().find_map(|item| match item {
-            Item::Batch(outgoing) => Some(outgoing.batch.header.max_timestamp),
-            Item::Gap { .. } => None,
-        })
-    }
-
-    /// Nothing queued, nothing in flight.
-    pub fn idle(&self) -> bool {
-        self.queue.is_empty() && self.slots.is_empty()
+        let outgoing = self.queue.next_outgoing()?;
+        Some(outgoing.batch.header.max_timestamp)
     }
 
     /// Queues an item behind all others.
     pub fn push(&mut self, item: Item) {
-        if let Item::Batch(outgoing) = &item {
-            self.bytes += outgoing.size() as u64;
-        }
-        self.queue.push_back(item);
+        self.queue.push(item);
     }
 
     /// Forgets what was not sent yet and returns its first source offset: it will be fetched again by whoever
     /// continues.
     pub fn drop_queue(&mut self) -> Option<i64> {
-        let first = self.queue.front().map(Item::first);
-        for item in self.queue.drain(..) {
-            if let Item::Batch(outgoing) = item {
-                self.bytes -= outgoing.size() as u64;
-            }
-        }
+        let first = self.queue.first();
+        self.queue.clear();
         first
     }
 
@@ -276,7 +205,7 @@ impl Writer {
     /// that wait behind each other are joined, in a buffer of `pool`.
     pub fn next_batch(&mut self, pool: &Pool) -> Option<Dispatch> {
         while self.ready() {
-            let first = self.queue.front().map(Item::first)?;
+            let first = self.queue.first()?;
             if let Some(next) = self.sent_next.filter(|next| *next != first) {
                 // Sent, it would take the sequences of what is missing, and no count would tell.
                 self.broken = Some(format!(
@@ -285,7 +214,7 @@ impl Writer {
                 self.settling = true;
                 return None;
             }
-            match self.queue.pop_front()? {
+            match self.queue.pop()? {
                 Item::Gap {
                     reason,
                     from,
@@ -303,76 +232,12 @@ impl Writer {
                     });
                 }
                 Item::Batch(outgoing) => {
-                    let outgoing = self.join(outgoing, pool);
+                    let outgoing = self.queue.join(outgoing, self.in_flight, pool);
                     return Some(self.dispatch(outgoing));
                 }
             }
         }
         None
-    }
-
-    /// Joins a small batch with those that wait behind it: the target handles one batch of a partition at a time, so
-    /// few large ones cost it less than many small ones. A batch that is sent as soon as it comes is not copied.
-    fn join(&mut self, first: Outgoing, pool: &Pool) -> Outgoing {
-        let (mut size, mut last, mut behind) = (first.size(), first.last, 0);
-        let mut records = first.count();
-        let Some(codec) = first.joins() else {
-            return first;
-        };
-        // To compress anew is dear: only where the target keeps more waiting anyway.
-        if codec != Codec::None && self.in_flight == 0 {
-            return first;
-        }
-        for item in &self.queue {
-            match item {
-                Item::Batch(next)
-                    if next.joins() == Some(codec)
-                        && next.first == last + 1
-                        && size + next.size() + grown(records, next) <= self.join_bytes =>
-                {
-                    (size, last, behind) = (size + next.size(), next.last, behind + 1);
-                    records = records.saturating_add(next.count());
-                }
-                _ => break,
-            }
-        }
-        if behind == 0 {
-            return first;
-        }
-        let waiting = self
-            .queue
-            .iter()
-            .take(behind)
-            .filter_map(|item| match item {
-                Item::Batch(next) => Some(next),
-                Item::Gap { .. } => None,
-            });
-        let batches: Vec<&Batch> = std::iter::once(&first)
-            .chain(waiting)
-            .map(|outgoing| &outgoing.batch)
-            .collect();
-        let batch = match joined(&batches, codec, pool) {
-            Ok(batch) if batch.bytes.len() <= self.join_bytes => batch,
-            // Damaged on its way: it goes as it is, and the target refuses it by its checksum.
-            _ => return first,
-        };
-        let source_epoch = self
-            .queue
-            .drain(..behind)
-            .last()
-            .map_or(first.source_epoch, |item| match item {
-                Item::Batch(last) => last.source_epoch,
-                Item::Gap { source_epoch, .. } => source_epoch,
-            });
-        self.bytes = self.bytes - size as u64 + batch.bytes.len() as u64;
-        Outgoing {
-            batch,
-            first: first.first,
-            last,
-            source_epoch,
-            original: None,
-            alone: false,
-        }
     }
 
     fn dispatch(&mut self, outgoing: Outgoing) -> Dispatch {
@@ -388,6 +253,7 @@ impl Writer {
         self.next_sequence = advance(sequence, outgoing.count());
         self.next_ticket += 1;
         self.in_flight += 1;
+        self.sent_bytes += size as u64;
         self.slots.push_back(Slot::Batch {
             outgoing,
             sequence,
@@ -460,7 +326,7 @@ impl Writer {
                         bytes: outgoing.size() as u64,
                     };
                     self.expected = self.expected.saturating_add(i64::from(forwarded.count));
-                    self.bytes -= forwarded.bytes;
+                    self.sent_bytes -= forwarded.bytes;
                     self.known = true;
                     ledger.forward(&forwarded, self.expected, now);
                 }
@@ -528,11 +394,12 @@ impl Writer {
     // The same batches in the same cut and order get the same sequences again.
     fn requeue(&mut self) {
         while let Some(slot) = self.slots.pop_back() {
-            self.queue.push_front(match slot {
+            self.queue.put_back(match slot {
                 Slot::Batch {
                     outgoing, sequence, ..
                 } => {
                     self.next_sequence = sequence;
+                    self.sent_bytes -= outgoing.size() as u64;
                     Item::Batch(outgoing)
                 }
                 Slot::Gap {
@@ -548,32 +415,11 @@ impl Writer {
                 },
             });
         }
-        self.sent_next = self.queue.front().map(Item::first);
+        self.sent_next = self.queue.first();
         self.known = false;
         self.settling = false;
         self.barred = false;
     }
-}
-
-/// What the fronts of so many records and the next ones may grow by when they are joined: their offsets and times are
-/// counted from farther away.
-fn grown(records: i32, next: &Outgoing) -> usize {
-    const EACH: usize = 6;
-    usize::try_from(records.saturating_add(next.count())).map_or(usize::MAX / 2, |n| n * EACH)
-}
-
-fn joined(batches: &[&Batch], codec: Codec, pool: &Pool) -> Result<Batch, WireError> {
-    if codec != Codec::None {
-        let Batch { header, bytes } = join_compressed(batches, limits::JOIN_INFLATE_BYTES)?;
-        let bytes = pool.adopt(bytes);
-        return Ok(Batch { header, bytes });
-    }
-    let mut buffer = pool.buffer(joined_bound(batches));
-    let header = join(batches, buffer.bytes())?;
-    Ok(Batch {
-        header,
-        bytes: buffer.freeze(),
-    })
 }
 
 impl Slot {
@@ -583,16 +429,6 @@ impl Slot {
             Self::Gap { .. } => None,
         }
     }
-}
-
-/// The sequence `records` further on; wraps to 0 after 2^31-1 (`DefaultRecordBatch.incrementSequence`).
-pub fn advance(sequence: i32, records: i32) -> i32 {
-    ((i64::from(sequence) + i64::from(records)) & 0x7fff_ffff) as i32
-}
-
-/// Records from sequence `from` to sequence `to`, modulo 2^31.
-pub fn distance(from: i32, to: i32) -> i64 {
-    (i64::from(to) - i64::from(from)) & 0x7fff_ffff
 }
 
 #[cfg(test)]
@@ -749,7 +585,7 @@ mod tests {
             (at, ledger.gaps()),
             ((11, 6), vec![(GapReason::Control, 1)])
         );
-        assert!(writer.idle());
+        assert_eq!((writer.bytes(), writer.sent_epoch()), (0, None));
     }
 
     #[tokio::test(start_paused = true)]
@@ -845,33 +681,5 @@ mod tests {
         writer.answer(second.ticket, Answer::Appended(110), &mut ledger, now());
         assert!(matches!(writer.settle(), None | Some(Settled::Reopen(_))));
         assert_eq!(ledger.source_next(), 10, "a lower one stays a doubt");
-    }
-
-    #[test]
-    fn codes_that_may_follow_an_append_are_doubts() {
-        for (code, expected) in [
-            (0, "Appended"),
-            (19, "NotAppended"),
-            (10, "Refused"),
-            (87, "Refused"),
-            (45, "OutOfOrder"),
-            (47, "Fenced"),
-            (90, "Fenced"),
-            (6, "Doubt"),
-            (7, "Doubt"),
-            (20, "Doubt"),
-            (56, "Doubt"),
-            (-1, "Doubt"),
-        ] {
-            let answer = format!("{:?}", Answer::classify(code, 5, None, Vec::new()));
-            assert!(answer.starts_with(expected), "{code}: {answer}");
-        }
-    }
-
-    #[test]
-    fn sequences_wrap_after_the_largest() {
-        assert_eq!(advance(i32::MAX, 1), 0);
-        assert_eq!(advance(i32::MAX - 4, 10), 5);
-        assert_eq!(distance(i32::MAX - 4, 5), 10);
     }
 }

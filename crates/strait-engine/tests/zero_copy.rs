@@ -242,6 +242,7 @@ fn a_link_allocates_less_than_it_forwards() {
             target_topic: TOPIC.to_owned(),
             start: Start::Earliest,
             compacted: false,
+            target_compacted: false,
             min_insync: 1,
             max_batch_bytes: None,
         };

@@ -307,7 +307,16 @@ async fn flows(
         };
         let existing = match target_configs.get(target_name) {
             Some(Ok(entries)) => entries.as_slice(),
-            _ => &[],
+            Some(Err(error)) => {
+                let cluster = target.alias();
+                keeper.report_settings(
+                    &config.name,
+                    target_name,
+                    &format!("the settings of the target topic on cluster {cluster} cannot be read, so that its min.insync.replicas and its limit for batches are not known, and settings of the source are not copied: {error}; give Strait's user DescribeConfigs on it"),
+                );
+                &[]
+            }
+            None => &[],
         };
         if config.sync_topic_configs && !existing.is_empty() && !wanted.configs.is_empty() {
             keeper
@@ -337,6 +346,8 @@ async fn flows(
                     StartPosition::Timestamp(ms) => Start::Timestamp(ms),
                 },
                 compacted: wanted.compacted(),
+                target_compacted: setting(existing, "cleanup.policy")
+                    .map_or(wanted.compacted(), |policy| policy.contains("compact")),
                 min_insync,
                 max_batch_bytes,
             });

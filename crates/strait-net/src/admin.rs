@@ -10,7 +10,7 @@ use kafka_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
 use kafka_protocol::messages::{
-    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
+    CreatePartitionsRequest, CreateTopicsRequest, DescribeConfigsRequest,
     IncrementalAlterConfigsRequest,
 };
 use kafka_protocol::protocol::StrBytes;
@@ -138,30 +138,6 @@ impl Cluster {
         refusal(
             found.error_code,
             CreatePartitionsRequest::NAME,
-            || place(topic, &connection),
-            found.error_message,
-        )
-    }
-
-    /// Deletes a topic and all it holds.
-    ///
-    /// # Errors
-    /// [`NetError::Kafka`], for example UNKNOWN_TOPIC_OR_PARTITION (3).
-    pub async fn delete_topic(&self, topic: &str) -> Result<(), NetError> {
-        let request = DeleteTopicsRequest::default()
-            .with_timeout_ms(BROKER_TIMEOUT_MS)
-            .with_topic_names(vec![topic_name(topic)]);
-        let (connection, answer) = self
-            .ask_controller(request, |r| r.responses.first().map_or(0, |t| t.error_code))
-            .await?;
-        let found = answer
-            .responses
-            .into_iter()
-            .find(|t| t.name.as_ref().is_some_and(|n| n.as_str() == topic));
-        let found = found.ok_or_else(|| lacks(&connection, DeleteTopicsRequest::NAME, topic))?;
-        refusal(
-            found.error_code,
-            DeleteTopicsRequest::NAME,
             || place(topic, &connection),
             found.error_message,
         )

@@ -3,8 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{
     AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, CreatePartitionsRequest,
-    CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteRecordsRequest,
-    DeleteRecordsResponse, DeleteTopicsRequest, DeleteTopicsResponse, DescribeConfigsRequest,
+    CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DescribeConfigsRequest,
     DescribeConfigsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
     DescribeProducersRequest, DescribeProducersResponse, DescribeTransactionsRequest,
     DescribeTransactionsResponse, EndTxnRequest, EndTxnResponse, FindCoordinatorRequest,
@@ -13,8 +12,7 @@ use kafka_protocol::messages::{
     ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
     OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
     OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, SaslAuthenticateRequest,
-    SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse, WriteTxnMarkersRequest,
-    WriteTxnMarkersResponse,
+    SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable};
 
@@ -86,8 +84,8 @@ macro_rules! calls {
 }
 
 // Upper bounds that are lower than what exists have a reason:
-// Metadata 13 only moves errors to the top; FindCoordinator 4 and DeleteTopics 6 name things
-// differently; AddPartitionsToTxn 4 is for brokers and EndTxn 5 raises the producer's epoch.
+// Metadata 13 only moves errors to the top; FindCoordinator 4 names things differently;
+// AddPartitionsToTxn 4 is for brokers and EndTxn 5 raises the producer's epoch.
 calls! {
     ListOffsetsRequest -> ListOffsetsResponse: 2 "ListOffsets" 1..=9 LIST_OFFSETS;
     MetadataRequest -> MetadataResponse: 3 "Metadata" 4..=12 METADATA;
@@ -98,13 +96,10 @@ calls! {
     ListGroupsRequest -> ListGroupsResponse: 16 "ListGroups" 0..=5 LIST_GROUPS;
     SaslHandshakeRequest -> SaslHandshakeResponse: 17 "SaslHandshake" 1..=1 SASL_HANDSHAKE;
     CreateTopicsRequest -> CreateTopicsResponse: 19 "CreateTopics" 2..=7 CREATE_TOPICS;
-    DeleteTopicsRequest -> DeleteTopicsResponse: 20 "DeleteTopics" 1..=5 DELETE_TOPICS;
-    DeleteRecordsRequest -> DeleteRecordsResponse: 21 "DeleteRecords" 0..=2 DELETE_RECORDS;
     InitProducerIdRequest -> InitProducerIdResponse: 22 "InitProducerId" 0..=5 INIT_PRODUCER_ID;
     OffsetForLeaderEpochRequest -> OffsetForLeaderEpochResponse: 23 "OffsetForLeaderEpoch" 2..=4 OFFSET_FOR_LEADER_EPOCH;
     AddPartitionsToTxnRequest -> AddPartitionsToTxnResponse: 24 "AddPartitionsToTxn" 0..=3 ADD_PARTITIONS_TO_TXN;
     EndTxnRequest -> EndTxnResponse: 26 "EndTxn" 0..=4 END_TXN;
-    WriteTxnMarkersRequest -> WriteTxnMarkersResponse: 27 "WriteTxnMarkers" 1..=1 WRITE_TXN_MARKERS;
     DescribeConfigsRequest -> DescribeConfigsResponse: 32 "DescribeConfigs" 1..=4 DESCRIBE_CONFIGS;
     SaslAuthenticateRequest -> SaslAuthenticateResponse: 36 "SaslAuthenticate" 0..=2 SASL_AUTHENTICATE;
     CreatePartitionsRequest -> CreatePartitionsResponse: 37 "CreatePartitions" 0..=3 CREATE_PARTITIONS;

@@ -52,6 +52,8 @@ struct Inner {
     tls: Mutex<Option<Arc<ClientConfig>>>,
     state: Mutex<State>,
     connections: Mutex<BTreeMap<i32, Slot>>,
+    /// Like the control connections, for whoever reads logs beside the flows.
+    readers: Mutex<BTreeMap<i32, Slot>>,
     refreshes: Mutex<BTreeMap<Option<Vec<String>>, Refresh>>,
     /// Orders calls and refreshes, to tell which refresh began after which call.
     tick: AtomicU64,
@@ -105,6 +107,7 @@ impl Cluster {
                 ..State::default()
             }),
             connections: Mutex::default(),
+            readers: Mutex::default(),
             refreshes: Mutex::default(),
             tick: AtomicU64::new(0),
         }))
@@ -206,9 +209,11 @@ impl Cluster {
             .collect();
         state.controller = metadata.controller;
         drop(state);
-        let mut connections = lock(&self.0.connections);
-        for id in moved {
-            connections.remove(&id);
+        for shared in [&self.0.connections, &self.0.readers] {
+            let mut shared = lock(shared);
+            for id in &moved {
+                shared.remove(id);
+            }
         }
         Ok(())
     }
@@ -287,6 +292,22 @@ impl Cluster {
         }
         let address = self.address(broker).await?;
         self.control_at(broker, &address).await
+    }
+
+    /// A connection to a broker that is shared by all who read logs outside of fetch lanes, opened anew if it is closed:
+    /// control-plane requests do not wait behind their answers.
+    ///
+    /// # Errors
+    /// As [`Cluster::connect`].
+    pub async fn reader(&self, broker: i32) -> Result<Connection, NetError> {
+        let slot = lock(&self.0.readers).entry(broker).or_default().clone();
+        let mut slot = slot.lock().await;
+        if let Some(open) = slot.as_ref().filter(|c| !c.is_closed()) {
+            return Ok(open.clone());
+        }
+        let connection = self.connect(broker).await?;
+        *slot = Some(connection.clone());
+        Ok(connection)
     }
 
     /// Where a broker is, as last known or else from new metadata.

@@ -35,6 +35,10 @@ const PREFIX: usize = 8;
 /// no more than this is copied.
 const STAGE: usize = 2 * 1024;
 
+/// So many bytes of one answer count as progress: a line that is slow is not a broker that does not answer, but one that
+/// brings a byte now and then is.
+const PROGRESS: usize = 256 * 1024;
+
 /// What a connection's handles ask of its driver.
 pub(crate) enum Command {
     /// Write this request and match its answer.
@@ -122,6 +126,9 @@ pub(crate) struct Driver {
     /// Wakes at the earliest deadline; may wake too early, never too late.
     timer: Option<Pin<Box<Sleep>>>,
     answered: bool,
+    /// When an answer, or a good part of one, came last; and what came since.
+    progress: Option<Instant>,
+    since_progress: usize,
 }
 
 impl Driver {
@@ -154,7 +161,15 @@ impl Driver {
             next_correlation: 0,
             timer: None,
             answered: false,
+            progress: None,
+            since_progress: 0,
         }
+    }
+
+    /// The broker answers: whoever waits for it is given time anew.
+    fn progressed(&mut self) {
+        self.progress = Some(self.rt.now());
+        self.since_progress = 0;
     }
 
     /// One turn: commands, then answers, then writes, then deadlines, always in this order.
@@ -208,6 +223,10 @@ impl Driver {
                 if let Reading::Body { left, .. } = &mut self.reading {
                     *left -= n;
                 }
+                self.since_progress += n;
+                if self.since_progress >= PROGRESS {
+                    self.progressed();
+                }
             }
         }
         if let Reading::Body { left: 0, .. } = self.reading
@@ -215,6 +234,7 @@ impl Driver {
                 std::mem::replace(&mut self.reading, Reading::Prefix)
         {
             self.deliver(buffer.freeze())?;
+            self.progressed();
         }
         Ok(true)
     }
@@ -400,15 +420,15 @@ impl Driver {
             if timer.as_mut().poll(cx).is_pending() {
                 return Ok(());
             }
-            let now = self.rt.now();
+            let (now, progress) = (self.rt.now(), self.progress);
             let waiting = self
                 .in_flight
                 .iter()
-                .map(|r| (r.deadline, r.api, r.version, r.timeout));
+                .map(|r| (due(progress, r.deadline, r.timeout), r.api, r.version, r.timeout));
             let queued = self
                 .queued
                 .iter()
-                .map(|r| (r.deadline, r.api, r.version, r.timeout));
+                .map(|r| (due(progress, r.deadline, r.timeout), r.api, r.version, r.timeout));
             match waiting.chain(queued).min_by_key(|r| r.0) {
                 Some((deadline, api, version, after)) if deadline <= now => {
                     return Err(NetError::TimedOut {
@@ -497,8 +517,9 @@ impl Driver {
         }
         let now = self.rt.now();
         let peer = self.shared.peer.clone();
+        let progress = self.progress;
         let tell = |api, version, timeout, deadline: Instant| match &error {
-            NetError::TimedOut { .. } if deadline <= now => NetError::TimedOut {
+            NetError::TimedOut { .. } if due(progress, deadline, timeout) <= now => NetError::TimedOut {
                 what: request_name(api, version),
                 peer: peer.clone(),
                 after: timeout,
@@ -549,6 +570,12 @@ impl Future for Driver {
         cx.waker().wake_by_ref();
         Poll::Pending
     }
+}
+
+/// When a request has waited for too long: so long after it was sent, and after the last progress of its connection.
+fn due(progress: Option<Instant>, deadline: Instant, timeout: Duration) -> Instant {
+    let moved = progress.and_then(|at| at.checked_add(timeout));
+    moved.map_or(deadline, |moved| moved.max(deadline))
 }
 
 /// What the first bytes of an answer say about a listener that is not spoken to as it wants.

@@ -186,7 +186,7 @@ impl Buffer {
         buffer
     }
 
-    /// Where the bytes go. Memory beyond the capacity asked for is not counted.
+    /// Where the bytes go. What it grows by through this is not in the pool's account: whoever fills it asked for enough.
     pub fn bytes(&mut self) -> &mut BytesMut {
         &mut self.bytes
     }

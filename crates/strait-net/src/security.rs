@@ -12,27 +12,14 @@ pub struct Security {
     pub sasl: Option<Sasl>,
 }
 
-/// TLS settings. Files are read at every cluster's first connection.
-#[derive(Clone, Debug)]
+/// TLS settings. Files are read at every cluster's first connection. A broker's certificate must be for the host name
+/// that is connected to. The default trusts the operating system's authorities and shows no certificate.
+#[derive(Clone, Debug, Default)]
 pub struct Tls {
     /// PEM file with the certificates to trust. `None`: those of the operating system.
     pub ca_file: Option<PathBuf>,
     /// Our own certificate, for listeners with `ssl.client.auth`.
     pub client: Option<ClientCertificate>,
-    /// Whether the certificate must be for the host name we connect to. `false` still verifies the
-    /// chain, but any holder of a certificate of that authority can pose as a broker.
-    pub verify_server_name: bool,
-}
-
-impl Default for Tls {
-    /// The operating system's authorities, no client certificate, names verified.
-    fn default() -> Self {
-        Self {
-            ca_file: None,
-            client: None,
-            verify_server_name: true,
-        }
-    }
 }
 
 /// A client's certificate and key.

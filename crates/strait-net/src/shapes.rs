@@ -113,19 +113,6 @@ pub(crate) static CREATE_PARTITIONS: Shape = Shape {
     ],
 };
 
-pub(crate) static DELETE_TOPICS: Shape = Shape {
-    flexible: 4,
-    fields: &[
-        since(1, Fixed(4)),
-        all(List(&[
-            all(Text),
-            since(6, Fixed(16)),
-            all(Fixed(2)),
-            since(5, Text),
-        ])),
-    ],
-};
-
 pub(crate) static DESCRIBE_CONFIGS: Shape = Shape {
     flexible: 4,
     fields: &[
@@ -175,14 +162,6 @@ pub(crate) static END_TXN: Shape = Shape {
     fields: &[all(Fixed(4 + 2)), since(5, Fixed(8 + 2))],
 };
 
-pub(crate) static WRITE_TXN_MARKERS: Shape = Shape {
-    flexible: 1,
-    fields: &[all(List(&[
-        all(Fixed(8)),
-        all(List(&[all(Text), all(List(&[all(Fixed(4 + 2))]))])),
-    ]))],
-};
-
 pub(crate) static DESCRIBE_TRANSACTIONS: Shape = Shape {
     flexible: 0,
     fields: &[
@@ -209,14 +188,6 @@ pub(crate) static DESCRIBE_PRODUCERS: Shape = Shape {
                 all(List(&[all(Fixed(8 + 4 + 4 + 8 + 4 + 8))])),
             ])),
         ])),
-    ],
-};
-
-pub(crate) static DELETE_RECORDS: Shape = Shape {
-    flexible: 2,
-    fields: &[
-        all(Fixed(4)),
-        all(List(&[all(Text), all(List(&[all(Fixed(4 + 8 + 2))]))])),
     ],
 };
 

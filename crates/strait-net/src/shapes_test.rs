@@ -9,10 +9,6 @@ use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicR
 use kafka_protocol::messages::create_topics_response::{
     CreatableTopicConfigs, CreatableTopicResult,
 };
-use kafka_protocol::messages::delete_records_response::{
-    DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
-};
-use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
@@ -38,9 +34,6 @@ use kafka_protocol::messages::offset_fetch_response::{
 };
 use kafka_protocol::messages::offset_for_leader_epoch_response::{
     EpochEndOffset, OffsetForLeaderTopicResult,
-};
-use kafka_protocol::messages::write_txn_markers_response::{
-    WritableTxnMarkerPartitionResult, WritableTxnMarkerResult, WritableTxnMarkerTopicResult,
 };
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Encodable, StrBytes};
@@ -196,13 +189,6 @@ fn offsets() {
                 .with_partitions(vec![EpochEndOffset::default().with_end_offset(7); 2]),
         ])
     });
-    holds::<DeleteRecordsRequest>(|_| {
-        DeleteRecordsResponse::default().with_topics(vec![
-            DeleteRecordsTopicResult::default()
-                .with_name(topic("a"))
-                .with_partitions(vec![DeleteRecordsPartitionResult::default(); 2]),
-        ])
-    });
 }
 
 #[test]
@@ -231,14 +217,6 @@ fn topics_and_configurations() {
                 .with_error_message(Some(s("words"))),
             CreatePartitionsTopicResult::default().with_error_message(None),
         ])
-    });
-    holds::<DeleteTopicsRequest>(|v| {
-        let first = DeletableTopicResult::default().with_name(Some(topic("a")));
-        DeleteTopicsResponse::default().with_responses(vec![if v >= 5 {
-            first.with_error_message(Some(s("words")))
-        } else {
-            first
-        }])
     });
     holds::<DescribeConfigsRequest>(|v| {
         let synonym = DescribeConfigsSynonym::default()
@@ -285,16 +263,6 @@ fn producers_and_transactions() {
         ])
     });
     holds::<EndTxnRequest>(|_| EndTxnResponse::default().with_error_code(48));
-    holds::<WriteTxnMarkersRequest>(|_| {
-        let topics = WritableTxnMarkerTopicResult::default()
-            .with_name(topic("a"))
-            .with_partitions(vec![WritableTxnMarkerPartitionResult::default(); 2]);
-        WriteTxnMarkersResponse::default().with_markers(vec![
-            WritableTxnMarkerResult::default()
-                .with_producer_id(ProducerId(1))
-                .with_topics(vec![topics]),
-        ])
-    });
     holds::<DescribeTransactionsRequest>(|_| {
         DescribeTransactionsResponse::default().with_transaction_states(vec![
             TransactionState::default()

@@ -381,7 +381,12 @@ async fn what_every_broker_can_answer_is_asked_of_another_when_one_dies() {
         script.lock().unwrap().dead = Some(1);
         match ask {
             0 => drop(cluster.metadata(None).await.unwrap()),
-            1 => drop(cluster.describe_topic_configs(&names(&["orders"])).await.unwrap()),
+            1 => drop(
+                cluster
+                    .describe_topic_configs(&names(&["orders"]))
+                    .await
+                    .unwrap(),
+            ),
             _ => assert_eq!(cluster.coordinator(TRANSACTION, "t").await.unwrap(), 2),
         }
     }

@@ -127,6 +127,60 @@ async fn a_request_without_answer_closes_the_connection_and_says_what_and_who() 
     while peer.next().await.is_some() {}
 }
 
+/// Longer than any request here may take without progress.
+const STEP: Duration = Duration::from_secs(8);
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_line_is_no_broker_that_does_not_answer() {
+    let (connection, mut peer) = connected(Limits::default()).await;
+    let pending = ["one", "two", "three"].map(|t| connection.send(FETCH, 12, body(t), TIMEOUT, None));
+    let broker = async {
+        let mut asked = Vec::new();
+        for _ in 0..3 {
+            asked.push(peer.next().await.unwrap());
+        }
+        // Each behind the others: the last comes 24 s after it was asked for.
+        for asked in &asked {
+            tokio::time::sleep(STEP).await;
+            peer.answer(asked, b"here").await;
+        }
+        // And one whose parts need 32 s.
+        let asked = peer.next().await.unwrap();
+        let mut frame = (3_000_004i32).to_be_bytes().to_vec();
+        frame.extend(asked.correlation.to_be_bytes());
+        frame.extend(vec![7; 3_000_000]);
+        for part in frame.chunks(800_000) {
+            tokio::time::sleep(STEP).await;
+            peer.0.write_all(part).await.unwrap();
+        }
+    };
+    let client = async {
+        for answer in pending {
+            assert_eq!(answer.await.unwrap(), "here");
+        }
+        let large = connection.send(FETCH, 12, body("large"), TIMEOUT, None).await;
+        assert_eq!(large.unwrap().len(), 3_000_000);
+    };
+    tokio::join!(broker, client);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_brings_a_byte_now_and_then_does_not_answer() {
+    let (connection, mut peer) = connected(Limits::default()).await;
+    let pending = connection.send(FETCH, 12, body("x"), TIMEOUT, None);
+    let broker = async {
+        let asked = peer.next().await.unwrap();
+        peer.0.write_all(&3_000_004i32.to_be_bytes()).await.unwrap();
+        peer.0.write_all(&asked.correlation.to_be_bytes()).await.unwrap();
+        while peer.0.write_all(&[7; 1_000]).await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let (answer, ()) = tokio::join!(pending, broker);
+    assert!(matches!(answer, Err(NetError::TimedOut { .. })), "{answer:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_deadline_holds_for_a_request_that_could_not_even_be_written() {
     let (connection, _peer) = connected(Limits::default()).await;

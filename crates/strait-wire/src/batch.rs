@@ -111,11 +111,6 @@ impl Attributes {
     pub fn control(self) -> bool {
         self.0 & Self::CONTROL != 0
     }
-
-    /// Whether `base_timestamp` is the time from which the cleaner may drop the batch's tombstones (0x40).
-    pub fn delete_horizon(self) -> bool {
-        self.0 & Self::DELETE_HORIZON != 0
-    }
 }
 
 /// The header of a magic 2 batch.
@@ -400,15 +395,13 @@ impl Entry {
     }
 }
 
-/// Walks the records of a Fetch response, of which the last entry may be cut off: that ends the walk quietly
-/// (see [`cut`](Self::cut)). Anything that cannot be is an error, and nothing follows it. Checksums are not
-/// checked. The entries share the memory.
+/// Walks the records of a Fetch response, of which the last entry may be cut off: that ends the walk quietly.
+/// Anything that cannot be is an error, and nothing follows it. Checksums are not checked. The entries share the memory.
 #[derive(Clone, Debug)]
 pub struct Entries {
     rest: Bytes,
     /// The least offset the next entry may have.
     next_offset: i64,
-    cut: bool,
 }
 
 impl Entries {
@@ -417,20 +410,12 @@ impl Entries {
         Self {
             rest: records,
             next_offset: 0,
-            cut: false,
         }
-    }
-
-    /// Once the walk has ended: whether its last entry was cut off. With no entry before it, the fetch size
-    /// is too small for the batch.
-    pub fn cut(&self) -> bool {
-        self.cut
     }
 
     fn entry(&mut self) -> Result<Option<Entry>> {
         let have = self.rest.len();
         let Some(start) = self.rest.first_chunk::<MAGIC_END>() else {
-            self.cut |= have > 0;
             return Ok(None);
         };
         let &[o0, o1, o2, o3, o4, o5, o6, o7, l0, l1, l2, l3, .., magic] = start;
@@ -459,7 +444,6 @@ impl Entries {
         )?;
         let size = LENGTH_END + usize::try_from(length).unwrap_or(0);
         if size > have {
-            self.cut = true;
             return Ok(None);
         }
         let entry = match magic {

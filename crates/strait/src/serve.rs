@@ -361,7 +361,6 @@ pub(crate) fn cluster(rt: &Runtime, config: &ClusterConfig, connect: Duration) -
                         key_file,
                     },
                 ),
-                verify_server_name: true,
             }),
             sasl: config.sasl.as_ref().map(|sasl| {
                 let (user, password) = (sasl.username.clone(), sasl.password.expose().to_owned());

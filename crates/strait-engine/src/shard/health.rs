@@ -10,6 +10,7 @@ use tracing::{debug, info, warn};
 use super::Shard;
 use crate::error::FlowError;
 use crate::flow::{Flow, Phase};
+use crate::limits;
 use crate::routes::{Lookup, Routes};
 use crate::status::{LinkStatus, TROUBLES};
 
@@ -135,6 +136,24 @@ impl Shard<'_> {
                 _ => None,
             }
         })
+    }
+
+    /// How many flows may be opening for this one to begin, too: those that cannot get far now leave room for the others.
+    pub(super) fn opening_at_once(&self, at: usize) -> usize {
+        let flow = &self.flows[at];
+        let ends = [
+            (Side::Source, &flow.spec.key.topic),
+            (Side::Target, &flow.spec.target_topic),
+        ];
+        let waits = ends.into_iter().any(|(side, topic)| {
+            let found = self.side(side).lookup(topic, flow.spec.key.partition);
+            matches!(found, Lookup::NoLeader | Lookup::Missing)
+        });
+        if waits || self.ill_end(flow).is_some() {
+            limits::OPENING_FLOWS / 2
+        } else {
+            limits::OPENING_FLOWS
+        }
     }
 
     pub(super) fn trouble(&mut self, at: usize, error: &FlowError) {

@@ -414,6 +414,11 @@ impl Shard<'_> {
             }
         }
         running.ranges.arrived(part.mark, fetched, proven);
+        self.admit_arrived(at, now);
+    }
+
+    /// Admits the answers whose turn has come.
+    fn admit_arrived(&mut self, at: usize, now: Instant) {
         while let Some(running) = self.flows[at].running()
             && !running.checking
             && !running.closing()
@@ -503,8 +508,8 @@ impl Shard<'_> {
                 {
                     warn!(
                         link = %self.session.spec.name, id = "source-hole", topic = %key.topic, partition = key.partition,
-                        "the source has no records from offset {from} to {}, and neither compaction nor retention explains it: they are recorded as a gap",
-                        to - 1
+                        "{}-{} on cluster {} has no records from offset {from} to {}, and neither compaction nor retention explains it: they are recorded as a gap; look at the log of its leader",
+                        key.topic, key.partition, self.session.spec.source.alias(), to - 1
                     );
                 }
                 behind = item.source_epoch();
@@ -515,13 +520,31 @@ impl Shard<'_> {
         running.caught_up = reached >= running.source_end;
         match admitted {
             Ok(()) => {
-                if reached != head {
-                    running.starved = false;
-                } else if reached != running.source_end {
+                let end = running.source_end;
+                if reached != head || reached == end {
+                    (running.starved, running.starved_since) = (false, None);
+                } else {
                     // Between the end of what may be read and the log end brokers answer at once.
-                    let starved = reached < running.source_end;
+                    let starved = reached < end;
                     if std::mem::replace(&mut running.starved, starved) || !starved {
-                        running.fetch_at = now + limits::EMPTY_PAUSE;
+                        let since = *running.starved_since.get_or_insert(now);
+                        let waited = now.saturating_duration_since(since);
+                        let pause = (waited / 8).min(limits::EMPTY_PAUSE_MAX);
+                        running.fetch_at = now + pause.max(limits::EMPTY_PAUSE);
+                        if starved
+                            && waited >= limits::REQUEST_TIMEOUT
+                            && self.flows[at].trouble.is_none()
+                        {
+                            let error = FlowError::NothingRead {
+                                cluster: self.session.spec.source.alias().to_owned(),
+                                topic: key.topic,
+                                partition: key.partition,
+                                offset: reached,
+                                end,
+                                waited: limits::REQUEST_TIMEOUT,
+                            };
+                            return self.trouble(at, &error);
+                        }
                     }
                 }
                 if running.caught_up && running.writer.bytes() == 0 {
@@ -595,6 +618,7 @@ impl Shard<'_> {
         let flow = &mut self.flows[at];
         let key = flow.spec.key.clone();
         let (topic, partition) = (&key.topic, key.partition);
+        let cluster = self.session.spec.source.alias().to_owned();
         let (compacted, isolation) = (flow.spec.compacted, self.session.spec.isolation);
         let Some(running) = flow.running() else {
             return;
@@ -618,7 +642,7 @@ impl Shard<'_> {
             Ok((start, _)) if head < start => {
                 warn!(
                     %link, id = "retention-overtook", %topic, partition,
-                    "retention on the source overtook the mirror: offsets {head} to {} are gone there and were not mirrored; going on at {start}",
+                    "retention on the source overtook the mirror: offsets {head} to {} of {topic}-{partition} are gone on cluster {cluster} and were not mirrored; going on at {start}; give the topic a longer retention there, or see why the mirror was so far behind",
                     start - 1
                 );
                 running.writer.push(Item::Gap {
@@ -651,11 +675,16 @@ impl Shard<'_> {
         };
         running.checking = false;
         match result {
-            Ok((_, _, true)) => running.stitch.confirm(found),
+            Ok((_, _, true)) => {
+                running.stitch.confirm(found);
+                // Nobody asks again for a range that came meanwhile.
+                self.admit_arrived(at, now);
+            }
             Ok((epoch, end, false)) => {
                 running.truncated = Some((epoch, end.min(running.stitch.head())))
             }
             Err(error) => {
+                running.ranges.clear();
                 running.fetch_at = now + limits::ROUTES_MIN_AGE;
                 self.trouble(at, &error);
             }

@@ -12,15 +12,16 @@ use tracing::warn;
 
 use super::health::Side;
 use super::{Event, Shard};
+use crate::answer::{Answer, Refusal};
 use crate::error::{FlowError, SessionError};
 use crate::internal_log::PRODUCE;
 use crate::limits;
 use crate::open::sync_record;
 use crate::routes::Lookup;
-use crate::spec::{FlowKey, FlowSpec, Policy};
+use crate::spec::{FlowSpec, Policy};
 use crate::stitch::{Outgoing, StitchError};
 use crate::transfer::{Channel, Part, produce_version, produced};
-use crate::writer::{Answer, Refusal, Settled};
+use crate::writer::Settled;
 
 impl Shard<'_> {
     pub(super) fn dispatch_batches(&mut self, channel: Channel, now: Instant) {
@@ -492,9 +493,7 @@ impl Shard<'_> {
         let now = self.session.rt.now();
         for (at, generation, sync, bytes) in flows {
             if result.is_ok() {
-                let (topic, partition) = (sync.topic.clone(), sync.partition);
-                self.gap_counts
-                    .persisted(&FlowKey { topic, partition }, &sync);
+                self.gap_counts.persisted(&sync);
             }
             let flow = &mut self.flows[at];
             if flow.generation != generation {

@@ -6,7 +6,7 @@ use std::fmt;
 use strait_testkit::Broker;
 use strait_testkit::records::{CONTROL as CONTROL_BIT, add_sequence};
 
-use crate::script::{Age, Kind, TopicScript};
+use crate::script::{Kind, TopicScript};
 use crate::sync::{ABORTED, COMPACTED, CONTROL, Sync};
 use crate::traffic::{Fate, Traffic, content};
 
@@ -36,8 +36,6 @@ pub(crate) enum Invariant {
 #[derive(Clone, Debug)]
 pub(crate) struct Violation {
     pub(crate) invariant: Invariant,
-    /// The flow; none if it concerns the whole mirror.
-    pub(crate) flow: Option<(String, i32)>,
     pub(crate) what: String,
 }
 
@@ -110,12 +108,8 @@ impl Checker {
         }
     }
 
-    fn violate(&mut self, invariant: Invariant, flow: &(String, i32), what: String) {
-        self.violations.push(Violation {
-            invariant,
-            flow: Some(flow.clone()),
-            what,
-        });
+    fn violate(&mut self, invariant: Invariant, what: String) {
+        self.violations.push(Violation { invariant, what });
     }
 
     /// Takes everything that was appended to the target since the last look: data first, then what syncs say of it.
@@ -141,7 +135,6 @@ impl Checker {
                         Some(sync) => self.judge_sync(&sync, traffic),
                         None => self.violate(
                             Invariant::Sync,
-                            &(self.syncs_topic.clone(), 0),
                             format!("syncs offset {}: not a sync: {record:?}", record.offset),
                         ),
                     }
@@ -239,7 +232,7 @@ impl Checker {
             seen.counts.push((header.next_offset(), so_far + records));
         }
         for (invariant, what) in found {
-            self.violate(invariant, at, what);
+            self.violate(invariant, what);
         }
     }
 
@@ -248,7 +241,7 @@ impl Checker {
         let at = (sync.topic.clone(), sync.partition);
         let name = format!("{}-{} {sync:?}", at.0, at.1);
         let Some(truth) = traffic.truth.get(&at) else {
-            return self.violate(Invariant::Sync, &at, format!("{name}: unknown flow"));
+            return self.violate(Invariant::Sync, format!("{name}: unknown flow"));
         };
         let kind = self.topics.iter().find(|t| t.name == at.0).unwrap().kind;
         let seen = &self.seen[&at];
@@ -333,7 +326,7 @@ impl Checker {
         self.seen.get_mut(&at).unwrap().claimed = (s, t);
         self.last_syncs.insert(at.clone(), sync.clone());
         for (invariant, what) in found {
-            self.violate(invariant, &at, what);
+            self.violate(invariant, what);
         }
     }
 
@@ -381,27 +374,4 @@ impl Checker {
         }
         unsynced
     }
-}
-
-/// What the engine says when records whose producer the target had forgotten were refused while their successors were
-/// stored (position protocol, section 12): the flow stops and names them.
-const HOLES: [&str; 2] = [
-    "were refused, but later ones were stored",
-    "does not follow",
-];
-
-/// Flows that may stand still with a hole: their records are historic, and the engine has said so.
-pub(crate) fn excused(topics: &[TopicScript], journal: &[String]) -> BTreeSet<(String, i32)> {
-    let flows = topics
-        .iter()
-        .filter(|t| t.age != Age::Recent)
-        .flat_map(|t| (0..t.partitions).map(|p| (t.name.clone(), p)));
-    flows
-        .filter(|(topic, partition)| {
-            let flow = format!("topic={topic} partition={partition}");
-            journal
-                .iter()
-                .any(|line| line.contains(&flow) && HOLES.iter().any(|hole| line.contains(hole)))
-        })
-        .collect()
 }

@@ -7,16 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use strait_engine::{FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, Policies, Policy, Start};
-use strait_net::{Cluster, Identity, Runtime, Security};
+use strait_engine::{Link, LinkHandle, LinkSpec, Policies, Policy};
+use strait_net::Runtime;
 use strait_testkit::codec::Codec;
 use strait_testkit::fault::ResponseKind;
 use strait_testkit::records::{BatchSpec, CONTROL};
 use strait_testkit::{Broker, BrokerConfig, Fault, KitRecord, Rewrite, Rule};
-use strait_wire::Isolation;
 use tokio::task::JoinHandle;
 
 use crate::journal::Journal;
+use crate::mirror;
 use crate::network::{Climate, Network, Weather};
 use crate::sync::Sync;
 
@@ -269,7 +269,7 @@ impl Play {
             self.crash();
         } else {
             self.journal.note("the topic is selected again");
-            handle.set_flows(vec![flow()]).await;
+            handle.set_flows(vec![mirror::flow(TOPIC, 0)]).await;
         }
     }
 
@@ -301,36 +301,9 @@ impl Play {
             Arc::default(),
         );
         let rt = Runtime::simulated(Arc::new(network.clone()), self.rng.u64(..));
-        let cluster = |broker: &Broker, alias: &str| {
-            let (host, port) = broker.address();
-            let security = Security {
-                tls: None,
-                sasl: None,
-            };
-            let identity = Identity {
-                client_id: "strait".to_owned(),
-                software_name: "strait".to_owned(),
-                software_version: "0".to_owned(),
-            };
-            let bootstrap = vec![format!("{host}:{port}")];
-            Cluster::new(rt.clone(), alias, bootstrap, security, identity)
-        };
         let spec = LinkSpec {
-            name: "link".to_owned(),
-            source: cluster(&self.source, "source"),
-            target: cluster(&self.target, "target"),
-            isolation: Isolation::ReadCommitted,
-            instance: "one".to_owned(),
-            lock_dir: None,
-            internal_replication: None,
-            take_over: false,
-            memory_budget: 64 << 20,
-            lanes: 4,
-            long_poll: Duration::from_millis(500),
-            request_timeout: Duration::from_secs(5),
-            drain: Duration::from_secs(5),
-            open_transaction: Duration::from_secs(300),
             policies: self.policies,
+            ..mirror::link(&rt, &self.source, &self.target, "one")
         };
         let (link, handle) = Link::new(rt, spec);
         let journal = self.journal.clone();
@@ -341,7 +314,7 @@ impl Play {
             }
         });
         let steering = handle.clone();
-        tokio::spawn(async move { steering.set_flows(vec![flow()]).await });
+        tokio::spawn(async move { steering.set_flows(vec![mirror::flow(TOPIC, 0)]).await });
         self.process = Some((network, handle, task));
     }
 
@@ -521,20 +494,6 @@ impl Play {
         let told = (last.source_next, last.forwarded, gaps.values().sum::<i64>());
         (told != expected)
             .then(|| format!("the last position says {told:?}, not {expected:?}: {last:?}"))
-    }
-}
-
-fn flow() -> FlowSpec {
-    FlowSpec {
-        key: FlowKey {
-            topic: TOPIC.to_owned(),
-            partition: 0,
-        },
-        target_topic: TOPIC.to_owned(),
-        start: Start::Earliest,
-        compacted: false,
-        min_insync: 1,
-        max_batch_bytes: None,
     }
 }
 

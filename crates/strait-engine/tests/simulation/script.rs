@@ -252,7 +252,8 @@ impl Script {
             _ => {
                 let (rule, topic_named) = fault(rng, late);
                 let often = [1, 3, 10][rng.usize(0..3)];
-                // Of a pipeline on historic records either all batches are refused or none: see `excuses`.
+                // Of a pipeline on historic records either all batches are refused or none: a target that forgot their
+                // producer would take the successors, which then stand twice.
                 let rule = rule.one_in(if self.historic() { 1 } else { often });
                 let rule = if topic_named && rng.bool() {
                     rule.topic(&at.0).partition(at.1)

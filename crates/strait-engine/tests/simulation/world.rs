@@ -6,16 +6,16 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use strait_engine::{FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, Policies, SessionError, Start};
-use strait_net::{Cluster, Identity, Runtime, Security};
+use strait_engine::{FlowSpec, Link, LinkHandle, LinkSpec, SessionError};
+use strait_net::Runtime;
 use strait_testkit::fault::RuleId;
 use strait_testkit::{Broker, BrokerConfig};
-use strait_wire::Isolation;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinHandle};
 
-use crate::checker::{Checker, Invariant, Violation, excused};
+use crate::checker::{Checker, Invariant, Violation};
 use crate::journal::Journal;
+use crate::mirror;
 use crate::network::{Network, Side, Weather};
 use crate::script::{Kind, Script, What, start};
 use crate::traffic::Traffic;
@@ -34,8 +34,6 @@ pub(crate) struct Outcome {
     pub(crate) sessions: u64,
     pub(crate) syncs: u64,
     pub(crate) virtual_ms: u64,
-    /// Flows with a documented and reported hole.
-    pub(crate) excused: u64,
 }
 
 /// One running process.
@@ -115,16 +113,13 @@ pub(crate) async fn live(script: Script, journal: Journal) -> Outcome {
     } else {
         BTreeMap::new()
     };
-    for (flow, what) in incomplete {
+    for what in incomplete.into_values() {
         checker.violations.push(Violation {
             invariant: Invariant::Complete,
-            flow: Some(flow),
             what,
         });
     }
     trouble.append(&mut checker.violations);
-    let excused = excused(&world.script.topics, &journal.lines());
-    trouble.retain(|v| !v.flow.as_ref().is_some_and(|flow| excused.contains(flow)));
     for topic in &world.script.topics {
         for partition in 0..topic.partitions {
             for batch in world.target.read_log(&topic.name, partition) {
@@ -144,7 +139,6 @@ pub(crate) async fn live(script: Script, journal: Journal) -> Outcome {
         sessions: world.sessions,
         syncs: checker.syncs,
         virtual_ms: journal.now_ms(),
-        excused: excused.len() as u64,
         violations: trouble,
     }
 }
@@ -375,24 +369,18 @@ impl World {
         let stuck = |what: String| {
             vec![Violation {
                 invariant: Invariant::Drains,
-                flow: None,
                 what,
             }]
         };
         let deadline = self.now() + DRAIN.as_millis() as u64;
         loop {
             self.run_until(self.now() + 200).await;
-            let mut behind = {
+            let behind = {
                 let shared = shared.lock().unwrap();
                 let mut behind = shared.1.unsynced();
                 behind.extend(shared.1.missing(&shared.0));
                 behind
             };
-            if !behind.is_empty() {
-                for flow in excused(&self.script.topics, &self.journal.lines()) {
-                    behind.remove(&flow);
-                }
-            }
             let opened = self.first.as_ref().is_some_and(|process| {
                 let status = process.handle.status().borrow().clone();
                 status.open && status.opening == 0
@@ -421,7 +409,6 @@ impl World {
             Ok(Ok(Ok(()))) => {}
             other => return stuck(format!("the last stop: {other:?}")),
         }
-        let excused = excused(&self.script.topics, &self.journal.lines());
         let mut shared = shared.lock().unwrap();
         let (traffic, checker) = &mut *shared;
         checker.look(traffic);
@@ -433,7 +420,6 @@ impl World {
                 let end = self.source.last_stable_offset(&s.topic, s.partition);
                 s.kind != 3 && s.source_next != end
             })
-            .filter(|s| !excused.contains(&(s.topic.clone(), s.partition)))
             .map(|s| format!("{}-{}", s.topic, s.partition))
             .collect();
         if unclean.is_empty() {
@@ -466,36 +452,10 @@ impl World {
             alarm,
         );
         let rt = Runtime::simulated(Arc::new(network.clone()), self.rng.u64(..));
-        let cluster = |broker: &Broker, alias: &str| {
-            let addresses = broker.nodes().into_iter().map(|node| node.address());
-            let bootstrap = addresses.map(|(host, port)| format!("{host}:{port}"));
-            let security = Security {
-                tls: None,
-                sasl: None,
-            };
-            let identity = Identity {
-                client_id: name.to_owned(),
-                software_name: "strait".to_owned(),
-                software_version: "0".to_owned(),
-            };
-            Cluster::new(rt.clone(), alias, bootstrap.collect(), security, identity)
-        };
         let spec = LinkSpec {
-            name: "link".to_owned(),
-            source: cluster(&self.source, "source"),
-            target: cluster(&self.target, "target"),
-            isolation: Isolation::ReadCommitted,
-            instance: name.to_owned(),
-            lock_dir: None,
-            internal_replication: None,
-            take_over: false,
             memory_budget: self.script.memory_budget,
-            lanes: 4,
-            long_poll: Duration::from_millis(500),
             request_timeout: self.script.request_timeout,
-            open_transaction: Duration::from_secs(300),
-            drain: Duration::from_secs(5),
-            policies: Policies::default(),
+            ..mirror::link(&rt, &self.source, &self.target, name)
         };
         let flows = self.flows();
         let (link, handle) = Link::new(rt.clone(), spec);
@@ -515,15 +475,10 @@ impl World {
         topics
             .flat_map(|topic| {
                 (0..topic.partitions).map(|partition| FlowSpec {
-                    key: FlowKey {
-                        topic: topic.name.clone(),
-                        partition,
-                    },
-                    target_topic: topic.name.clone(),
-                    start: Start::Earliest,
                     compacted: topic.kind == Kind::Compacted,
+                    target_compacted: topic.kind == Kind::Compacted,
                     min_insync: usize::try_from(self.script.nodes).unwrap(),
-                    max_batch_bytes: None,
+                    ..mirror::flow(&topic.name, partition)
                 })
             })
             .collect()
