@@ -57,6 +57,7 @@ impl PartitionReader {
         for attempt in 0..6u32 {
             match self.routes.find(&self.topic, self.partition).await? {
                 Lookup::Leader(route) => return Ok(route),
+                Lookup::Denied => return Err(FlowError::denied(&self.routes, &self.topic)),
                 Lookup::Missing | Lookup::NoLeader | Lookup::Unknown => {
                     self.routes.invalidate();
                     self.rt.sleep(limits::ROUTES_MIN_AGE * (attempt + 1)).await;

@@ -772,6 +772,6 @@ fn leader(
         }
         Lookup::Missing => Err("the topic or partition was deleted"),
         Lookup::Leader(route) => Ok(Some(route.broker)),
-        Lookup::NoLeader | Lookup::Unknown => Ok(None),
+        Lookup::NoLeader | Lookup::Denied | Lookup::Unknown => Ok(None),
     }
 }
