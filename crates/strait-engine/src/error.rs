@@ -7,6 +7,7 @@ use strait_wire::WireError;
 use thiserror::Error;
 
 use crate::limits;
+use crate::routes::Routes;
 use crate::scan::ScanError;
 use crate::spec::FlowSpec;
 use crate::stitch::StitchError;
@@ -35,6 +36,16 @@ pub enum FlowError {
         topic: String,
         /// The partition.
         partition: i32,
+    },
+    /// A cluster hides the topic.
+    #[error(
+        "cluster {cluster} does not show topic {topic} to Strait's user: TOPIC_AUTHORIZATION_FAILED (29); give it Read there (Describe is in it), and this goes on by itself"
+    )]
+    Denied {
+        /// The cluster's alias.
+        cluster: String,
+        /// The topic.
+        topic: String,
     },
     /// Too few replicas are in sync for the flow to be fenced.
     #[error(
@@ -277,12 +288,21 @@ pub enum FlowError {
 }
 
 impl FlowError {
+    /// The cluster of these routes hides the topic.
+    pub(crate) fn denied(routes: &Routes, topic: &str) -> Self {
+        Self::Denied {
+            cluster: routes.cluster().alias().to_owned(),
+            topic: topic.to_owned(),
+        }
+    }
+
     /// The name under which this kind of failure stands in logs, metrics and the book; it never changes.
     pub fn id(&self) -> &'static str {
         match self {
             Self::SourceMissing => "source-missing",
             Self::TargetMissing => "target-missing",
             Self::NoLeader { .. } => "no-leader",
+            Self::Denied { .. } => "topic-hidden",
             Self::UnderMinIsr { .. } => "under-min-isr",
             Self::TargetHasData { .. } => "target-has-data",
             Self::Mm2Position => "mm2-position",
@@ -317,6 +337,7 @@ impl FlowError {
         let (topic, partition) = (&flow.key.topic, flow.key.partition);
         match self {
             Self::NoLeader { .. }
+            | Self::Denied { .. }
             | Self::SourceRecreated { .. }
             | Self::RetentionOvertook { .. }
             | Self::SourceTruncated { .. }
@@ -355,6 +376,7 @@ impl FlowError {
             Self::SourceMissing
             | Self::TargetMissing
             | Self::NoLeader { .. }
+            | Self::Denied { .. }
             | Self::UnderMinIsr { .. }
             | Self::NotAppended(_)
             | Self::Source { .. }

@@ -199,6 +199,7 @@ impl Task {
     async fn produce(&mut self, batch: Bytes) -> Result<(i16, Option<String>), FlowError> {
         let route = match self.routes.find(&self.topic, 0).await? {
             Lookup::Leader(route) => route,
+            Lookup::Denied => return Err(FlowError::denied(&self.routes, &self.topic)),
             _ => {
                 return Err(FlowError::NoLeader {
                     cluster: self.routes.cluster().alias().to_owned(),

@@ -57,6 +57,7 @@ impl PartitionReader {
         for attempt in 0..6u32 {
             match self.routes.find(&self.topic, self.partition).await? {
                 Lookup::Leader(route) => return Ok(route),
+                Lookup::Denied => return Err(FlowError::denied(&self.routes, &self.topic)),
                 found => {
                     // Those without a leader are looked after by the routes themselves.
                     if found != Lookup::NoLeader {

@@ -10,6 +10,8 @@ use uuid::Uuid;
 
 use crate::limits;
 
+const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
+
 /// The way to one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
@@ -34,6 +36,8 @@ pub(crate) enum Lookup {
     NoLeader,
     /// The cluster does not have it.
     Missing,
+    /// The cluster does not show its topic to Strait's user.
+    Denied,
     /// Not asked for yet, or invalidated.
     Unknown,
 }
@@ -51,6 +55,8 @@ pub(crate) struct Routes {
 struct Known {
     topics: BTreeSet<String>,
     partitions: BTreeMap<String, BTreeMap<i32, Lookup>>,
+    /// Topics that the user may not see, and never saw.
+    denied: BTreeSet<String>,
     /// Something turned out wrong.
     stale: bool,
     /// Partitions that had no leader, or topics that the cluster could not tell about, when it was asked last; and how
@@ -91,6 +97,7 @@ impl Routes {
         let mut known = self.lock();
         known.topics.retain(|topic| wanted.contains(topic));
         known.partitions.retain(|topic, _| wanted.contains(topic));
+        known.denied.retain(|topic| wanted.contains(topic));
     }
 
     /// What is known now, without asking.
@@ -101,6 +108,7 @@ impl Routes {
                 .get(&partition)
                 .copied()
                 .unwrap_or(Lookup::Missing),
+            None if known.denied.contains(topic) => Lookup::Denied,
             None => Lookup::Unknown,
         }
     }
@@ -161,6 +169,12 @@ impl Routes {
                 if !matches!(found.error, 0 | 3) && known.partitions.contains_key(&topic) {
                     continue;
                 }
+                if found.error == TOPIC_AUTHORIZATION_FAILED {
+                    if known.topics.contains(&topic) {
+                        known.denied.insert(topic);
+                    }
+                    continue;
+                }
                 for (&partition, p) in &found.partitions {
                     let lookup = if p.leader >= 0 {
                         Lookup::Leader(Route {
@@ -177,6 +191,7 @@ impl Routes {
                     partitions.insert(partition, lookup);
                 }
             }
+            known.denied.remove(&topic);
             // Forgotten meanwhile.
             if known.topics.contains(&topic) {
                 known.partitions.insert(topic, partitions);

@@ -639,6 +639,6 @@ fn leader(
         }
         Lookup::Missing => Err("or its partition was deleted"),
         Lookup::Leader(route) => Ok(Some(route.broker)),
-        Lookup::NoLeader | Lookup::Unknown => Ok(None),
+        Lookup::NoLeader | Lookup::Denied | Lookup::Unknown => Ok(None),
     }
 }

@@ -238,6 +238,7 @@ async fn flows(
     );
     let topics = chosen.len() + troubles.len();
     let mirrored: BTreeSet<&str> = chosen.values().map(String::as_str).collect();
+    keeper.report_gone(&config.name, source.alias(), &found);
     keeper.keep_known(|topic| found.topics.contains_key(topic) || mirrored.contains(topic));
     if first {
         for name in config.topics.named_topics() {
@@ -281,6 +282,7 @@ async fn flows(
             troubles.push((name.clone(), format!("{why} (id={id})")));
         }
         if now.partitions > 0 {
+            keeper.mirrored(name);
             kept.insert(name.clone(), now.partitions);
         }
     }

@@ -1,6 +1,6 @@
 //! Topics on the target: made like the source's, kept in step with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use strait_config::LinkConfig;
 use strait_net::{Cluster, ConfigEntry, KafkaError, Metadata, NetError, NewTopic, TopicMetadata};
@@ -26,6 +26,8 @@ pub(crate) struct TopicKeeper {
     /// Settings that the target refused: (topic, setting) and the value, none for a removal.
     refused: BTreeMap<(String, String), Option<String>>,
     capped: bool,
+    /// The source's topics that were mirrored when it was looked at last.
+    mirrored: BTreeSet<String>,
     reported: BTreeMap<String, String>,
 }
 
@@ -106,6 +108,27 @@ impl TopicKeeper {
         }
     }
 
+    /// Says which topics the source had when it was looked at last and does not show now.
+    pub(crate) fn report_gone(&mut self, link: &str, source: &str, found: &Metadata) {
+        self.mirrored.retain(|topic| {
+            let there = found.topics.contains_key(topic);
+            if !there {
+                warn!(
+                    link, id = "topic-unknown", topic,
+                    "cluster {source} does not show this topic any more, so it is not mirrored: it was deleted, or Strait's user may not see it; give it Read there (Describe is in it) if it still exists; it goes on by itself when it is back"
+                );
+            }
+            there
+        });
+    }
+
+    /// A topic is mirrored, with some of its partitions at least.
+    pub(crate) fn mirrored(&mut self, topic: &str) {
+        if !self.mirrored.contains(topic) {
+            self.mirrored.insert(topic.to_owned());
+        }
+    }
+
     /// Forgets what was said of topics that are gone on both sides.
     pub(crate) fn keep_known(&mut self, known: impl Fn(&str) -> bool) {
         // No topic has a space in its name.
@@ -136,8 +159,9 @@ impl TopicKeeper {
             Some(existing) if existing.error != 0 => {
                 let error = KafkaError(existing.error);
                 let why = format!(
-                    "the target answers {error} for this topic; {}",
-                    rights(error)
+                    "cluster {} answers {error} for this topic: it is not mirrored until that is over; {}",
+                    target.alias(),
+                    rights(error, "Read and Write (Describe is in them)")
                 );
                 self.report(&link.name, wanted.target, &why);
                 Ok(Kept {
@@ -221,11 +245,12 @@ impl TopicKeeper {
                         "choose another separator or naming for this link, or exclude the topic"
                             .to_owned()
                     }
-                    Some(code) => rights(code).to_owned(),
+                    Some(code) => rights(code, "Create"),
                     None => String::new(),
                 };
                 let why = format!(
-                    "cannot create the topic on the target, the others go on: {error}; {advice}"
+                    "cannot create the topic on cluster {}, the others go on: {error}; {advice}",
+                    target.alias()
                 );
                 self.report(&link.name, wanted.target, &why);
                 Ok(Kept {
@@ -277,7 +302,7 @@ impl TopicKeeper {
                     let why = format!(
                         "the target topic has {have} partitions, the source {need}, and adding them was refused: {error}; {} not mirrored; add them yourself, or {}",
                         missing(have, need),
-                        rights(code)
+                        rights(code, "Alter")
                     );
                     self.report_part(&link.name, wanted.target, &why);
                     Ok(kept(have, true, Some(why)))
@@ -410,13 +435,13 @@ fn creation_only(wanted: &Wanted<'_>, link: &LinkConfig) -> BTreeMap<String, Str
     settings
 }
 
-fn rights(error: KafkaError) -> &'static str {
+/// What to do about a target's refusal, where `needed` are the rights for what was refused.
+fn rights(error: KafkaError, needed: &str) -> String {
     match error.0 {
-        29 | 31 => {
-            "give Strait's user Create, Alter, AlterConfigs, Describe, DescribeConfigs and Write on the target's topics"
-        }
-        44 => "the target's policy refuses it: create the topic yourself as the policy wants it",
-        _ => "create the topic yourself, and the mirror goes on",
+        29 | 31 => format!("give Strait's user {needed} on the target topic"),
+        44 => "the target's policy refuses it: create the topic yourself as the policy wants it"
+            .to_owned(),
+        _ => "create the topic yourself, and the mirror goes on".to_owned(),
     }
 }
 

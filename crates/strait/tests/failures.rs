@@ -409,7 +409,7 @@ fn what_the_target_refuses_is_named_and_the_rest_goes_on() {
     let mut too_many = Mirror::new(&w.link("too-many", &["plain"], "replication-factor = 3"))
         .arguments(&["--admin-listen", &format!("127.0.0.1:{admin}")])
         .started();
-    too_many.wait_for_log("cannot create the topic on the target", SOON);
+    too_many.wait_for_log("cannot create the topic on cluster east", SOON);
     pass(Duration::from_secs(3));
     let log = too_many.log();
     let warnings = lines(&log, "ERROR");

@@ -529,3 +529,47 @@ fn quotas_slow_a_mirror_down_and_a_broker_away_for_long_holds_up_only_its_own_fl
     assert_eq!(others, Vec::<&str>::new(), "{log}");
     assert_eq!(lines(&log, "ERROR"), Vec::<&str>::new(), "{log}");
 }
+
+#[test]
+fn a_target_that_throttles_for_longer_than_requests_may_take_is_still_mirrored_to() {
+    let oracle = Oracle::shared().unwrap();
+    let [source, target] =
+        KafkaCluster::start_all([KafkaOptions::new(), KafkaOptions::new()]).unwrap();
+    let world = World {
+        oracle,
+        west: source.bootstrap(),
+        east: target.bootstrap(),
+    };
+    world
+        .oracle
+        .create_topic(&world.west, "bulk", 1, 1, &[])
+        .unwrap();
+    let mut mirror = world.mirror("request-timeout = \"2s\"", "");
+    world.write("bulk", 1, 100);
+    wait_until("it is mirrored", SOON, || world.on_target("bulk", 0) >= 100);
+    // The first request of a megabyte is worth 20 s of it, and Kafka forgives ten.
+    let rate = 50_000;
+    let set = |to| {
+        let quotas = [("producer_byte_rate", to)];
+        let set = world.oracle.set_quotas(&world.east, CLIENT, &quotas);
+        set.unwrap();
+    };
+    set(Some(f64::from(rate)));
+    let workload = Workload::new("bulk")
+        .seed(2)
+        .partition(0)
+        .size(1_000)
+        .incompressible();
+    let report = world.oracle.produce(&world.west, &workload, 1_500).unwrap();
+    assert_eq!(report.acked, 1_500, "{report:?}");
+    wait_until("the bulk has arrived", 2 * SOON, || {
+        world.on_target("bulk", 0) >= 1_600
+    });
+    world.assert_equal("bulk");
+    set(None);
+    world.write("bulk", 3, 100);
+    world.assert_equal("bulk");
+    mirror.stop();
+    let log = mirror.log();
+    assert_eq!(lines(&log, "ERROR"), Vec::<&str>::new(), "{log}");
+}

@@ -7,15 +7,19 @@
     missing_docs
 )]
 
+mod page;
 mod pair;
 mod rig;
 
+use page::metric;
 use pair::{Pair, SOON, gaps, wait_for_gaps};
+use rig::{Mirror, free_port, wait_until, west_to_east};
+use rustix::process::Signal;
 
 /// Deletes the topic on the source and creates it again with other records.
 fn create_again(pair: &Pair, topic: &str, values: &[&str]) {
     pair.oracle.delete_topic(&pair.west, topic).unwrap();
-    rig::wait_until("the topic is gone", SOON, || {
+    wait_until("the topic is gone", SOON, || {
         let topics = pair.oracle.list_topics(&pair.west).unwrap();
         !topics.iter().any(|t| t == topic)
     });
@@ -91,5 +95,70 @@ fn a_mirror_that_retention_overtook_can_stop_its_flow() {
 
     let mut mirror = pair.mirror("expired-stop", "");
     pair.wait_for("expired-stop", &["a", "b", "e"]);
+    mirror.stop();
+}
+
+/// The offsets that a mirror of one flow has recorded as expired, by `strait gaps`.
+fn expired(mirror: &Mirror) -> u64 {
+    let printed = gaps(mirror.folder());
+    let count = printed.split("\"left_out\":{\"expired\":").nth(1);
+    count.map_or(0, |rest| {
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
+        digits.unwrap().parse().unwrap()
+    })
+}
+
+#[test]
+fn the_metric_counts_what_retention_took_once_over_all_lives_of_the_mirror() {
+    let pair = Pair::shared();
+    let topic = "counted";
+    let port = free_port();
+    let more = "name = \"counted\"\nsync-topic-configs = false";
+    let listen = format!("127.0.0.1:{port}");
+    let mut mirror = Mirror::new(&west_to_east(&pair.west, &pair.east, &[topic], more))
+        .arguments(&["--admin-listen", &listen]);
+    let series = "strait_gap_offsets_total{link=\"counted\",reason=\"expired\"}";
+    // None until something is counted.
+    let counted = || metric(port, series).unwrap_or(0.0) as u64;
+    let lose = |values: &[&str], before| {
+        pair.write(topic, values);
+        let lost = pair.oracle.delete_records(&pair.west, topic, 0, before);
+        lost.unwrap();
+    };
+    pair.create(topic);
+    pair.write(topic, &["a", "b"]);
+    mirror.start();
+    pair.wait_for(topic, &["a", "b"]);
+    mirror.stop();
+
+    // While it was down.
+    lose(&["c", "d", "e"], 4);
+    mirror.start();
+    pair.wait_for(topic, &["a", "b", "e"]);
+    wait_for_gaps(&mirror, "\"source_next\":5,");
+    wait_until("it is counted", SOON, || counted() == 2);
+    assert_eq!(expired(&mirror), 2);
+    // While it ran, but for what a fetch under way brings.
+    mirror.signal(Signal::STOP);
+    lose(&["f", "g", "h", "i"], 8);
+    mirror.signal(Signal::CONT);
+    wait_for_gaps(&mirror, "\"source_next\":9,");
+    let first = expired(&mirror);
+    assert!((4..=5).contains(&first), "{first}");
+    wait_until("it is counted", SOON, || counted() == first);
+
+    // Around a crash: nothing of before is counted again, nothing of after is left out.
+    mirror.signal(Signal::STOP);
+    lose(&["j"], 10);
+    mirror.kill9();
+    lose(&["k", "l"], 11);
+    mirror.start();
+    wait_for_gaps(&mirror, "\"source_next\":12,");
+    pair.write(topic, &["m"]);
+    wait_for_gaps(&mirror, "\"source_next\":13,");
+    let all = expired(&mirror);
+    assert_eq!((all, counted()), (first + 2, 2));
+    let written = 13;
+    assert_eq!(pair.values(topic).len() as u64 + all, written);
     mirror.stop();
 }

@@ -147,7 +147,10 @@ impl Shard<'_> {
         ];
         let waits = ends.into_iter().any(|(side, topic)| {
             let found = self.side(side).lookup(topic, flow.spec.key.partition);
-            matches!(found, Lookup::NoLeader | Lookup::Missing)
+            matches!(
+                found,
+                Lookup::NoLeader | Lookup::Missing | Lookup::Denied
+            )
         });
         if waits || self.ill_end(flow).is_some() {
             limits::OPENING_FLOWS / 2
