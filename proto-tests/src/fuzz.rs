@@ -7,6 +7,7 @@ mod answers;
 mod batches;
 mod heap;
 mod legacy;
+mod logins;
 mod positions;
 
 pub use heap::{Counting, peak};
@@ -36,6 +37,8 @@ targets! {
     answers::fetch,
     answers::produce,
     answers::control,
+    answers::metadata,
+    logins::scram,
     positions::sync,
     positions::registry,
     positions::mm2,

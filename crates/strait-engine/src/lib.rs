@@ -1,8 +1,8 @@
 //! The mirror's engine: flows, writers, ledger, positions, fencing.
 //!
 //! [`Link::run`] drives everything; what decides is pure and takes `now` and results: [`stitch`], [`writer`],
-//! [`ledger`], [`scan`], [`walk`] and [`matching`]. The steps, and why they are in this order, stand in the book's position
-//! protocol.
+//! [`ledger`], [`scan`], [`walk`] and [`matching`]. The steps, and why they are in this order, stand in the
+//! book's position protocol.
 
 mod along;
 pub mod answer;

@@ -66,8 +66,6 @@ pub const IDLE_BUFFERS: usize = 4 * FETCH_BYTES as usize;
 pub const IDLE_BUFFERS_FOR: Duration = Duration::from_secs(2);
 /// Bytes a flow may hold (queued and unacknowledged) before it stops fetching.
 pub const FLOW_BYTES: u64 = 4 * MIB;
-/// How long a broker may hold the fetch of flows that have caught up.
-pub const LONG_POLL: Duration = Duration::from_millis(500);
 /// Inflated bytes of one batch that has to be decoded.
 pub const INFLATE_BYTES: usize = 64 * MIB as usize;
 

@@ -40,10 +40,14 @@ pub use connection::{Connection, Identity, Limits, Pending, WriteGuard};
 pub use coordinator::CoordinatorKind;
 pub use error::{Action, NetError};
 pub use kafka_error::KafkaError;
+#[doc(hidden)]
+pub use metadata::read_metadata;
 pub use metadata::{BrokerAddress, Metadata, PartitionMetadata, TopicMetadata};
 pub use peer::Peer;
 pub use pool::{Buffer, Pool};
 pub use runtime::{Runtime, World};
+#[doc(hidden)]
+pub use scram::scram_exchange;
 pub use security::{ClientCertificate, Sasl, Security, Tls};
 pub use socket::{Socket, Stream};
 pub use transactions::{ProducerState, TransactionDescription};

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
+
+use crate::call::{Call, decode};
+use crate::frame::{header_kinds, response_body};
 
 /// One answer to a Metadata request. Ordered, so that whoever walks it does so the same way each time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -130,6 +134,18 @@ impl Metadata {
             topics,
         })
     }
+}
+
+/// Reads `rest`, what follows the correlation id of a Metadata answer, as a cluster does: for tests that give it hostile
+/// bytes.
+///
+/// # Errors
+/// What is wrong with the bytes.
+#[doc(hidden)]
+pub fn read_metadata(version: i16, rest: Bytes) -> Result<Metadata, String> {
+    let kinds = header_kinds(MetadataRequest::API, version).ok_or("unknown version")?;
+    let body = response_body(kinds.flexible_response, rest)?;
+    decode::<MetadataRequest>(version, body).and_then(Metadata::from_response)
 }
 
 pub(crate) fn topic_name(name: &str) -> TopicName {

@@ -47,23 +47,13 @@ impl Scram {
 
     /// Takes the server's first message and answers it with our proof.
     pub(crate) fn client_final(&mut self, server_first: &[u8]) -> Result<Vec<u8>, String> {
-        let text = utf8(server_first)?;
-        let nonce = attribute(text, 'r')?;
-        let salt = BASE64
-            .decode(attribute(text, 's')?)
-            .map_err(|_| "its salt is not base64".to_owned())?;
-        let iterations: u32 = attribute(text, 'i')?
-            .parse()
-            .map_err(|_| "its iteration count is not a number".to_owned())?;
-        if nonce.len() <= self.nonce.len() || !nonce.starts_with(&self.nonce) {
-            return Err("its nonce does not continue ours".to_owned());
-        }
-        if !(MIN_ITERATIONS..=MAX_ITERATIONS).contains(&iterations) {
-            return Err(format!(
-                "it asks for {iterations} iterations, where {MIN_ITERATIONS} to {MAX_ITERATIONS} are accepted"
-            ));
-        }
-        let salted = self.salted_password(&salt, iterations);
+        let first = ServerFirst::read(server_first, &self.nonce)?;
+        self.prove(&first)
+    }
+
+    fn prove(&mut self, first: &ServerFirst) -> Result<Vec<u8>, String> {
+        let (text, nonce) = (first.text, first.nonce);
+        let salted = self.salted_password(&first.salt, first.iterations);
         let client_key = self.hmac(&salted, b"Client Key")?;
         let stored_key = if self.sha512 {
             Sha512::digest(&client_key).to_vec()
@@ -123,6 +113,63 @@ impl Scram {
         }
         .ok_or_else(|| "the key cannot be used".to_owned())
     }
+}
+
+/// The server's first message.
+struct ServerFirst<'a> {
+    text: &'a str,
+    nonce: &'a str,
+    salt: Vec<u8>,
+    iterations: u32,
+}
+
+impl<'a> ServerFirst<'a> {
+    /// Reads a message that answers `our_nonce`.
+    fn read(message: &'a [u8], our_nonce: &str) -> Result<Self, String> {
+        let text = utf8(message)?;
+        let nonce = attribute(text, 'r')?;
+        let salt = BASE64
+            .decode(attribute(text, 's')?)
+            .map_err(|_| "its salt is not base64".to_owned())?;
+        let iterations: u32 = attribute(text, 'i')?
+            .parse()
+            .map_err(|_| "its iteration count is not a number".to_owned())?;
+        if nonce.len() <= our_nonce.len() || !nonce.starts_with(our_nonce) {
+            return Err("its nonce does not continue ours".to_owned());
+        }
+        if !(MIN_ITERATIONS..=MAX_ITERATIONS).contains(&iterations) {
+            return Err(format!(
+                "it asks for {iterations} iterations, where {MIN_ITERATIONS} to {MAX_ITERATIONS} are accepted"
+            ));
+        }
+        Ok(Self {
+            text,
+            nonce,
+            salt,
+            iterations,
+        })
+    }
+}
+
+/// An exchange with a server that says this, for tests that give it hostile bytes: as a connection does it, but for one
+/// iteration, whatever number is asked for.
+///
+/// # Errors
+/// What is wrong with the server's messages.
+#[doc(hidden)]
+pub fn scram_exchange(
+    sha512: bool,
+    nonce: &str,
+    server_first: &[u8],
+    server_final: &[u8],
+) -> Result<(), String> {
+    let mut scram = Scram::new(sha512, "user", "pencil", nonce.to_owned());
+    let proved = ServerFirst::read(server_first, nonce).and_then(|mut first| {
+        first.iterations = 1;
+        scram.prove(&first)
+    });
+    let finished = scram.finish(server_final);
+    proved.and(finished)
 }
 
 fn mac<M: Mac + hmac::digest::KeyInit>(key: &[u8], message: &[u8]) -> Option<M> {

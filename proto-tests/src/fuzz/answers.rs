@@ -1,7 +1,7 @@
 //! Answers of brokers: Fetch and Produce, which Strait reads itself, and the control plane.
 
 use bytes::Bytes;
-use strait_net::{ANSWERS, decode_answer};
+use strait_net::{ANSWERS, decode_answer, read_metadata};
 use strait_wire::{FetchRequest, FetchResponse, ProduceRequest, ProduceResponse};
 
 use super::within;
@@ -9,6 +9,8 @@ use super::within;
 /// Every partition of an answer is a struct of its own and has a copy of its topic's name, of up to 249 bytes.
 const FOR_EACH_BYTE: usize = 20;
 const FIXED: usize = 1024;
+/// Metadata's API key.
+const METADATA: i16 = 3;
 /// Errors of kafka-protocol may carry a backtrace.
 const FIXED_CONTROL: usize = 64 * 1024;
 
@@ -54,6 +56,24 @@ pub(super) fn control(data: &[u8]) {
         let _ = within("a control-plane answer", allowed, || {
             decode_answer(api, version, rest)
         });
+    }
+}
+
+/// A version and what follows the correlation id.
+pub(super) fn metadata(data: &[u8]) {
+    let asked = ANSWERS.iter().find(|(api, ..)| *api == METADATA);
+    let Some(&(_, min, max)) = asked else { return };
+    let Some((version, rest)) = versioned(data, min, max) else {
+        return;
+    };
+    let allowed = FIXED_CONTROL + 64 * data.len();
+    let read = within("metadata", allowed, || read_metadata(version, rest));
+    let Ok(metadata) = read else { return };
+    for (topic, found) in &metadata.topics {
+        for (&partition, known) in &found.partitions {
+            let leader = (known.leader >= 0).then_some((known.leader, known.leader_epoch));
+            assert_eq!(metadata.leader(topic, partition), leader);
+        }
     }
 }
 

@@ -7,11 +7,17 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, PartitionData,
 };
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
-use kafka_protocol::messages::{self as theirs, ApiVersionsResponse, ProducerId, TopicName};
+use kafka_protocol::messages::{
+    self as theirs, ApiVersionsResponse, BrokerId, MetadataRequest, ProducerId, TopicName,
+};
 use kafka_protocol::protocol::{Encodable, StrBytes};
+use strait_net::Call;
 use strait_testkit::KitRecord;
 use strait_testkit::codec::Codec;
 use strait_testkit::records::{BatchSpec, HEADER_LEN};
@@ -82,6 +88,10 @@ fn bless(name: &str) {
             .map(produce)
             .collect(),
         "control" => vec![api_versions(0), api_versions(4)],
+        "metadata" => (MetadataRequest::MIN..=MetadataRequest::MAX)
+            .map(metadata)
+            .collect(),
+        "scram" => logins(),
         "sync" => vec![sync()],
         "registry" => registry(),
         "mm2" => mm2(),
@@ -227,6 +237,58 @@ fn api_versions(version: i16) -> Vec<u8> {
         .with_max_version(17);
     let response = ApiVersionsResponse::default().with_api_keys(vec![api; 3]);
     encoded(&[0, version as u8], &response, version)
+}
+
+fn metadata(version: i16) -> Vec<u8> {
+    let ids = || vec![BrokerId(1), BrokerId(2)];
+    let mut partition = MetadataResponsePartition::default()
+        .with_partition_index(3)
+        .with_leader_id(BrokerId(1))
+        .with_replica_nodes(ids())
+        .with_isr_nodes(ids());
+    if version >= 7 {
+        partition = partition.with_leader_epoch(9);
+    }
+    let named = |name| MetadataResponseTopic::default().with_name(name);
+    let topics = vec![
+        named(Some(topic())).with_partitions(vec![partition.clone(), partition]),
+        named(Some(TopicName::default())).with_error_code(3),
+    ];
+    let broker = |id| MetadataResponseBroker::default().with_node_id(BrokerId(id));
+    let host = StrBytes::from_static_str("b1.example");
+    let response = theirs::MetadataResponse::default()
+        .with_brokers(vec![broker(1).with_host(host).with_port(9092), broker(2)])
+        .with_cluster_id(Some(StrBytes::from_static_str("cluster")))
+        .with_controller_id(BrokerId(2))
+        .with_topics(topics);
+    let mut head = vec![(version - MetadataRequest::MIN) as u8];
+    if version >= 9 {
+        // No tagged fields in the header.
+        head.push(0);
+    }
+    encoded(&head, &response, version)
+}
+
+/// The example of RFC 7677, and servers that say less, more or no.
+fn logins() -> Vec<Vec<u8>> {
+    const FIRST: &str =
+        "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
+    const LAST: &str = "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
+    let login = |sha512: u8, first: &str, last: &str| {
+        [
+            &[sha512, first.len() as u8],
+            first.as_bytes(),
+            last.as_bytes(),
+        ]
+        .concat()
+    };
+    vec![
+        login(0, FIRST, LAST),
+        login(1, FIRST, LAST),
+        login(0, &FIRST.replace("4096", "262144"), "e=invalid-proof"),
+        login(1, &format!("m=ext,{FIRST},x=y"), &format!("{LAST},x=y")),
+        login(0, "e=unknown-user", ""),
+    ]
 }
 
 fn sized(key: &[u8], value: &[u8], rest: &[u8]) -> Vec<u8> {

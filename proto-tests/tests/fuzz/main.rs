@@ -44,7 +44,7 @@ macro_rules! smoke {
     };
 }
 
-smoke! { entries records join message message_set fetch produce control sync registry mm2 }
+smoke! { entries records join message message_set fetch produce control metadata scram sync registry mm2 }
 
 #[test]
 fn the_allocator_counts() {
