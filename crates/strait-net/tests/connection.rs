@@ -147,8 +147,10 @@ async fn a_slow_line_is_no_broker_that_does_not_answer() {
         }
         // And one whose parts need 32 s.
         let asked = peer.next().await.unwrap();
-        let mut frame = (3_000_004i32).to_be_bytes().to_vec();
+        let mut frame = (3_000_005i32).to_be_bytes().to_vec();
         frame.extend(asked.correlation.to_be_bytes());
+        // No tagged fields.
+        frame.push(0);
         frame.extend(vec![7; 3_000_000]);
         for part in frame.chunks(800_000) {
             tokio::time::sleep(STEP).await;

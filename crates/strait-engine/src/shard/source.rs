@@ -446,6 +446,7 @@ impl Shard<'_> {
         let isolation = self.session.spec.isolation;
         let flow = &mut self.flows[at];
         let (key, max_batch_bytes) = (flow.spec.key.clone(), flow.spec.max_batch_bytes);
+        let untroubled = flow.trouble.is_none();
         let Phase::Running(running) = &mut flow.phase else {
             return;
         };
@@ -533,7 +534,7 @@ impl Shard<'_> {
                         running.fetch_at = now + pause.max(limits::EMPTY_PAUSE);
                         if starved
                             && waited >= limits::REQUEST_TIMEOUT
-                            && self.flows[at].trouble.is_none()
+                            && untroubled
                         {
                             let error = FlowError::NothingRead {
                                 cluster: self.session.spec.source.alias().to_owned(),
