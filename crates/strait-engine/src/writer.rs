@@ -137,6 +137,8 @@ pub struct Writer {
     barred: bool,
     /// Others write to the partition too.
     shared: bool,
+    /// One batch is sent at a time, whatever the window.
+    lockstep: bool,
     join_bytes: usize,
     /// The source offset that has to be sent next, once anything was sent.
     sent_next: Option<i64>,
@@ -164,6 +166,7 @@ impl Writer {
             settling: false,
             barred: false,
             shared: false,
+            lockstep: false,
         }
     }
 
@@ -171,6 +174,11 @@ impl Writer {
     pub fn shared(mut self, shared: bool) -> Self {
         self.shared = shared;
         self
+    }
+
+    /// Whether the next batch may only be sent with none in flight: what waits behind it is worth joining then.
+    pub fn lockstep(&mut self, lockstep: bool) {
+        self.lockstep = lockstep;
     }
 
     /// The next batch to be sent.
@@ -320,7 +328,7 @@ impl Writer {
             return first;
         };
         // To compress anew is dear: only where the target keeps more waiting anyway.
-        if codec != Codec::None && self.in_flight == 0 {
+        if codec != Codec::None && self.in_flight == 0 && !self.lockstep {
             return first;
         }
         for item in &self.queue {
