@@ -82,14 +82,14 @@ impl Queue {
     /// Joins a small batch with those that wait behind it: the target handles one batch of a partition at a time, so
     /// few large ones cost it less than many small ones. A batch that is sent as soon as it comes is not copied.
     /// `in_flight`: how many the target has not answered yet.
-    pub(crate) fn join(&mut self, first: Outgoing, in_flight: usize, pool: &Pool) -> Outgoing {
+    pub(crate) fn join(&mut self, first: Outgoing, kept_waiting: bool, pool: &Pool) -> Outgoing {
         let (mut size, mut last, mut behind) = (first.size(), first.last, 0);
         let mut records = first.count();
         let Some(codec) = first.joins() else {
             return first;
         };
         // To compress anew is dear: only where the target keeps more waiting anyway.
-        if codec != Codec::None && in_flight == 0 {
+        if codec != Codec::None && !kept_waiting {
             return first;
         }
         for item in &self.items {

@@ -85,6 +85,8 @@ pub struct Writer {
     barred: bool,
     /// Others write to the partition too.
     shared: bool,
+    /// One batch is sent at a time, whatever the window.
+    lockstep: bool,
     /// The source offset that has to be sent next, once anything was sent.
     sent_next: Option<i64>,
     /// Something was queued that does not continue what was sent.
@@ -110,6 +112,7 @@ impl Writer {
             settling: false,
             barred: false,
             shared: false,
+            lockstep: false,
         }
     }
 
@@ -117,6 +120,11 @@ impl Writer {
     pub fn shared(mut self, shared: bool) -> Self {
         self.shared = shared;
         self
+    }
+
+    /// Whether the next batch may only be sent with none in flight: what waits behind it is worth joining then.
+    pub fn lockstep(&mut self, lockstep: bool) {
+        self.lockstep = lockstep;
     }
 
     /// The next batch to be sent.
@@ -232,7 +240,9 @@ impl Writer {
                     });
                 }
                 Item::Batch(outgoing) => {
-                    let outgoing = self.queue.join(outgoing, self.in_flight, pool);
+                    let outgoing =
+                        self.queue
+                            .join(outgoing, self.in_flight > 0 || self.lockstep, pool);
                     return Some(self.dispatch(outgoing));
                 }
             }

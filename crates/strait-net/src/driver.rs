@@ -421,14 +421,22 @@ impl Driver {
                 return Ok(());
             }
             let (now, progress) = (self.rt.now(), self.progress);
-            let waiting = self
-                .in_flight
-                .iter()
-                .map(|r| (due(progress, r.deadline, r.timeout), r.api, r.version, r.timeout));
-            let queued = self
-                .queued
-                .iter()
-                .map(|r| (due(progress, r.deadline, r.timeout), r.api, r.version, r.timeout));
+            let waiting = self.in_flight.iter().map(|r| {
+                (
+                    due(progress, r.deadline, r.timeout),
+                    r.api,
+                    r.version,
+                    r.timeout,
+                )
+            });
+            let queued = self.queued.iter().map(|r| {
+                (
+                    due(progress, r.deadline, r.timeout),
+                    r.api,
+                    r.version,
+                    r.timeout,
+                )
+            });
             match waiting.chain(queued).min_by_key(|r| r.0) {
                 Some((deadline, api, version, after)) if deadline <= now => {
                     return Err(NetError::TimedOut {
@@ -519,11 +527,13 @@ impl Driver {
         let peer = self.shared.peer.clone();
         let progress = self.progress;
         let tell = |api, version, timeout, deadline: Instant| match &error {
-            NetError::TimedOut { .. } if due(progress, deadline, timeout) <= now => NetError::TimedOut {
-                what: request_name(api, version),
-                peer: peer.clone(),
-                after: timeout,
-            },
+            NetError::TimedOut { .. } if due(progress, deadline, timeout) <= now => {
+                NetError::TimedOut {
+                    what: request_name(api, version),
+                    peer: peer.clone(),
+                    after: timeout,
+                }
+            }
             _ => for_others.clone(),
         };
         for r in self.in_flight.drain(..) {

@@ -134,7 +134,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[tokio::test(start_paused = true)]
 async fn a_slow_line_is_no_broker_that_does_not_answer() {
     let (connection, mut peer) = connected(Limits::default()).await;
-    let pending = ["one", "two", "three"].map(|t| connection.send(FETCH, 12, body(t), TIMEOUT, None));
+    let pending =
+        ["one", "two", "three"].map(|t| connection.send(FETCH, 12, body(t), TIMEOUT, None));
     let broker = async {
         let mut asked = Vec::new();
         for _ in 0..3 {
@@ -161,7 +162,9 @@ async fn a_slow_line_is_no_broker_that_does_not_answer() {
         for answer in pending {
             assert_eq!(answer.await.unwrap(), "here");
         }
-        let large = connection.send(FETCH, 12, body("large"), TIMEOUT, None).await;
+        let large = connection
+            .send(FETCH, 12, body("large"), TIMEOUT, None)
+            .await;
         assert_eq!(large.unwrap().len(), 3_000_000);
     };
     tokio::join!(broker, client);
@@ -174,13 +177,19 @@ async fn a_broker_that_brings_a_byte_now_and_then_does_not_answer() {
     let broker = async {
         let asked = peer.next().await.unwrap();
         peer.0.write_all(&3_000_004i32.to_be_bytes()).await.unwrap();
-        peer.0.write_all(&asked.correlation.to_be_bytes()).await.unwrap();
+        peer.0
+            .write_all(&asked.correlation.to_be_bytes())
+            .await
+            .unwrap();
         while peer.0.write_all(&[7; 1_000]).await.is_ok() {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     };
     let (answer, ()) = tokio::join!(pending, broker);
-    assert!(matches!(answer, Err(NetError::TimedOut { .. })), "{answer:?}");
+    assert!(
+        matches!(answer, Err(NetError::TimedOut { .. })),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -98,6 +98,51 @@ fn every_codec_arrives_byte_for_byte() {
 }
 
 #[test]
+fn small_compressed_batches_arrive_as_fewer_of_the_same_codec() {
+    let [source, target] = KafkaCluster::shared_pair().unwrap();
+    let (west, east) = (&source.bootstrap(), &target.bootstrap());
+    let oracle = Oracle::shared().unwrap();
+    let codecs = [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
+    let forever = [("retention.ms", "-1")];
+    oracle.create_topic(west, "tiny", 8, 1, &forever).unwrap();
+    // Of today, and so old that a broker forgets their producer: such batches go one at a time.
+    for partition in 0..8 {
+        // A batch for each record or two.
+        let workload = Workload::new("tiny")
+            .codec(codecs[partition as usize % codecs.len()])
+            .seed(70)
+            .partition(partition)
+            .sizes(10, 400)
+            .batches(200, 0)
+            .headers(HeaderSpec::Odd)
+            .null_key_every(5)
+            .null_value_every(7);
+        let workload = match partition {
+            0..4 => workload,
+            _ => workload.timestamps(1_700_000_000_000, 13),
+        };
+        let report = oracle.produce(west, &workload, 600).unwrap();
+        assert_eq!(report.acked, 600, "{report:?}");
+    }
+    let _mirror = mirror(west, east, "tiny", &["tiny"]);
+    assert_eq!(assert_mirrored(&oracle, west, east, "tiny"), 4_800);
+    for partition in 0..8 {
+        let sent = source.stored_batches(0, "tiny", partition).unwrap();
+        let kept = target.stored_batches(0, "west.tiny", partition).unwrap();
+        assert!(sent.len() > 200, "{} batches", sent.len());
+        assert!(sent.iter().all(|batch| batch.stored_bytes() < 1_024));
+        assert!(
+            kept.len() * 2 < sent.len(),
+            "{partition}: {} of {} batches",
+            kept.len(),
+            sent.len()
+        );
+        let codec = sent[0].codec();
+        assert!(codec > 0 && kept.iter().all(|batch| batch.codec() == codec));
+    }
+}
+
+#[test]
 fn interleaved_transactions_arrive_without_what_was_aborted() {
     let [source, target] = KafkaCluster::shared_pair().unwrap();
     let (west, east) = (&source.bootstrap(), &target.bootstrap());

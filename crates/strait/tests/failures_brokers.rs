@@ -547,7 +547,7 @@ fn a_target_that_throttles_for_longer_than_requests_may_take_is_still_mirrored_t
     let mut mirror = world.mirror("request-timeout = \"2s\"", "");
     world.write("bulk", 1, 100);
     wait_until("it is mirrored", SOON, || world.on_target("bulk", 0) >= 100);
-    // The first request of a megabyte is worth 20 s of it, and Kafka forgives ten.
+    // A request of a megabyte is worth 20 s of it, of which Kafka forgives ten.
     let rate = 50_000;
     let set = |to| {
         let quotas = [("producer_byte_rate", to)];
@@ -560,10 +560,10 @@ fn a_target_that_throttles_for_longer_than_requests_may_take_is_still_mirrored_t
         .partition(0)
         .size(1_000)
         .incompressible();
-    let report = world.oracle.produce(&world.west, &workload, 1_500).unwrap();
-    assert_eq!(report.acked, 1_500, "{report:?}");
+    let report = world.oracle.produce(&world.west, &workload, 2_000).unwrap();
+    assert_eq!(report.acked, 2_000, "{report:?}");
     wait_until("the bulk has arrived", 2 * SOON, || {
-        world.on_target("bulk", 0) >= 1_600
+        world.on_target("bulk", 0) >= 2_100
     });
     world.assert_equal("bulk");
     set(None);

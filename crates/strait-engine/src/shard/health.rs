@@ -147,10 +147,7 @@ impl Shard<'_> {
         ];
         let waits = ends.into_iter().any(|(side, topic)| {
             let found = self.side(side).lookup(topic, flow.spec.key.partition);
-            matches!(
-                found,
-                Lookup::NoLeader | Lookup::Missing | Lookup::Denied
-            )
+            matches!(found, Lookup::NoLeader | Lookup::Missing | Lookup::Denied)
         });
         if waits || self.ill_end(flow).is_some() {
             limits::OPENING_FLOWS / 2

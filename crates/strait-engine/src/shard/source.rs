@@ -532,10 +532,7 @@ impl Shard<'_> {
                         let waited = now.saturating_duration_since(since);
                         let pause = (waited / 8).min(limits::EMPTY_PAUSE_MAX);
                         running.fetch_at = now + pause.max(limits::EMPTY_PAUSE);
-                        if starved
-                            && waited >= limits::REQUEST_TIMEOUT
-                            && untroubled
-                        {
+                        if starved && waited >= limits::REQUEST_TIMEOUT && untroubled {
                             let error = FlowError::NothingRead {
                                 cluster: self.session.spec.source.alias().to_owned(),
                                 topic: key.topic,

@@ -128,6 +128,7 @@ impl Shard<'_> {
                     continue;
                 }
             }
+            running.writer.lockstep(forgotten);
             let Some(dispatch) = running.writer.next_batch(&self.pool) else {
                 running.writer.advance_ledger(&mut running.ledger, now);
                 continue;
