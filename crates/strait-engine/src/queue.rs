@@ -81,7 +81,7 @@ impl Queue {
 
     /// Joins a small batch with those that wait behind it: the target handles one batch of a partition at a time, so
     /// few large ones cost it less than many small ones. A batch that is sent as soon as it comes is not copied.
-    /// `in_flight`: how many the target has not answered yet.
+    /// `kept_waiting`: it is sent one at a time, or behind batches that are not answered yet.
     pub(crate) fn join(&mut self, first: Outgoing, kept_waiting: bool, pool: &Pool) -> Outgoing {
         let (mut size, mut last, mut behind) = (first.size(), first.last, 0);
         let mut records = first.count();
