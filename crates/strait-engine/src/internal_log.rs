@@ -231,6 +231,9 @@ impl Task {
             .await?;
         let mut response = ProduceResponse::decode(version, answer)
             .map_err(|error| NetError::malformed(connection.peer(), "Produce", version, error))?;
+        if let Some(pause) = response.throttled() {
+            connection.paused(pause);
+        }
         match response.partitions.pop() {
             Some(part) => Ok((part.error, part.message)),
             None => Ok((-1, None)),

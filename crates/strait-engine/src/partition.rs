@@ -177,8 +177,9 @@ impl PartitionReader {
             return Err(self.answered(response.error, offset));
         }
         if let Some(pause) = response.throttled() {
-            self.rt.sleep(pause.min(limits::THROTTLED_MAX)).await;
+            connection.paused(pause);
             if response.partitions.is_empty() {
+                self.rt.sleep(pause.min(limits::THROTTLED_MAX)).await;
                 return Ok(None);
             }
         }

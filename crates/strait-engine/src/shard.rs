@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use strait_net::{Connection, NetError, Pool, ProducerState};
-use strait_wire::{ProducedPartition, SyncKind, SyncRecord};
+use strait_wire::{SyncKind, SyncRecord};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -29,7 +29,7 @@ use crate::session::Session;
 use crate::spec::{FlowKey, FlowSpec};
 use crate::stable_offset::Held;
 use crate::status::LinkStatus;
-use crate::transfer::{Channel, FetchAnswer, Lane, Pace, Part, Way, lanes};
+use crate::transfer::{Channel, FetchAnswer, Lane, Pace, Part, ProduceAnswer, Way, lanes};
 use health::{CLUSTER, Ill, Side, Sums};
 
 /// How often time-driven work is looked at.
@@ -75,8 +75,7 @@ enum Event {
     },
     Produced {
         channel: Channel,
-        parts: Vec<(Part, Option<ProducedPartition>)>,
-        failure: Option<String>,
+        answer: ProduceAnswer,
     },
     Synced {
         flows: Vec<(usize, u64, SyncRecord, u64)>,
@@ -143,6 +142,8 @@ pub(crate) struct Shard<'a> {
     routing: BTreeSet<Side>,
     /// Brokers that cannot be used at the moment, with the cause.
     ills: BTreeMap<(Side, i32), Ill>,
+    /// When it was last said of a broker that it throttles.
+    throttles: BTreeMap<(Side, i32), Instant>,
     stopping: Option<(Instant, bool)>,
     lost: Option<SessionError>,
 }
@@ -183,6 +184,7 @@ impl<'a> Shard<'a> {
             syncing: false,
             routing: BTreeSet::new(),
             ills: BTreeMap::new(),
+            throttles: BTreeMap::new(),
             stopping: None,
             lost: None,
         };
@@ -494,11 +496,7 @@ impl<'a> Shard<'a> {
                 result,
             } => self.fetched(lane, sent, reserved, parts, result),
             Event::ChannelOpen { channel, result } => self.channel_open(channel, result),
-            Event::Produced {
-                channel,
-                parts,
-                failure,
-            } => self.produced(channel, parts, failure),
+            Event::Produced { channel, answer } => self.produced(channel, answer),
             Event::Synced { flows, result } => self.synced(flows, result),
             Event::Bounds {
                 flow,

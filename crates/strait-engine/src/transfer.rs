@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use strait_net::{Connection, NetError, Peer};
+use strait_net::{Connection, NetError};
 use strait_wire::{
     FetchRequest, FetchResponse, FetchedPartition, Isolation, ProduceResponse, ProducedPartition,
     TopicRef,
@@ -135,13 +135,17 @@ pub(crate) async fn fetch(
         }
         // Above the quota a broker answers without any topic and reads nothing more for this time (KIP-219).
         let throttled = response.throttled();
+        if let Some(pause) = throttled {
+            connection.paused(pause);
+        }
+        let empty = response.partitions.is_empty();
         let answers = response.partitions.into_iter();
         let answers: BTreeMap<_, _> = answers
             .map(|a| ((a.topic.clone(), a.partition), a))
             .collect();
         // A broker answers for everything it was asked for, and it was asked without a session.
         let lacking = parts.iter().find(|p| !answers.contains_key(&p.name()));
-        if let Some(part) = lacking.filter(|_| throttled.is_none()) {
+        if let Some(part) = lacking.filter(|_| throttled.is_none() || !empty) {
             let topic = match &part.topic {
                 TopicRef::Name(name) => name.clone(),
                 TopicRef::Id(id) => format!("topic id {id}"),
@@ -173,21 +177,45 @@ fn malformed(connection: &Connection, version: i16, what: &str) -> FlowError {
     NetError::malformed(connection.peer(), "Fetch", version, what).into()
 }
 
+/// What a produce request was answered.
+pub(crate) struct ProduceAnswer {
+    pub(crate) parts: Vec<(Part, Option<ProducedPartition>)>,
+    /// Why there is no answer.
+    pub(crate) failure: Option<String>,
+    /// How long the broker will not read from the connection.
+    pub(crate) throttled: Duration,
+}
+
+impl ProduceAnswer {
+    /// None came.
+    pub(crate) fn none(parts: Vec<Part>, why: String) -> Self {
+        Self {
+            parts: parts.into_iter().map(|part| (part, None)).collect(),
+            failure: Some(why),
+            throttled: Duration::ZERO,
+        }
+    }
+}
+
 /// Awaits the answer to a produce request that was already put on the wire.
 pub(crate) async fn produced(
     pending: impl Future<Output = Result<bytes::Bytes, NetError>>,
-    peer: Peer,
+    connection: Connection,
     version: i16,
     parts: Vec<Part>,
-) -> (Vec<(Part, Option<ProducedPartition>)>, Option<String>) {
+) -> ProduceAnswer {
+    let malformed = |error| NetError::malformed(connection.peer(), "Produce", version, error);
     let answer = match pending.await {
-        Ok(body) => ProduceResponse::decode(version, body)
-            .map_err(|error| NetError::malformed(&peer, "Produce", version, error).to_string()),
-        Err(error) => Err(error.to_string()),
+        Ok(body) => ProduceResponse::decode(version, body).map_err(malformed),
+        Err(error) => Err(error),
     };
     match answer {
-        Err(why) => (parts.into_iter().map(|p| (p, None)).collect(), Some(why)),
+        Err(error) => ProduceAnswer::none(parts, error.to_string()),
         Ok(response) => {
+            let throttled = response.throttled().unwrap_or_default();
+            if !throttled.is_zero() {
+                connection.paused(throttled);
+            }
             let mut answers: BTreeMap<_, _> = response
                 .partitions
                 .into_iter()
@@ -197,7 +225,11 @@ pub(crate) async fn produced(
                 let answer = answers.remove(&part.name());
                 (part, answer)
             });
-            (parts.collect(), None)
+            ProduceAnswer {
+                parts: parts.collect(),
+                failure: None,
+                throttled,
+            }
         }
     }
 }

@@ -26,6 +26,9 @@ use crate::{handshake, sasl, tls};
 /// The API that brokers have and KRaft controllers have not.
 const METADATA: i16 = 3;
 
+/// The longest pause that a broker is granted.
+const PAUSE_MAX: Duration = Duration::from_secs(600);
+
 /// How we introduce ourselves to brokers.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -340,6 +343,13 @@ impl Connection {
     /// Whether the connection has ended. A `false` may be out of date by the time it is read.
     pub fn is_closed(&self) -> bool {
         self.handle.shared.closed.load(Ordering::Acquire)
+    }
+
+    /// The broker has answered that it reads nothing more from this connection for `pause` (a quota, KIP-219; counted up
+    /// to ten minutes): the timeouts of what waits for it begin after that.
+    pub fn paused(&self, pause: Duration) {
+        let pause = pause.min(PAUSE_MAX);
+        let _ = self.handle.commands.send(Command::Paused(pause));
     }
 
     /// Closes the connection; everything pending fails with [`NetError::Closed`].

@@ -43,6 +43,8 @@ const PROGRESS: usize = 256 * 1024;
 pub(crate) enum Command {
     /// Write this request and match its answer.
     Send(Outgoing),
+    /// The broker reads nothing more for this time.
+    Paused(Duration),
     /// Close now.
     Close,
 }
@@ -191,6 +193,9 @@ impl Driver {
                     self.arm(request.deadline);
                     self.queued.push_back(request);
                     moved = true;
+                }
+                Poll::Ready(Some(Command::Paused(pause))) => {
+                    self.progress = Some(self.rt.deadline(pause));
                 }
                 Poll::Ready(Some(Command::Close) | None) => {
                     return Err(self.closed("it was closed from this side"));

@@ -193,6 +193,32 @@ async fn a_broker_that_brings_a_byte_now_and_then_does_not_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pause_that_the_broker_asks_for_is_not_counted() {
+    let (connection, mut peer) = connected(Limits::default()).await;
+    let first = connection.send(PRODUCE, 9, body("first"), TIMEOUT, None);
+    let second = connection.send(PRODUCE, 9, body("second"), TIMEOUT, None);
+    let broker = async {
+        let asked = [peer.next().await.unwrap(), peer.next().await.unwrap()];
+        peer.answer(&asked[0], b"wait").await;
+        tokio::time::sleep(Duration::from_secs(60) + STEP).await;
+        peer.answer(&asked[1], b"done").await;
+        // What it asks for is not for ever.
+        peer.next().await.unwrap();
+    };
+    let client = async {
+        assert_eq!(first.await.unwrap(), "wait");
+        connection.paused(Duration::from_secs(60));
+        assert_eq!(second.await.unwrap(), "done");
+        connection.paused(Duration::MAX);
+        let begun = tokio::time::Instant::now();
+        let third = connection.send(PRODUCE, 9, body("third"), TIMEOUT, None).await;
+        assert!(matches!(third, Err(NetError::TimedOut { .. })), "{third:?}");
+        assert_eq!(begun.elapsed(), Duration::from_secs(600) + TIMEOUT);
+    };
+    tokio::join!(broker, client);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_deadline_holds_for_a_request_that_could_not_even_be_written() {
     let (connection, _peer) = connected(Limits::default()).await;
     // More than the pipe holds, and nobody reads.

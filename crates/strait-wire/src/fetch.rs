@@ -216,13 +216,17 @@ pub struct FetchedPartition {
     pub records: Bytes,
 }
 
+/// A throttle time, where there is one.
+pub(crate) fn pause(throttle_ms: i32) -> Option<std::time::Duration> {
+    let ms = u64::try_from(throttle_ms).ok().filter(|ms| *ms > 0);
+    ms.map(std::time::Duration::from_millis)
+}
+
 impl FetchResponse {
-    /// How long the broker reads nothing more from the connection, where it answered for no topic at all because the
-    /// client's quota is used up.
+    /// How long the broker reads nothing more from the connection (KIP-219), because the client's quota is used up. It may
+    /// have answered for no topic at all then.
     pub fn throttled(&self) -> Option<std::time::Duration> {
-        let ms = u64::try_from(self.throttle_ms).ok().filter(|ms| *ms > 0);
-        ms.filter(|_| self.partitions.is_empty())
-            .map(std::time::Duration::from_millis)
+        pause(self.throttle_ms)
     }
 
     /// Reads the body of a response (what follows the response header). The records share its memory.

@@ -172,6 +172,11 @@ pub struct ProducedPartition {
 }
 
 impl ProduceResponse {
+    /// How long the broker reads nothing more from the connection (KIP-219), because the client's quota is used up.
+    pub fn throttled(&self) -> Option<std::time::Duration> {
+        crate::fetch::pause(self.throttle_ms)
+    }
+
     /// Reads the body of a response (what follows the response header).
     ///
     /// # Errors

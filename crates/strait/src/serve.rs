@@ -460,6 +460,11 @@ fn describe_metrics() {
         Unit::Count,
         "Source offsets left out, by reason."
     );
+    describe_counter!(
+        "strait_throttled_ms_total",
+        Unit::Milliseconds,
+        "Milliseconds for which brokers said that they read nothing, because a quota is used up."
+    );
     describe_gauge!(
         "strait_memory_bytes",
         Unit::Bytes,

@@ -570,6 +570,9 @@ fn a_target_that_throttles_for_longer_than_requests_may_take_is_still_mirrored_t
     world.write("bulk", 3, 100);
     world.assert_equal("bulk");
     mirror.stop();
+    // It is said why it is slow, and a pause is no broker that hangs.
     let log = mirror.log();
+    assert!(log.contains("id=throttled"), "{log}");
+    assert!(!log.contains("had no answer within"), "{log}");
     assert_eq!(lines(&log, "ERROR"), Vec::<&str>::new(), "{log}");
 }

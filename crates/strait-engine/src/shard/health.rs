@@ -19,6 +19,8 @@ pub(super) const CLUSTER: i32 = -1;
 
 /// How often a trouble that lasts is said.
 const REMIND: Duration = Duration::from_secs(60);
+/// How often it is said that a broker throttles.
+const REMIND_THROTTLED: Duration = Duration::from_secs(600);
 /// How many partitions one line names.
 const NAMED: usize = 5;
 
@@ -100,6 +102,29 @@ impl Shard<'_> {
             info!(link, %cluster, "the cluster answers again");
         } else {
             info!(link, %cluster, broker, "the broker answers again");
+        }
+    }
+
+    /// A broker answered that it will read nothing for this time, because a quota is used up.
+    pub(super) fn throttled(&mut self, side: Side, broker: i32, pause: Duration) {
+        if pause.is_zero() {
+            return;
+        }
+        let (now, link) = (self.session.rt.now(), self.session.spec.name.clone());
+        let cluster = self.side(side).cluster().alias().to_owned();
+        let ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        metrics::counter!("strait_throttled_ms_total", "link" => link.clone(), "cluster" => cluster.clone())
+            .increment(ms);
+        let said = self.throttles.get(&(side, broker));
+        if said.is_none_or(|said| now.saturating_duration_since(*said) >= REMIND_THROTTLED) {
+            info!(
+                link,
+                id = "throttled",
+                cluster,
+                broker,
+                "the broker throttles Strait for {ms} ms: a quota for its client id or user is used up; mirroring goes on at the quota's rate"
+            );
+            self.throttles.insert((side, broker), now);
         }
     }
 

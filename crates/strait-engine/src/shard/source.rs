@@ -355,6 +355,7 @@ impl Shard<'_> {
             }
             Ok(answer) => {
                 self.well(Side::Source, broker);
+                self.throttled(Side::Source, broker, answer.throttled);
                 if pace == Pace::Bulk {
                     let taken = now.saturating_duration_since(sent);
                     let known = self.round_trips.entry(broker).or_insert(taken);

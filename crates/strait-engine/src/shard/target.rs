@@ -4,9 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use strait_net::{Connection, KafkaError, NetError};
-use strait_wire::{
-    ProducePartition, ProduceRequest, ProducedPartition, SyncKind, SyncRecord, TopicRef, WireError,
-};
+use strait_wire::{ProducePartition, ProduceRequest, SyncKind, SyncRecord, TopicRef, WireError};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -20,7 +18,7 @@ use crate::open::sync_record;
 use crate::routes::Lookup;
 use crate::spec::{FlowSpec, Policy};
 use crate::stitch::{Outgoing, StitchError};
-use crate::transfer::{Channel, Part, produce_version, produced};
+use crate::transfer::{Channel, Part, ProduceAnswer, produce_version, produced};
 use crate::writer::Settled;
 
 impl Shard<'_> {
@@ -198,19 +196,14 @@ impl Shard<'_> {
                 let timeout = self.session.spec.request_timeout;
                 // Put on the wire here and now: the order of these calls is the order of the sequences.
                 let pending = connection.send(PRODUCE, version, body, timeout, guard);
-                let peer = connection.peer().clone();
+                let connection = connection.clone();
                 self.jobs.spawn(async move {
-                    let (parts, failure) = produced(pending, peer, version, parts).await;
-                    Event::Produced {
-                        channel,
-                        parts,
-                        failure,
-                    }
+                    let answer = produced(pending, connection, version, parts).await;
+                    Event::Produced { channel, answer }
                 });
             }
             Err(failure) => {
-                let parts = parts.into_iter().map(|p| (p, None)).collect();
-                self.produced(channel, parts, Some(failure));
+                self.produced(channel, ProduceAnswer::none(parts, failure));
             }
         }
         true
@@ -221,13 +214,14 @@ impl Shard<'_> {
         i32::try_from(self.session.spec.request_timeout.as_millis() / 2).unwrap_or(i32::MAX)
     }
 
-    pub(super) fn produced(
-        &mut self,
-        channel: Channel,
-        parts: Vec<(Part, Option<ProducedPartition>)>,
-        failure: Option<String>,
-    ) {
+    pub(super) fn produced(&mut self, channel: Channel, answer: ProduceAnswer) {
         let now = self.session.rt.now();
+        let ProduceAnswer {
+            parts,
+            failure,
+            throttled,
+        } = answer;
+        self.throttled(Side::Target, channel.0, throttled);
         if let Some(way) = self.channels.get_mut(&channel) {
             way.answered(now);
             if failure.is_some()
