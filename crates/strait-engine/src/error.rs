@@ -39,7 +39,7 @@ pub enum FlowError {
     },
     /// A cluster hides the topic.
     #[error(
-        "cluster {cluster} does not show topic {topic} to Strait's user: TOPIC_AUTHORIZATION_FAILED (29); give it Read there (Describe is in it), and this goes on by itself"
+        "cluster {cluster} does not show topic {topic} to Strait's user: TOPIC_AUTHORIZATION_FAILED (29); give Strait's user Read there (Describe is in it), and this goes on by itself"
     )]
     Denied {
         /// The cluster's alias.

@@ -115,7 +115,7 @@ impl TopicKeeper {
             if !there {
                 warn!(
                     link, id = "topic-unknown", topic,
-                    "cluster {source} does not show this topic any more, so it is not mirrored: it was deleted, or Strait's user may not see it; give it Read there (Describe is in it) if it still exists; it goes on by itself when it is back"
+                    "cluster {source} does not show this topic any more, so it is not mirrored: it was deleted, or Strait's user may not see it; give Strait's user Read there (Describe is in it) if it still exists; it goes on by itself when it is back"
                 );
             }
             there

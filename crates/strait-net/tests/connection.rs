@@ -211,7 +211,9 @@ async fn a_pause_that_the_broker_asks_for_is_not_counted() {
         assert_eq!(second.await.unwrap(), "done");
         connection.paused(Duration::MAX);
         let begun = tokio::time::Instant::now();
-        let third = connection.send(PRODUCE, 9, body("third"), TIMEOUT, None).await;
+        let third = connection
+            .send(PRODUCE, 9, body("third"), TIMEOUT, None)
+            .await;
         assert!(matches!(third, Err(NetError::TimedOut { .. })), "{third:?}");
         assert_eq!(begun.elapsed(), Duration::from_secs(600) + TIMEOUT);
     };

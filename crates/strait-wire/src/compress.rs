@@ -81,11 +81,19 @@ pub(crate) fn decompress(
     let stream = |source: &mut dyn Read| {
         let mut out =
             Vec::with_capacity(FIRST_RESERVE.min(limit).min(packed.len().saturating_mul(4)));
-        let end = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-        source
-            .take(end)
-            .read_to_end(&mut out)
-            .map_err(|e| failed(e.to_string()))?;
+        // One byte more than is allowed tells what is too large.
+        let end = limit.saturating_add(1);
+        while out.len() < end {
+            make_room(&mut out, 1, end);
+            let room = out.capacity().min(end) - out.len();
+            let read = source
+                .take(u64::try_from(room).unwrap_or(u64::MAX))
+                .read_to_end(&mut out)
+                .map_err(|e| failed(e.to_string()))?;
+            if read < room {
+                break;
+            }
+        }
         Ok(out)
     };
     let out = match codec {
@@ -103,6 +111,23 @@ pub(crate) fn decompress(
         return Err(WireError::TooLarge { offset, limit });
     }
     Ok(out)
+}
+
+/// Room for `more` bytes, by doubling, but never for more than `most` in all: a vector's own growth would take up to twice
+/// that.
+fn make_room(out: &mut Vec<u8>, more: usize, most: usize) {
+    let (needed, held) = (out.len().saturating_add(more), out.capacity());
+    if needed <= held {
+        return;
+    }
+    let doubled = held.saturating_mul(2).max(FIRST_RESERVE);
+    // The last step goes all the way, so that it is not followed by a small one.
+    let next = if doubled >= most - most / 8 {
+        most
+    } else {
+        doubled
+    };
+    out.reserve_exact(next.max(needed) - out.len());
 }
 
 /// Both framings: what does not begin as xerial's is one raw block, as librdkafka and others once sent it.
@@ -156,6 +181,7 @@ fn unsnappy_block(
     if size > limit.saturating_sub(start) {
         return Err(WireError::TooLarge { offset, limit });
     }
+    make_room(out, size, limit);
     out.resize(start + size, 0);
     snap::raw::Decoder::new()
         .decompress(block, &mut out[start..])

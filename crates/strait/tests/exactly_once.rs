@@ -389,6 +389,12 @@ fn nothing_is_lost_doubled_or_reordered_by_kills() {
         kills
     });
     load.stop();
+    // Not after having waited in vain for what nobody mirrors.
+    assert!(
+        mirror.runs(),
+        "the mirror ended by itself\n{}",
+        mirror.tail()
+    );
     let loaded = Instant::now();
 
     let mut records = 0;

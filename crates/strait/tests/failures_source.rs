@@ -78,7 +78,7 @@ fn what_retention_took_is_a_gap() {
     let mut mirror = pair.mirror("expired", "");
     pair.wait_for("expired", &["a", "b", "e"]);
     let log = mirror.log();
-    assert!(log.contains("id=retention-overtook topic=expired partition=0 retention on the source overtook the mirror: offsets 2 to 3 are gone"), "{log}");
+    assert!(log.contains("id=retention-overtook topic=expired partition=0 retention on the source overtook the mirror: offsets 2 to 3 of expired-0 are gone on cluster west"), "{log}");
     wait_for_gaps(&mirror, "\"left_out\":{\"expired\":2}");
     mirror.stop();
 }

@@ -61,6 +61,24 @@ fn intrude(pair: &Pair, topic: &str, value: &str) {
 }
 
 #[test]
+fn a_target_topic_that_holds_records_already_is_left_alone_at_the_first_start() {
+    let pair = Pair::shared();
+    pair.create("held");
+    pair.oracle
+        .create_topic(&pair.east, "west.held", 1, 1, &[])
+        .unwrap();
+    intrude(&pair, "held", "x");
+    pair.write("held", &["a"]);
+    let mut mirror = pair.mirror("held", "");
+    mirror.wait_for_log("id=target-has-data topic=held partition=0 flow stopped: west.held-0 on cluster east: the target holds data from offset 0 to 1 that this link has no position for: nothing was mirrored", SOON);
+    assert_eq!(pair.values("held"), ["x"]);
+    // As the message says.
+    pair.oracle.delete_topic(&pair.east, "west.held").unwrap();
+    pair.wait_for("held", &["a"]);
+    mirror.stop();
+}
+
+#[test]
 fn another_writer_stops_the_flow() {
     let pair = Pair::shared();
     pair.create("foreign");
