@@ -225,7 +225,8 @@ fn pages_tell_how_it_is() {
         ("strait_lag_records{link=\"paged\"}", 0.0),
         ("strait_link_ready{link=\"paged\"}", 1.0),
     ] {
-        assert_eq!(page::metric(port, series), Some(value), "{series}");
+        // Told ten times a second.
+        wait_until(series, SOON, || page::metric(port, series) == Some(value));
     }
     assert!(page::metric(port, "strait_bytes_total{link=\"paged\"}").unwrap() > 0.0);
     let (_, metrics) = page::get(port, "/metrics").unwrap();
