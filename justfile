@@ -63,8 +63,8 @@ bench-latency seconds="20" rounds="3": setup bench-build
     mv target/latency.md benches/results/latency.md
 
 # One and eight partitions over a line of 100 ms (network namespaces, so as root); keeps the table in benches/results/wan.md.
-bench-wan round_trip_ms="100" seconds="20": setup bench-build
-    target/release/bench wan {{round_trip_ms}} {{seconds}} | tee target/wan.md
+bench-wan round_trip_ms="100" seconds="20" records="500000": setup bench-build
+    target/release/bench wan {{round_trip_ms}} {{seconds}} {{records}} | tee target/wan.md
     mv target/wan.md benches/results/wan.md
 
 # The mirror alone between brokers that cost nothing, in GB/s per core; keeps the table in benches/results/engine.md.

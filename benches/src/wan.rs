@@ -30,7 +30,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     let what = format!(
         "A source behind a line with a round trip of {round_trip} ms (two network namespaces, a TUN device each; no loss, no limit), target and mirror on this side; Kafka 4.3.1 with its default socket buffers (100 KiB), records of 1,000 bytes, uncompressed; the {seconds} s after the first record."
     );
-    let recipe = format!("just bench-wan {round_trip} {seconds}");
+    let recipe = format!("just bench-wan {round_trip} {seconds} {records}");
     println!("{}", heading("Over a long line", &recipe, &what)?);
     println!("{text}");
     Ok(())
