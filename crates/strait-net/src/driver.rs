@@ -426,23 +426,18 @@ impl Driver {
                 return Ok(());
             }
             let (now, progress) = (self.rt.now(), self.progress);
-            let waiting = self.in_flight.iter().map(|r| {
-                (
-                    due(progress, r.deadline, r.timeout),
-                    r.api,
-                    r.version,
-                    r.timeout,
-                )
-            });
-            let queued = self.queued.iter().map(|r| {
-                (
-                    due(progress, r.deadline, r.timeout),
-                    r.api,
-                    r.version,
-                    r.timeout,
-                )
-            });
-            match waiting.chain(queued).min_by_key(|r| r.0) {
+            let waiting = self
+                .in_flight
+                .iter()
+                .map(|r| (r.deadline, r.api, r.version, r.timeout));
+            let queued = self
+                .queued
+                .iter()
+                .map(|r| (r.deadline, r.api, r.version, r.timeout));
+            let due = |(deadline, api, version, timeout)| {
+                (due(progress, deadline, timeout), api, version, timeout)
+            };
+            match waiting.chain(queued).map(due).min_by_key(|r| r.0) {
                 Some((deadline, api, version, after)) if deadline <= now => {
                     return Err(NetError::TimedOut {
                         what: request_name(api, version),

@@ -148,11 +148,7 @@ impl Shard<'_> {
         if self.ills.is_empty() {
             return None;
         }
-        let ends = [
-            (Side::Source, &flow.spec.key.topic),
-            (Side::Target, &flow.spec.target_topic),
-        ];
-        ends.into_iter().find_map(|(side, topic)| {
+        ends(flow).into_iter().find_map(|(side, topic)| {
             match self.side(side).lookup(topic, flow.spec.key.partition) {
                 Lookup::Leader(route) => {
                     let ill = self.ills.get(&(side, route.broker))?;
@@ -166,11 +162,7 @@ impl Shard<'_> {
     /// How many flows may be opening for this one to begin, too: those that cannot get far now leave room for the others.
     pub(super) fn opening_at_once(&self, at: usize) -> usize {
         let flow = &self.flows[at];
-        let ends = [
-            (Side::Source, &flow.spec.key.topic),
-            (Side::Target, &flow.spec.target_topic),
-        ];
-        let waits = ends.into_iter().any(|(side, topic)| {
+        let waits = ends(flow).into_iter().any(|(side, topic)| {
             let found = self.side(side).lookup(topic, flow.spec.key.partition);
             matches!(found, Lookup::NoLeader | Lookup::Missing | Lookup::Denied)
         });
@@ -200,10 +192,9 @@ impl Shard<'_> {
                 continue;
             }
             let flow = &self.flows[at];
-            let (key, target_topic) = (&flow.spec.key, &flow.spec.target_topic);
-            let ends = [(Side::Source, &key.topic), (Side::Target, target_topic)];
-            let without = ends.into_iter().find(|(side, topic)| {
-                self.side(*side).lookup(topic, key.partition) == Lookup::NoLeader
+            let without = ends(flow).into_iter().find(|(side, topic)| {
+                let found = self.side(*side).lookup(topic, flow.spec.key.partition);
+                found == Lookup::NoLeader
             });
             match without {
                 Some((side, _)) if !flow.leaderless => lost.entry(side).or_default().push(at),
@@ -313,6 +304,14 @@ impl Shard<'_> {
             .set(self.pool.held() as f64 + self.reserved as f64);
         self.status.send_replace(status);
     }
+}
+
+/// A flow's topics.
+fn ends(flow: &Flow) -> [(Side, &str); 2] {
+    [
+        (Side::Source, &flow.spec.key.topic),
+        (Side::Target, &flow.spec.target_topic),
+    ]
 }
 
 /// The first few names.
