@@ -31,6 +31,14 @@ struct World {
 }
 
 impl World {
+    fn between(source: &KafkaCluster, target: &KafkaCluster) -> Self {
+        Self {
+            oracle: Oracle::shared().unwrap(),
+            west: source.bootstrap(),
+            east: target.bootstrap(),
+        }
+    }
+
     fn write(&self, topic: &str, seed: u64, records: u64) {
         let workload = Workload::new(topic)
             .seed(seed)
@@ -98,16 +106,11 @@ fn node(id: i32) -> usize {
 
 #[test]
 fn records_that_an_unclean_election_took_from_the_source_stay_and_the_new_ones_follow() {
-    let oracle = Oracle::shared().unwrap();
     let three = KafkaOptions::new()
         .nodes(3)
         .property("replica.lag.time.max.ms", "3000");
     let [source, target] = KafkaCluster::start_all([three, KafkaOptions::new()]).unwrap();
-    let world = World {
-        oracle,
-        west: source.bootstrap(),
-        east: target.bootstrap(),
-    };
+    let world = World::between(&source, &target);
     let unclean = [
         ("unclean.leader.election.enable", "true"),
         ("min.insync.replicas", "1"),
@@ -219,14 +222,9 @@ fn copy(from: &Path, to: &Path) {
 
 #[test]
 fn what_a_restored_disk_lacks_on_the_target_is_mirrored_again() {
-    let oracle = Oracle::shared().unwrap();
     let [source, target] =
         KafkaCluster::start_all([KafkaOptions::new(), KafkaOptions::new()]).unwrap();
-    let world = World {
-        oracle,
-        west: source.bootstrap(),
-        east: target.bootstrap(),
-    };
+    let world = World::between(&source, &target);
     for topic in ["restored", "halt", "beside"] {
         world
             .oracle
@@ -317,16 +315,11 @@ fn what_a_restored_disk_lacks_on_the_target_is_mirrored_again() {
 
 #[test]
 fn missing_replicas_and_moving_leaders_hold_up_only_their_own_topics() {
-    let oracle = Oracle::shared().unwrap();
     let three = KafkaOptions::new()
         .nodes(3)
         .property("replica.lag.time.max.ms", "3000");
     let [source, target] = KafkaCluster::start_all([KafkaOptions::new(), three]).unwrap();
-    let world = World {
-        oracle,
-        west: source.bootstrap(),
-        east: target.bootstrap(),
-    };
+    let world = World::between(&source, &target);
     for topic in ["narrow", "moving", "beside"] {
         world
             .oracle
@@ -434,14 +427,9 @@ const BULK_RECORD: u64 = 10_000;
 
 #[test]
 fn quotas_slow_a_mirror_down_and_a_broker_away_for_long_holds_up_only_its_own_flows() {
-    let oracle = Oracle::shared().unwrap();
     let [source, target] =
         KafkaCluster::start_all([KafkaOptions::new().nodes(3), KafkaOptions::new()]).unwrap();
-    let world = World {
-        oracle,
-        west: source.bootstrap(),
-        east: target.bootstrap(),
-    };
+    let world = World::between(&source, &target);
     for topic in ["spread", "bulk"] {
         world
             .oracle
@@ -532,14 +520,9 @@ fn quotas_slow_a_mirror_down_and_a_broker_away_for_long_holds_up_only_its_own_fl
 
 #[test]
 fn a_target_that_throttles_for_longer_than_requests_may_take_is_still_mirrored_to() {
-    let oracle = Oracle::shared().unwrap();
     let [source, target] =
         KafkaCluster::start_all([KafkaOptions::new(), KafkaOptions::new()]).unwrap();
-    let world = World {
-        oracle,
-        west: source.bootstrap(),
-        east: target.bootstrap(),
-    };
+    let world = World::between(&source, &target);
     world
         .oracle
         .create_topic(&world.west, "bulk", 1, 1, &[])
