@@ -47,7 +47,7 @@ bench: bench-build
     mv target/steps.md benches/results/steps.md
 
 # MirrorMaker 2, two throwaway copiers and Strait on the same brokers and data; keeps table and plot in benches/results/.
-bench-mm2 records="2000000" rounds="3" batch_bytes="16384": setup bench-build
+bench-mm2 records="4000000" rounds="3" batch_bytes="16384": setup bench-build
     for program in go python3; do command -v "$program" >/dev/null || { echo "bench-mm2: $program is missing: the copiers to measure beside need Go and Python 3" >&2; exit 1; }; done
     mkdir -p benches/results
     cd benches/peers/franz-go && go build -o ../../../target/release/peers/franz-go .

@@ -4,7 +4,8 @@
 //! target topic of its own, deleted with its files before the next begins, and dirty pages are written first (`sync`), so
 //! that nobody pays for the run before. A run of the patching copier and one of Strait that are not counted let both nodes
 //! compile their hot paths and create their own topics.
-//! A run begins with the start of the process and ends when consumers of the target see the last record.
+//! A run begins with the start of the process and ends when consumers of the target see the last record; MirrorMaker 2's ends
+//! earlier, see [`SLOW_PEER_RECORDS`].
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ use crate::process::{Running, Usage};
 use crate::{Failure, argument, median};
 
 const PARTITIONS: i32 = 8;
+/// Records that MirrorMaker 2 is followed for: its rate does not change after that, and the largest sets would take it minutes.
+const SLOW_PEER_RECORDS: u64 = 1_500_000;
 /// The slowest peer on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(900);
 /// Between two looks at the target until the first record is there: the error of that figure.
@@ -30,12 +33,35 @@ const LOOK: Duration = Duration::from_millis(25);
 /// What one peer did with one data set.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Figures {
-    pub(crate) seconds: f64,
+    /// Records it was followed for: all of them, or those that a slow peer is measured by.
+    records: f64,
+    seconds: f64,
     first: f64,
     cpu: f64,
     target_cpu: f64,
     peak_mib: f64,
     stored: f64,
+}
+
+impl Figures {
+    /// Records per second, the start included.
+    pub(crate) fn rate(&self) -> f64 {
+        self.records / self.seconds
+    }
+}
+
+/// Names of data sets and peers, separated by commas, in `BENCH_ONLY`: what is left out costs no time. Everything unless set.
+struct Only(Option<String>);
+
+impl Only {
+    fn from_env() -> Self {
+        Self(std::env::var("BENCH_ONLY").ok())
+    }
+
+    fn has(&self, name: &str) -> bool {
+        let Some(list) = &self.0 else { return true };
+        list.split(',').any(|wanted| wanted == name)
+    }
 }
 
 /// All rounds of one peer with one data set.
@@ -50,13 +76,16 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     let rounds: usize = argument(args, 1, 3)?;
     let batch: usize = argument(args, 2, BATCH_BYTES)?;
     let dir = tempfile::tempdir()?;
-    let events = records * 3 / 4;
+    let events = records * 2;
+    let only = Only::from_env();
     let sets = [
         Dataset::letters(records),
         Dataset::events(Codec::Zstd, events, dir.path())?,
         Dataset::events(Codec::Lz4, events, dir.path())?,
     ]
     .map(|data| data.batches(batch));
+    let value_bytes = sets[1].value_bytes / events as f64;
+    let sets: Vec<Dataset> = sets.into_iter().filter(|d| only.has(d.name())).collect();
     let clusters = Clusters::start()?;
     let mut results = Vec::new();
     for data in &sets {
@@ -65,10 +94,15 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
         data.produce(&clusters.oracle, &bootstrap, data.name(), PARTITIONS)?;
         copy(Peer::Patching, &clusters, data, "WarmP")?;
         copy(Peer::Strait, &clusters, data, "WarmS")?;
-        let mut all = Peer::ALL.map(|peer| Series {
-            peer,
-            rounds: Vec::new(),
-        });
+        let peers = Peer::ALL
+            .into_iter()
+            .filter(|peer| only.has(peer.name()));
+        let mut all: Vec<Series> = peers
+            .map(|peer| Series {
+                peer,
+                rounds: Vec::new(),
+            })
+            .collect();
         for round in 0..rounds {
             for turn in 0..all.len() {
                 let at = (round + turn) % all.len();
@@ -92,8 +126,8 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     }
     drop(clusters);
     let what = format!(
-        "Two Kafka 4.3.1 nodes and the mirror together on this machine. {records} records of 1,000 bytes uncompressed, {events} JSON records of {:.0} bytes with zstd and lz4, {PARTITIONS} partitions, written by Kafka's ProducerPerformance with batch.size={batch}. Medians of {rounds} rounds, interleaved; the start of each mirror is included.",
-        sets[1].value_bytes / sets[1].records as f64
+        "Two Kafka 4.3.1 nodes and the mirror together on this machine. {records} records of 1,000 bytes uncompressed, {events} JSON records of {:.0} bytes with zstd and lz4, {PARTITIONS} partitions, written by Kafka's ProducerPerformance with batch.size={batch}. Medians of {rounds} rounds, interleaved; the start of each mirror is included. MirrorMaker 2 is followed for its first {SLOW_PEER_RECORDS} records.",
+        value_bytes
     );
     println!(
         "{}",
@@ -133,7 +167,11 @@ fn copy(peer: Peer, clusters: &Clusters, data: &Dataset, alias: &str) -> Result<
         .stdin(Stdio::null())
         .spawn()?;
     let mut running = Running(child);
-    let followed = follow(&mut running, clusters, data, &target, started);
+    let enough = match peer {
+        Peer::MirrorMaker => data.records.min(SLOW_PEER_RECORDS),
+        _ => data.records,
+    };
+    let followed = follow(&mut running, clusters, &target, enough, started);
     let mut figures = followed.map_err(|e| {
         let log = std::fs::read_to_string(dir.path().join("log")).unwrap_or_default();
         let tail: Vec<&str> = log.lines().rev().take(5).collect();
@@ -145,7 +183,9 @@ fn copy(peer: Peer, clusters: &Clusters, data: &Dataset, alias: &str) -> Result<
         let bytes = clusters.oracle.stored_bytes(bootstrap, topic)?;
         Ok(bytes.iter().sum::<u64>() as f64)
     };
-    figures.stored = stored(&clusters.target.bootstrap(), &target)?
+    let there = clusters.watch(&target, PARTITIONS)?.end() as f64;
+    figures.stored = stored(&clusters.target.bootstrap(), &target)? / there
+        * data.records as f64
         / stored(&clusters.source.bootstrap(), topic)?;
     clusters.delete(&target)?;
     Ok(figures)
@@ -154,8 +194,8 @@ fn copy(peer: Peer, clusters: &Clusters, data: &Dataset, alias: &str) -> Result<
 fn follow(
     running: &mut Running,
     clusters: &Clusters,
-    data: &Dataset,
     target: &str,
+    enough: u64,
     started: Instant,
 ) -> Result<Figures, Failure> {
     let watch = clusters.watch(target, PARTITIONS)?;
@@ -172,12 +212,13 @@ fn follow(
         }
         let usage = Usage::of(running.0.id())?;
         figures.peak_mib = usage.peak_mib.max(figures.peak_mib);
-        if there >= data.records {
+        if there >= enough {
+            figures.records = there as f64;
             figures.seconds = elapsed.as_secs_f64();
             figures.cpu = usage.cpu();
             return Ok(figures);
         }
-        if usage.ended && watch.end() < data.records {
+        if usage.ended && watch.end() < enough {
             let status = running.0.wait()?;
             return Err(format!("it ended with {status} after {there} records").into());
         }
@@ -193,24 +234,24 @@ fn follow(
     }
 }
 
-fn table(results: &[(&Dataset, [Series; 4])]) -> String {
+fn table(results: &[(&Dataset, Vec<Series>)]) -> String {
     let mut text = String::from(
         "| codec | peer | records/s | MB/s of values | CPU s per GB of values | target's CPU s per GB | target's share of the machine | first record after | peak RSS | stored / source |\n|---|---|---|---|---|---|---|---|---|---|\n",
     );
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
     for (data, all) in results {
-        let gigabytes = data.value_bytes / 1e9;
+        let gigabytes = data.value_bytes / data.records as f64 / 1e9;
         for series in all {
             let of = |pick: &dyn Fn(&Figures) -> f64| median(series.rounds.iter().map(pick));
-            let seconds = of(&|f| f.seconds);
+            let rate = of(&Figures::rate);
             text += &format!(
                 "| {} | {} | {:.0} | {:.0} | {:.2} | {:.2} | {:.0} % | {:.2} s | {:.0} MiB | {:.2} |\n",
                 data.name(),
                 series.peer.name(),
-                data.records as f64 / seconds,
-                gigabytes * 1e3 / seconds,
-                of(&|f| f.cpu) / gigabytes,
-                of(&|f| f.target_cpu) / gigabytes,
+                rate,
+                gigabytes * 1e3 * rate,
+                of(&|f| f.cpu / f.records) / gigabytes,
+                of(&|f| f.target_cpu / f.records) / gigabytes,
                 of(&|f| f.target_cpu / f.seconds / cores) * 100.0,
                 of(&|f| f.first),
                 of(&|f| f.peak_mib),
@@ -222,7 +263,7 @@ fn table(results: &[(&Dataset, [Series; 4])]) -> String {
 }
 
 /// What Strait is held to, beside the patching copier of the same round.
-fn bars(results: &[(&Dataset, [Series; 4])]) -> String {
+fn bars(results: &[(&Dataset, Vec<Series>)]) -> String {
     let mut text = String::from(
         "Strait's bars; ratios are medians of those of each round.\n\n| bar | asked | measured | |\n|---|---|---|---|\n",
     );
@@ -231,6 +272,12 @@ fn bars(results: &[(&Dataset, [Series; 4])]) -> String {
         text += &format!("| {what} | {asked} | {measured:.2} | {verdict} |\n");
     };
     for (data, all) in results {
+        if [Peer::Strait, Peer::Patching]
+            .iter()
+            .any(|peer| !all.iter().any(|series| series.peer == *peer))
+        {
+            continue;
+        }
         let of = |peer: Peer| {
             all.iter()
                 .filter(move |s| s.peer == peer)

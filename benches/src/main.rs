@@ -35,7 +35,8 @@ const USAGE: &str = "usage: bench mm2 [RECORDS] [ROUNDS] [BATCH_BYTES] [PLOT]
        bench engine [SECONDS] [ROUNDS] [OTHER]
        bench memory [FLOWS]
        bench steps
-RECORDS is the size of the uncompressed data set; the compressed ones have three quarters of it.";
+RECORDS is the size of the uncompressed data set; the compressed ones have twice as many.
+BENCH_ONLY=none,Strait,... leaves out the data sets and peers of mm2 that it does not name.";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::comparison::Series;
+use crate::comparison::{Figures, Series};
 use crate::dataset::Dataset;
 use crate::median;
 
@@ -14,13 +14,11 @@ const GROUP: f64 = 34.0;
 const TOP: f64 = 44.0;
 
 /// Records per second of every peer as bars, one group for each data set.
-pub(crate) fn rates(results: &[(&Dataset, [Series; 4])]) -> String {
-    let rate = |data: &Dataset, series: &Series| {
-        data.records as f64 / median(series.rounds.iter().map(|f| f.seconds))
-    };
+pub(crate) fn rates(results: &[(&Dataset, Vec<Series>)]) -> String {
+    let rate = |series: &Series| median(series.rounds.iter().map(Figures::rate));
     let most = results
         .iter()
-        .flat_map(|(data, all)| all.iter().map(|s| rate(data, s)))
+        .flat_map(|(_, all)| all.iter().map(rate))
         .fold(1.0, f64::max);
     let rows: usize = results.iter().map(|(_, all)| all.len()).sum();
     let height = TOP + GROUP * results.len() as f64 + ROW * rows as f64 + 12.0;
@@ -50,7 +48,7 @@ text {{ fill: #24292f }} .quiet {{ fill: #57606a }} .strait {{ fill: #0969da }} 
         );
         y += GROUP - 10.0;
         for series in all {
-            let rate = rate(data, series);
+            let rate = rate(series);
             let class = if series.peer == crate::peer::Peer::Strait {
                 "strait"
             } else {

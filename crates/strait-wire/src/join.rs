@@ -4,6 +4,7 @@ use bytes::{BufMut, BytesMut};
 
 use crate::batch::{Attributes, Batch, BatchHeader, CRC_START, Codec, HEADER_LEN, LEAST_LENGTH};
 use crate::compress;
+use crate::crc::replace_front;
 use crate::raw::{GROWTH, RawRecords};
 use crate::record::LEAST_RECORD;
 use crate::{Stamp, WireError};
@@ -71,18 +72,24 @@ pub fn join(batches: &[&Batch], out: &mut BytesMut) -> Result<BatchHeader> {
 fn write(batches: &[&Batch], out: &mut BytesMut) -> Result<BatchHeader> {
     let start = out.len();
     out.put_bytes(0, HEADER_LEN);
+    // The header's part comes first and is known last.
+    const UNKNOWN: [u8; HEADER_LEN] = [0; HEADER_LEN];
+    let mut crc = crc32c::crc32c(&UNKNOWN[CRC_START..]);
     let mut join = Join::default();
     for batch in batches {
         join.admit(batch, joinable)?;
         batch.verify_crc()?;
         let records = batch.bytes.get(HEADER_LEN..).unwrap_or_default();
+        let copied = out.len();
         join.copy(&batch.header, records, out)?;
+        // Now, while the copy is in the processor's cache.
+        crc = crc32c::crc32c_append(crc, &out[copied..]);
     }
-    let mut header = join.header(Codec::None, out.len() - start - HEADER_LEN)?;
-    let joined = &mut out[start..];
-    joined[..HEADER_LEN].copy_from_slice(&header.encode());
-    header.crc = crc32c::crc32c(&joined[CRC_START..]);
-    joined[..HEADER_LEN].copy_from_slice(&header.encode());
+    let bytes = out.len() - start - HEADER_LEN;
+    let mut header = join.header(Codec::None, bytes)?;
+    let front = &header.encode()[CRC_START..];
+    header.crc = replace_front(crc, &UNKNOWN[CRC_START..], front, bytes);
+    out[start..start + HEADER_LEN].copy_from_slice(&header.encode());
     Ok(header)
 }
 
