@@ -4,8 +4,8 @@
 //! target topic of its own, deleted with its files before the next begins, and dirty pages are written first (`sync`), so
 //! that nobody pays for the run before. A run of the patching copier and one of Strait that are not counted let both nodes
 //! compile their hot paths and create their own topics.
-//! A run begins with the start of the process and ends when consumers of the target see the last record; MirrorMaker 2's ends
-//! earlier, see [`SLOW_PEER_RECORDS`].
+//! A run begins with the start of the process and ends when consumers of the target see the last record; that of a peer which
+//! decodes records ends earlier, see [`SLOW_PEER_RECORDS`].
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -21,7 +21,8 @@ use crate::process::{Running, Usage};
 use crate::{Failure, argument, median};
 
 const PARTITIONS: i32 = 8;
-/// Records that MirrorMaker 2 is followed for: its rate does not change after that, and the largest sets would take it minutes.
+/// Records that the peers which decode them are followed for: their rates do not change after that, and the largest sets
+/// would take them minutes.
 const SLOW_PEER_RECORDS: u64 = 1_500_000;
 /// The slowest peer on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -56,6 +57,12 @@ struct Only(Option<String>);
 impl Only {
     fn from_env() -> Self {
         Self(std::env::var("BENCH_ONLY").ok())
+    }
+
+    /// As it stands before the command.
+    fn prefix(&self) -> String {
+        let list = self.0.as_ref();
+        list.map_or(String::new(), |list| format!("BENCH_ONLY='{list}' "))
     }
 
     fn has(&self, name: &str) -> bool {
@@ -94,9 +101,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
         data.produce(&clusters.oracle, &bootstrap, data.name(), PARTITIONS)?;
         copy(Peer::Patching, &clusters, data, "WarmP")?;
         copy(Peer::Strait, &clusters, data, "WarmS")?;
-        let peers = Peer::ALL
-            .into_iter()
-            .filter(|peer| only.has(peer.name()));
+        let peers = Peer::ALL.into_iter().filter(|peer| only.has(peer.name()));
         let mut all: Vec<Series> = peers
             .map(|peer| Series {
                 peer,
@@ -126,14 +131,14 @@ pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
     }
     drop(clusters);
     let what = format!(
-        "Two Kafka 4.3.1 nodes and the mirror together on this machine. {records} records of 1,000 bytes uncompressed, {events} JSON records of {:.0} bytes with zstd and lz4, {PARTITIONS} partitions, written by Kafka's ProducerPerformance with batch.size={batch}. Medians of {rounds} rounds, interleaved; the start of each mirror is included. MirrorMaker 2 is followed for its first {SLOW_PEER_RECORDS} records.",
+        "Two Kafka 4.3.1 nodes and the mirror together on this machine. {records} records of 1,000 bytes uncompressed, {events} JSON records of {:.0} bytes with zstd and lz4, {PARTITIONS} partitions, written by Kafka's ProducerPerformance with batch.size={batch}. Medians of {rounds} rounds, interleaved; the start of each mirror is included. What decodes records is followed for the first {SLOW_PEER_RECORDS}.",
         value_bytes
     );
     println!(
         "{}",
         heading(
             "Strait beside MirrorMaker 2 and two throwaway copiers",
-            &format!("just bench-mm2 {records} {rounds} {batch}"),
+            &format!("{}just bench-mm2 {records} {rounds} {batch}", only.prefix()),
             &what
         )?
     );
@@ -168,8 +173,8 @@ fn copy(peer: Peer, clusters: &Clusters, data: &Dataset, alias: &str) -> Result<
         .spawn()?;
     let mut running = Running(child);
     let enough = match peer {
-        Peer::MirrorMaker => data.records.min(SLOW_PEER_RECORDS),
-        _ => data.records,
+        Peer::MirrorMaker | Peer::FranzGo => data.records.min(SLOW_PEER_RECORDS),
+        Peer::Strait | Peer::Patching => data.records,
     };
     let followed = follow(&mut running, clusters, &target, enough, started);
     let mut figures = followed.map_err(|e| {
@@ -184,8 +189,7 @@ fn copy(peer: Peer, clusters: &Clusters, data: &Dataset, alias: &str) -> Result<
         Ok(bytes.iter().sum::<u64>() as f64)
     };
     let there = clusters.watch(&target, PARTITIONS)?.end() as f64;
-    figures.stored = stored(&clusters.target.bootstrap(), &target)? / there
-        * data.records as f64
+    figures.stored = stored(&clusters.target.bootstrap(), &target)? / there * data.records as f64
         / stored(&clusters.source.bootstrap(), topic)?;
     clusters.delete(&target)?;
     Ok(figures)

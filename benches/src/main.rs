@@ -21,6 +21,7 @@ mod memory;
 mod peer;
 mod plot;
 mod process;
+mod relay;
 mod steps;
 mod wan;
 
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
     };
     let done = match command.as_str() {
         "engine" => engine::run(args),
+        "relay" => relay::run(args),
         "memory" => memory::run(args),
         "steps" => steps::run(),
         "latency" => latency::run(args),
