@@ -316,7 +316,7 @@ pub(crate) async fn read_log(
                 continue;
             }
             let records = batch
-                .decode(limits::INFLATE_BYTES)
+                .decode(limits::DECODE_LEAST_BYTES)
                 .map_err(|e| internal(e.into()))?;
             for record in &records {
                 each(record.offset, record)?;

@@ -20,6 +20,8 @@ mod journal;
 mod losses;
 mod mirror;
 mod network;
+mod pair;
+mod remembered;
 mod script;
 mod sync;
 mod traffic;
