@@ -193,17 +193,15 @@ impl Opening {
         scanned: &Scanned,
         ledger: &mut Ledger,
     ) -> Result<SyncKind, FlowError> {
-        let most = scanned.target_next.saturating_sub(position.target_next);
-        let room = self.session.matching.room(most).await;
-        let whole = most <= room.records as i64;
-        let (hashes, stamped) = match self
-            .hashes(ends, position, scanned, (Some(Record::hash), room.records))
-            .await?
-        {
+        let offsets = scanned.target_next.saturating_sub(position.target_next);
+        let room = self.session.matching.room(offsets).await;
+        let whole = offsets <= room.records as i64;
+        let most = room.records;
+        let hashed = self.hashes(ends, position, scanned, Some(Record::hash), most);
+        let (hashes, stamped) = match hashed.await? {
             Some(hashes) => (hashes, false),
             None => {
-                let how = (None, room.records);
-                let hashes = self.hashes(ends, position, scanned, how).await?;
+                let hashes = self.hashes(ends, position, scanned, None, most).await?;
                 (hashes.unwrap_or_default(), true)
             }
         };
@@ -283,7 +281,8 @@ impl Opening {
         ends: &Ends,
         position: &Position,
         scanned: &Scanned,
-        (hash, most): (Option<fn(&Record) -> u128>, usize),
+        hash: Option<fn(&Record) -> u128>,
+        most: usize,
     ) -> Result<Option<Vec<u128>>, FlowError> {
         let mut hashes = Vec::with_capacity(most);
         let mut offset = position.target_next.max(ends.target.log_start().await?);

@@ -101,10 +101,12 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 pub const THROTTLED_MAX: Duration = Duration::from_secs(10);
 /// How often routes are asked for again while some flow misses one, and at the most.
 pub const ROUTES_MIN_AGE: Duration = Duration::from_millis(250);
-/// How often they are asked for at the least while partitions have no leader.
+/// How often they are asked for at the least while partitions have no leader, or the cluster cannot be asked.
 pub const ROUTES_PAUSE_MAX: Duration = Duration::from_secs(4);
 /// How often routes are asked for without a cause.
 pub const ROUTES_MAX_AGE: Duration = Duration::from_secs(60);
+/// How often a trouble that lasts is said.
+pub const REMIND: Duration = Duration::from_secs(60);
 /// How often an open transaction that holds a flow back is reported again.
 pub const OPEN_TRANSACTION_REMIND: Duration = Duration::from_secs(600);
 /// When the producer of an open transaction is asked for again where the question was not answered.

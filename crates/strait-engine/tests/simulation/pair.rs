@@ -1,9 +1,10 @@
 //! A source, a target and one process between them, moved by hand: for histories that are told and not drawn.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use strait_engine::{Link, LinkHandle, LinkSpec};
+use strait_engine::{Link, LinkHandle, LinkSpec, Policies};
 use strait_net::Runtime;
 use strait_testkit::records::{BatchSpec, CONTROL};
 use strait_testkit::{Broker, BrokerConfig, KitRecord};
@@ -21,9 +22,16 @@ pub(crate) struct Pair {
     pub(crate) journal: Journal,
     weather: Arc<Weather>,
     pub(crate) memory_budget: u64,
-    /// The value of the next record that is written.
+    pub(crate) policies: Policies,
+    /// The link's name.
+    pub(crate) link: &'static str,
+    /// The number of the next record that is written.
     pub(crate) serial: i64,
-    rng: fastrand::Rng,
+    /// Bytes of a record's value, beside its number.
+    pub(crate) record_bytes: usize,
+    /// What was written, by partition.
+    pub(crate) written: BTreeMap<i32, Vec<i64>>,
+    pub(crate) rng: fastrand::Rng,
     partitions: i32,
     start_ms: i64,
     process: Option<(Network, LinkHandle, JoinHandle<()>)>,
@@ -56,7 +64,11 @@ impl Pair {
         let (source, target) = (broker("source"), broker("target"));
         for (cluster, retention_ms) in [(&source, retention_ms), (&target, -1)] {
             let retention = retention_ms.to_string();
-            let configs = [("retention.ms", retention.as_str())];
+            // Only whole segments expire.
+            let configs = [
+                ("retention.ms", retention.as_str()),
+                ("segment.bytes", "65536"),
+            ];
             cluster
                 .create_replicated(TOPIC, partitions, 1, &configs)
                 .unwrap();
@@ -68,26 +80,35 @@ impl Pair {
             journal,
             weather: Arc::default(),
             memory_budget: 64 << 20,
+            policies: Policies::default(),
+            link: "link",
             serial: 0,
+            record_bytes: 0,
+            written: BTreeMap::new(),
             partitions,
             rng: fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             process: None,
         }
     }
 
-    /// Appends a batch of `count` records to a partition of the source; each value is a number of its own.
+    /// Appends a batch of `count` records to a partition of the source; each value begins with a number of its own.
     pub(crate) fn write(&mut self, partition: i32, count: i64) {
         let now = self.source.now_ms();
         let serials = self.serial..self.serial + count;
         self.serial += count;
+        self.written
+            .entry(partition)
+            .or_default()
+            .extend(serials.clone());
         let records: Vec<KitRecord> = serials
-            .map(|serial| KitRecord::new(now, None, Some(serial.to_string().as_bytes())))
+            .map(|serial| format!("{serial}:{}", "x".repeat(self.record_bytes)))
+            .map(|value| KitRecord::new(now, None, Some(value.as_bytes())))
             .collect();
         let batch = BatchSpec::default().build(&records).unwrap();
         self.source.append(TOPIC, partition, &batch).unwrap();
     }
 
-    /// The values that a partition holds, in order.
+    /// The numbers that a partition holds, in order.
     pub(crate) fn serials(broker: &Broker, partition: i32) -> Vec<i64> {
         let log = broker.read_log(TOPIC, partition);
         log.iter()
@@ -95,7 +116,8 @@ impl Pair {
             .flat_map(|batch| batch.records().unwrap())
             .map(|r| {
                 let value = r.value.as_deref().unwrap();
-                std::str::from_utf8(value).unwrap().parse().unwrap()
+                let number = value.split(|byte| *byte == b':').next().unwrap();
+                std::str::from_utf8(number).unwrap().parse().unwrap()
             })
             .collect()
     }
@@ -117,6 +139,8 @@ impl Pair {
         let rt = Runtime::simulated(Arc::new(network.clone()), self.rng.u64(..));
         let spec = LinkSpec {
             memory_budget: self.memory_budget,
+            name: self.link.to_owned(),
+            policies: self.policies,
             ..mirror::link(&rt, &self.source, &self.target, "one")
         };
         let (link, handle) = Link::new(rt, spec);
@@ -124,7 +148,7 @@ impl Pair {
         journal.note("the mirror starts");
         let task = tokio::spawn(async move {
             if let Err(error) = link.run().await {
-                journal.note(&format!("the mirror ended: {error}"));
+                journal.note(&format!("the mirror ended: id={:?} {error}", error.id()));
             }
         });
         let flows = (0..self.partitions).map(|partition| mirror::flow(TOPIC, partition));
@@ -150,6 +174,11 @@ impl Pair {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         true
+    }
+
+    /// Connections that the process has tried.
+    pub(crate) fn tries(&self) -> u64 {
+        self.process.as_ref().unwrap().0.tries()
     }
 
     /// The lines of the journal that hold a text.
