@@ -692,6 +692,15 @@ mod tests {
         }
     }
 
+    /// No broker of a test gets there: it has to forget a producer between two of its batches.
+    #[test]
+    fn a_refused_batch_whose_successors_were_stored_has_its_own_name() {
+        let hole = FlowError::Hole { first: 5, last: 9 };
+        assert_eq!(hole.id(), "target-hole");
+        assert_eq!(hole.action(), Action::Retry);
+        assert!(told(&hole).contains("source offsets 5..=9"));
+    }
+
     #[test]
     fn what_is_wrong_between_both_names_both() {
         for error in [

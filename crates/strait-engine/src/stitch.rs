@@ -433,6 +433,7 @@ mod tests {
     use strait_wire::AbortedTxn;
 
     use super::*;
+    use crate::error::FlowError;
     use crate::sample::{fetched, sample};
 
     fn stitch(head: i64) -> Stitch {
@@ -582,6 +583,7 @@ mod tests {
             (10, 2),
             "nothing was admitted"
         );
+        assert_eq!(FlowError::from(error).id(), "source-epoch");
         unproven.confirm(3);
         assert_eq!(admit(&mut unproven, &newer, false).unwrap().len(), 1);
 
@@ -589,7 +591,7 @@ mod tests {
         assert_eq!(admit(&mut proven, &newer, true).unwrap().len(), 1);
         let stale = fetched(&[sample(12, 2).epoch(2).batch()]);
         let error = admit(&mut proven, &stale, true).unwrap_err();
-        assert!(matches!(error, StitchError::Stale { .. }), "{error}");
+        assert_eq!(FlowError::from(error).id(), "source-stale");
         assert_eq!(proven.head(), 12);
     }
 

@@ -25,6 +25,7 @@ mod pair;
 mod remembered;
 mod script;
 mod sync;
+mod told;
 mod traffic;
 mod world;
 

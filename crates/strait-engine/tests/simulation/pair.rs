@@ -164,6 +164,15 @@ impl Pair {
         task.abort();
     }
 
+    /// Asks it to stop after a while.
+    pub(crate) fn tell_to_stop(&self, after: Duration) {
+        let handle = self.process.as_ref().unwrap().1.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            handle.stop().await;
+        });
+    }
+
     /// Waits until it holds, for so long at the most.
     pub(crate) async fn holds_within(&self, most: Duration, holds: impl Fn(&Self) -> bool) -> bool {
         let end = tokio::time::Instant::now() + most;
