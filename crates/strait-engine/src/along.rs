@@ -8,7 +8,6 @@ use tracing::{debug, warn};
 
 use crate::error::FlowError;
 use crate::ledger::Ledger;
-use crate::limits;
 use crate::matching::{Match, of_session, timeless};
 use crate::open::{Ends, Opening, source_recreated};
 use crate::partition::PartitionReader;
@@ -152,6 +151,7 @@ impl Opening {
             position.source_epoch,
             self.spec.compacted,
             position.isolation,
+            self.session.spec.decode_bytes(),
         );
         let mut patience = source.patience(stitch.head());
         while !walk.done() && !walk.doubtful() {
@@ -193,15 +193,15 @@ impl Opening {
         scanned: &Scanned,
         ledger: &mut Ledger,
     ) -> Result<SyncKind, FlowError> {
-        // Each keeps what it compares with in memory.
-        let _turn = self.session.matching.acquire().await;
-        let (hashes, stamped) = match self
-            .hashes(ends, position, scanned, Some(Record::hash))
-            .await?
-        {
+        let offsets = scanned.target_next.saturating_sub(position.target_next);
+        let room = self.session.matching.room(offsets).await;
+        let whole = offsets <= room.records as i64;
+        let most = room.records;
+        let hashed = self.hashes(ends, position, scanned, Some(Record::hash), most);
+        let (hashes, stamped) = match hashed.await? {
             Some(hashes) => (hashes, false),
             None => {
-                let hashes = self.hashes(ends, position, scanned, None).await?;
+                let hashes = self.hashes(ends, position, scanned, None, most).await?;
                 (hashes.unwrap_or_default(), true)
             }
         };
@@ -222,7 +222,14 @@ impl Opening {
             self.spec.key.partition,
         );
         let cluster = self.session.spec.source.alias();
-        if held < scanned.records {
+        if !whole && held < scanned.records {
+            warn!(
+                %link, id = "source-changed", %topic, partition,
+                "{topic}-{partition} on cluster {cluster} was compacted or cut since the last sync at offset {}, and a quarter of memory-budget does not hold all that was mirrored since then: at most {} records are repeated",
+                position.source_next,
+                scanned.records - held
+            );
+        } else if held < scanned.records {
             warn!(
                 %link, id = "source-changed", %topic, partition,
                 "{topic}-{partition} on cluster {cluster} was compacted or cut since the last sync at offset {}, and the target no longer holds everything since then: at most {} records are repeated",
@@ -260,7 +267,6 @@ impl Opening {
         let gaps = gaps.into_iter().filter(|(_, offsets)| *offsets > 0);
         ledger.resume(records, gaps, next, matched.epoch());
         // Compaction may have removed the last of what was mirrored.
-        let whole = (held as usize) < limits::MATCH_RECORDS;
         if next < mirrored && whole && !self.spec.compacted && !stamped {
             self.may_follow(next, mirrored)?;
             return Ok(self.follow(ledger, (matched.epoch(), next), mirrored, scanned));
@@ -268,20 +274,20 @@ impl Opening {
         Ok(SyncKind::Session)
     }
 
-    /// What the target holds of the records behind the position, as hashes in order: at most
-    /// [`limits::MATCH_RECORDS`] of them. By `hash`, and `None` as soon as the target turns out to stamp records; or
-    /// without their times.
+    /// What the target holds of the records behind the position, as hashes in order: at most `most` of them. By `hash`,
+    /// and `None` as soon as the target turns out to stamp records; or without their times.
     async fn hashes(
         &self,
         ends: &Ends,
         position: &Position,
         scanned: &Scanned,
         hash: Option<fn(&Record) -> u128>,
+        most: usize,
     ) -> Result<Option<Vec<u128>>, FlowError> {
-        let mut hashes = Vec::new();
+        let mut hashes = Vec::with_capacity(most);
         let mut offset = position.target_next.max(ends.target.log_start().await?);
         let mut patience = ends.target.patience(offset);
-        while offset < scanned.target_next && hashes.len() < limits::MATCH_RECORDS {
+        while offset < scanned.target_next && hashes.len() < most {
             for batch in ends.target.batches(offset).await? {
                 offset = batch.header.last_offset() + 1;
                 if !of_session(position, &batch) {
@@ -290,9 +296,9 @@ impl Opening {
                 if hash.is_some() && batch.header.attributes.timestamp_type_append() {
                     return Ok(None);
                 }
-                let records = batch.decode(limits::INFLATE_BYTES)?;
-                hashes.extend(records.iter().map(hash.unwrap_or(timeless)));
-                hashes.truncate(limits::MATCH_RECORDS);
+                let records = batch.decode(self.session.spec.decode_bytes())?;
+                let room = most - hashes.len();
+                hashes.extend(records.iter().take(room).map(hash.unwrap_or(timeless)));
             }
             if !patience.asks_again(offset).await {
                 return Err(ends.target.nothing_read(offset, scanned.target_next));
@@ -308,7 +314,13 @@ impl Opening {
         mut matching: Match,
         from: i64,
     ) -> Result<Match, FlowError> {
-        let mut stitch = Stitch::new(from, -1, self.spec.compacted, position.isolation);
+        let mut stitch = Stitch::new(
+            from,
+            -1,
+            self.spec.compacted,
+            position.isolation,
+            self.session.spec.decode_bytes(),
+        );
         let mut patience = ends.source.patience(from);
         while !matching.done() {
             let fetched = ends.source.fetch(stitch.head(), -1, Duration::ZERO).await?;
@@ -324,10 +336,9 @@ impl Opening {
             let end = readable_end(&fetched.part, position.isolation);
             for item in &items {
                 if let Item::Batch(outgoing) = item {
-                    let records = outgoing.records().map_err(|source| StitchError::Wire {
-                        at: outgoing.first,
-                        source,
-                    })?;
+                    let records = outgoing
+                        .records()
+                        .map_err(|source| StitchError::wire(outgoing.first, source))?;
                     for record in records {
                         if matching.feed(&record, outgoing.source_epoch) {
                             return Ok(matching);

@@ -10,7 +10,7 @@ use crate::limits;
 use crate::routes::Routes;
 use crate::scan::ScanError;
 use crate::spec::FlowSpec;
-use crate::stitch::StitchError;
+use crate::stitch::{INFLATES_ADVICE, StitchError};
 
 /// Why one flow does not move. Other flows go on.
 #[derive(Debug, Error)]
@@ -279,7 +279,7 @@ pub enum FlowError {
     Net(#[from] NetError),
     /// The target holds bytes that are no records.
     #[error(
-        "the target's log cannot be read: {0}; nothing was mirrored since; check it with kafka-dump-log"
+        "the target's log cannot be read: {0}; {advice}", advice = unreadable_advice(.0)
     )]
     Wire(#[from] WireError),
     /// The session ended under the flow.
@@ -320,7 +320,10 @@ impl FlowError {
             Self::Stitch(StitchError::Stale { .. }) => "source-stale",
             Self::Stitch(StitchError::Unproven { .. }) => "source-epoch",
             Self::Stitch(StitchError::Hole { .. }) => "source-hole",
-            Self::Stitch(_) => "source-unreadable",
+            Self::Stitch(StitchError::Inflates { .. }) | Self::Wire(WireError::TooLarge { .. }) => {
+                "batch-inflates"
+            }
+            Self::Stitch(StitchError::Wire { .. }) => "source-unreadable",
             Self::Source { .. } => "source-error",
             Self::NothingRead { .. } => "nothing-to-read",
             Self::Target { .. } => "target-error",
@@ -581,6 +584,13 @@ fn read_advice(error: KafkaError) -> &'static str {
     }
 }
 
+fn unreadable_advice(error: &WireError) -> &'static str {
+    match error {
+        WireError::TooLarge { .. } => INFLATES_ADVICE,
+        _ => "nothing was mirrored since; check it with kafka-dump-log",
+    }
+}
+
 fn own_topic_advice(error: &NetError) -> &'static str {
     match error.code().map(|code| code.0) {
         Some(38) => {
@@ -604,6 +614,10 @@ mod tests {
     use crate::spec::{FlowKey, Start};
 
     const CODE: KafkaError = KafkaError(29);
+    const INFLATES: WireError = WireError::TooLarge {
+        offset: 5,
+        limit: 32 << 20,
+    };
 
     fn told(error: &FlowError) -> String {
         let flow = FlowSpec {
@@ -631,6 +645,7 @@ mod tests {
                 offset: 7,
             },
             StitchError::Hole { from: 5, to: 9 }.into(),
+            StitchError::wire(5, INFLATES).into(),
             StitchError::Wire {
                 at: 5,
                 source: wire,
@@ -669,11 +684,21 @@ mod tests {
                 waited: Duration::from_secs(10),
             },
             WireError::Trailing { what: "x", left: 1 }.into(),
+            INFLATES.into(),
         ] {
             let text = told(&error);
             assert!(text.starts_with("copied-3 on cluster east: "), "{text}");
             assert!(!text.contains("the source answered"), "{text}");
         }
+    }
+
+    /// No broker of a test gets there: it has to forget a producer between two of its batches.
+    #[test]
+    fn a_refused_batch_whose_successors_were_stored_has_its_own_name() {
+        let hole = FlowError::Hole { first: 5, last: 9 };
+        assert_eq!(hole.id(), "target-hole");
+        assert_eq!(hole.action(), Action::Retry);
+        assert!(told(&hole).contains("source offsets 5..=9"));
     }
 
     #[test]
@@ -689,6 +714,21 @@ mod tests {
                 text.starts_with("orders-3 from cluster west to east: "),
                 "{text}"
             );
+        }
+    }
+
+    /// Nothing is damaged: another memory budget helps, and no look at the log does.
+    #[test]
+    fn a_batch_that_inflates_too_much_is_not_called_damaged() {
+        for error in [
+            FlowError::from(StitchError::wire(5, INFLATES)),
+            INFLATES.into(),
+        ] {
+            let text = told(&error);
+            assert_eq!(error.id(), "batch-inflates", "{text}");
+            assert!(text.contains("offset 5"), "{text}");
+            assert!(text.contains("raise memory-budget"), "{text}");
+            assert!(!text.contains("kafka-dump-log"), "{text}");
         }
     }
 

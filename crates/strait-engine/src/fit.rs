@@ -4,7 +4,6 @@
 
 use strait_wire::{Batch, BatchBuilder, GapReason, Record, Stamp, WireError, split};
 
-use crate::limits;
 use crate::stitch::{Item, Original, Outgoing};
 
 /// The batch as one or more items that the target takes. No piece but a single record is larger than `limit` bytes;
@@ -117,7 +116,7 @@ fn cut(
     let pieces = if batch.header.count <= 1 || batch.bytes.len() <= limit {
         vec![batch]
     } else {
-        split(&batch, limit, limits::INFLATE_BYTES)?
+        split(&batch, limit, outgoing.max_decoded)?
     };
     let original = || Original::Batch(Box::new(outgoing.batch.clone()));
     let mut behind = 0;
@@ -132,6 +131,7 @@ fn cut(
             source_epoch: outgoing.source_epoch,
             original: Some(outgoing.original.clone().unwrap_or_else(original)),
             alone: false,
+            max_decoded: outgoing.max_decoded,
         }));
         from = next;
     }
@@ -264,6 +264,7 @@ mod tests {
             batch: strait_wire::repack(&cleaned, 0, 1 << 20).unwrap(),
             original: Some(Original::Batch(Box::new(cleaned))),
             alone: false,
+            max_decoded: 1 << 20,
             first: 0,
             last: 9,
             source_epoch: 0,

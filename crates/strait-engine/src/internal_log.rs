@@ -157,6 +157,7 @@ impl Task {
             .build(stamp)
             .map_err(|e| Refusal::Lost(e.to_string()))?;
         let mut wait = limits::BACKOFF_MIN;
+        let mut said = None;
         loop {
             let why = match self.produce(batch.clone()).await {
                 Ok((0, _)) => break,
@@ -182,11 +183,15 @@ impl Task {
                 },
                 Err(error) => error.to_string(),
             };
-            warn!(
-                link = %self.link, id = "positions-unwritten", topic = %self.topic,
-                "cannot write positions or the lease on cluster {}, trying again: {why}",
-                self.routes.cluster().alias()
-            );
+            let now = self.rt.now();
+            if said.is_none_or(|said| now.saturating_duration_since(said) >= limits::REMIND) {
+                warn!(
+                    link = %self.link, id = "positions-unwritten", topic = %self.topic,
+                    "cannot write positions or the lease on cluster {}, trying again: {why}",
+                    self.routes.cluster().alias()
+                );
+                said = Some(now);
+            }
             self.connection = None;
             self.routes.invalidate();
             self.rt.sleep(wait).await;
@@ -316,7 +321,7 @@ pub(crate) async fn read_log(
                 continue;
             }
             let records = batch
-                .decode(limits::INFLATE_BYTES)
+                .decode(limits::DECODE_LEAST_BYTES)
                 .map_err(|e| internal(e.into()))?;
             for record in &records {
                 each(record.offset, record)?;

@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod limits;
 mod link;
 mod lock;
+mod match_memory;
 pub mod matching;
 mod open;
 mod partition;

@@ -66,8 +66,10 @@ pub const IDLE_BUFFERS: usize = 4 * FETCH_BYTES as usize;
 pub const IDLE_BUFFERS_FOR: Duration = Duration::from_secs(2);
 /// Bytes a flow may hold (queued and unacknowledged) before it stops fetching.
 pub const FLOW_BYTES: u64 = 4 * MIB;
-/// Inflated bytes of one batch that has to be decoded.
-pub const INFLATE_BYTES: usize = 64 * MIB as usize;
+/// What one batch that has to be decoded may inflate to, if that is more than its share of the memory budget.
+pub const DECODE_LEAST_BYTES: usize = 32 * MIB as usize;
+/// The share of the memory budget, as its divisor, that one batch may inflate to.
+pub const DECODE_SHARE: u64 = 4;
 
 /// The timeout of a request that the broker answers from memory or after replication.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -84,10 +86,13 @@ pub const BARRIER_GATHER: Duration = Duration::from_millis(10);
 pub const EMPTY_PAUSE: Duration = Duration::from_millis(20);
 /// The longest such pause, where nothing comes for long.
 pub const EMPTY_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Records that are remembered to find a position by content; what was forwarded beyond them is repeated.
-pub const MATCH_RECORDS: usize = 4 << 20;
+/// The share of the memory budget, as its divisor, that remembers records to find positions by content, 16 bytes each;
+/// what was forwarded beyond them is repeated.
+pub const MATCH_SHARE: usize = 4;
+/// Records that are remembered however small the budget is: 64 KiB.
+pub const MATCH_LEAST_RECORDS: usize = 4_096;
 /// Positions being found by content at the same time.
-pub const MATCHING_FLOWS: usize = 4;
+pub const MATCHING_FLOWS: u32 = 4;
 /// Waiting time after the first failure of a flow; doubles up to [`BACKOFF_MAX`].
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// The longest wait between two tries of a flow.
@@ -96,10 +101,12 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 pub const THROTTLED_MAX: Duration = Duration::from_secs(10);
 /// How often routes are asked for again while some flow misses one, and at the most.
 pub const ROUTES_MIN_AGE: Duration = Duration::from_millis(250);
-/// How often they are asked for at the least while partitions have no leader.
+/// How often they are asked for at the least while partitions have no leader, or the cluster cannot be asked.
 pub const ROUTES_PAUSE_MAX: Duration = Duration::from_secs(4);
 /// How often routes are asked for without a cause.
 pub const ROUTES_MAX_AGE: Duration = Duration::from_secs(60);
+/// How often a trouble that lasts is said.
+pub const REMIND: Duration = Duration::from_secs(60);
 /// How often an open transaction that holds a flow back is reported again.
 pub const OPEN_TRANSACTION_REMIND: Duration = Duration::from_secs(600);
 /// When the producer of an open transaction is asked for again where the question was not answered.

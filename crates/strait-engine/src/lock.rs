@@ -88,4 +88,14 @@ mod tests {
         drop(held);
         LinkLock::acquire(dir.path(), "a->b", "cluster/1").unwrap();
     }
+
+    #[test]
+    fn a_state_folder_that_cannot_be_written_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let error = LinkLock::acquire(&file, "a->b", "cluster/1").unwrap_err();
+        assert_eq!(error.id(), "lock-file");
+        assert!(error.to_string().contains("set state-dir"), "{error}");
+    }
 }

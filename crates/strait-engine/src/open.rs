@@ -121,6 +121,7 @@ impl Opening {
                 ledger.source_epoch(),
                 self.spec.compacted,
                 isolation,
+                self.session.spec.decode_bytes(),
             ),
             writer: Writer::new(identity.0, identity.1, ledger.target_next())
                 .shared(self.session.spec.shared_target()),
@@ -220,6 +221,7 @@ impl Opening {
         self.check(position)?;
         let ids = (position.source_topic_id, position.target_topic_id);
         let isolation = self.session.spec.isolation;
+        let max_decoded = self.session.spec.decode_bytes();
         if ids != ends.ids
             || position.isolation != isolation
             || ends.source.offset_at(-1).await? != position.source_next
@@ -230,7 +232,7 @@ impl Opening {
         }
         let (next, epoch) = (position.source_next, position.source_epoch);
         Ok(Some(Opened {
-            stitch: Stitch::new(next, epoch, self.spec.compacted, isolation),
+            stitch: Stitch::new(next, epoch, self.spec.compacted, isolation, max_decoded),
             writer: Writer::new(
                 position.producer_id,
                 position.producer_epoch,

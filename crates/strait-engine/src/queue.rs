@@ -137,6 +137,7 @@ impl Queue {
             source_epoch,
             original: None,
             alone: false,
+            max_decoded: first.max_decoded,
         }
     }
 }

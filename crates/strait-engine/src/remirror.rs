@@ -192,7 +192,13 @@ impl Opening {
             isolation: position.isolation,
         };
         // Holes are counted by nobody here.
-        let mut stitch = Stitch::new(from, -1, true, position.isolation);
+        let mut stitch = Stitch::new(
+            from,
+            -1,
+            true,
+            position.isolation,
+            self.session.spec.decode_bytes(),
+        );
         let mut patience = source.patience(from);
         while stitch.head() < position.source_next {
             let fetched = source.fetch(stitch.head(), -1, Duration::ZERO).await?;
@@ -208,7 +214,7 @@ impl Opening {
             for item in &items {
                 if item.first() < position.source_next {
                     let at = item.first();
-                    each(item).map_err(|source| StitchError::Wire { at, source })?;
+                    each(item).map_err(|source| StitchError::wire(at, source))?;
                 }
             }
             let end = readable_end(&fetched.part, position.isolation);

@@ -63,6 +63,8 @@ struct Known {
     /// long nothing about them has changed.
     waiting: BTreeSet<(String, i32)>,
     pause: Duration,
+    /// How long the cluster is left alone after it could not be asked.
+    failed: Duration,
     asked: Option<Instant>,
 }
 
@@ -128,7 +130,7 @@ impl Routes {
             None => !known.topics.is_empty(),
             Some(age) => {
                 age >= limits::ROUTES_MAX_AGE
-                    || (known.stale && age >= limits::ROUTES_MIN_AGE)
+                    || (known.stale && age >= known.failed.max(limits::ROUTES_MIN_AGE))
                     || (!known.waiting.is_empty() && age >= known.pause)
             }
         }
@@ -154,9 +156,12 @@ impl Routes {
             Ok(metadata) => metadata,
             Err(error) => {
                 known.stale = true;
+                known.failed =
+                    (known.failed * 2).clamp(limits::ROUTES_MIN_AGE, limits::ROUTES_PAUSE_MAX);
                 return Err(error);
             }
         };
+        known.failed = Duration::ZERO;
         let mut waiting = BTreeSet::new();
         for topic in topics {
             let mut partitions = BTreeMap::new();

@@ -121,6 +121,7 @@ impl Sample {
             source_epoch: self.leader_epoch,
             original: None,
             alone: false,
+            max_decoded: 1 << 20,
         }
     }
 }

@@ -445,16 +445,29 @@ mod tests {
         let stranger = sample(100, 1).by((8, 0), 0).batch();
         let newer = sample(100, 1).by((7, 9), 0).batch();
         let table = [
-            (vec![stranger], "another producer"),
-            (vec![newer], "newer than this session"),
-            (vec![data(90, 9, 40)], "the last sync says"),
-            (vec![data(95, 10, 50)], "the last sync says"),
-            (vec![data(100, 5, 55)], "does not follow"),
-            (vec![marker(99, NEW)], "had been acknowledged"),
+            (vec![stranger], "another producer", "foreign-writer"),
+            (vec![newer], "newer than this session", "target-newer"),
+            (
+                vec![data(90, 9, 40)],
+                "the last sync says",
+                "target-changed",
+            ),
+            (
+                vec![data(95, 10, 50)],
+                "the last sync says",
+                "target-changed",
+            ),
+            (vec![data(100, 5, 55)], "does not follow", "target-changed"),
+            (
+                vec![marker(99, NEW)],
+                "had been acknowledged",
+                "target-lost",
+            ),
         ];
-        for (log, expected) in table {
-            let error = scan(0, NEW, &log).unwrap_err().to_string();
-            assert!(error.contains(expected), "{error}");
+        for (log, expected, id) in table {
+            let error = scan(0, NEW, &log).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+            assert_eq!(error.id(), id);
         }
     }
 

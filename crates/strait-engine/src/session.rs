@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use strait_net::{KafkaError, NetError, NewTopic, Runtime};
+use strait_net::{KafkaError, NetError, NewTopic, Pool, Runtime};
 use strait_wire::{OffsetSync, RegistryRecord, SyncRecord};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -16,6 +16,7 @@ use crate::fence::{Epoch, Fencer, Owner, fence_own, new_epoch, producer_record};
 use crate::internal_log::{InternalLog, Until, read_log};
 use crate::lease::Lease;
 use crate::limits;
+use crate::match_memory::MatchMemory;
 use crate::registry::Registry;
 use crate::routes::Routes;
 use crate::spec::{FlowKey, LinkSpec, STRAIT_TOPIC};
@@ -46,8 +47,10 @@ pub(crate) struct Session {
     pub(crate) producers: BTreeMap<i64, i16>,
     pub(crate) fenced_at: Instant,
     pub(crate) producer_expiration: Duration,
-    /// Turns of the flows that find their position by content.
-    pub(crate) matching: Semaphore,
+    /// Where the source's answers are read into; knows what they hold.
+    pub(crate) pool: Pool,
+    /// Where flows find their position by content.
+    pub(crate) matching: MatchMemory,
     owner: Owner,
     ended: watch::Receiver<Option<Ending>>,
     _tasks: JoinSet<()>,
@@ -197,6 +200,8 @@ impl Session {
         })
         .await?;
         let producer_expiration = producer_expiration(spec).await;
+        let budget = usize::try_from(spec.memory_budget).unwrap_or(usize::MAX);
+        let pool = Pool::new(limits::IDLE_BUFFERS, budget);
         info!(link = %spec.name, producer_id, epoch, positions = positions.len(), "session open");
         Ok(Self {
             rt: rt.clone(),
@@ -219,7 +224,8 @@ impl Session {
                 .collect(),
             fenced_at,
             producer_expiration,
-            matching: Semaphore::new(limits::MATCHING_FLOWS),
+            matching: MatchMemory::new(rt.clone(), pool.clone(), budget),
+            pool,
             owner,
             ended,
             _tasks: tasks,

@@ -156,8 +156,8 @@ impl<'a> Shard<'a> {
         gap_counts: &'a mut GapCounts,
     ) -> Self {
         let sums = Sums::new(&session.spec.name, &status.borrow());
-        let budget = usize::try_from(session.spec.memory_budget).unwrap_or(usize::MAX);
         let settle_at = session.rt.now() + limits::IDLE_BUFFERS_FOR;
+        let pool = session.pool.clone();
         let mut shard = Self {
             session,
             status,
@@ -176,7 +176,7 @@ impl<'a> Shard<'a> {
             next_range: 0,
             turn: 0,
             opening: 0,
-            pool: Pool::new(limits::IDLE_BUFFERS, budget),
+            pool,
             settle_at,
             reserved: 0,
             tight: false,
@@ -282,7 +282,9 @@ impl<'a> Shard<'a> {
             self.schedule(at, now);
         }
         self.leave(now);
-        if std::mem::take(&mut self.tight) {
+        // What positions are found in is taken without asking.
+        let over = self.pool.held() as u64 > self.session.spec.memory_budget;
+        if std::mem::take(&mut self.tight) || over {
             self.make_room(now);
         }
         if now >= self.settle_at {

@@ -7,6 +7,8 @@ use std::time::Duration;
 use strait_net::Cluster;
 use strait_wire::Isolation;
 
+use crate::limits;
+
 /// Where a flow without a position begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -141,6 +143,13 @@ impl LinkSpec {
     /// Whether others may write to the target partitions too.
     pub(crate) fn shared_target(&self) -> bool {
         self.policies.foreign_writer == Policy::GoOn
+    }
+
+    /// Bytes that one batch may take when it has to be decoded.
+    pub(crate) fn decode_bytes(&self) -> usize {
+        let share = self.memory_budget / limits::DECODE_SHARE;
+        let share = usize::try_from(share).unwrap_or(usize::MAX);
+        share.max(limits::DECODE_LEAST_BYTES)
     }
 
     /// The offset-syncs topic on the target, in MirrorMaker 2's naming for `offset-syncs.topic.location=target`.

@@ -64,6 +64,8 @@ pub struct Outgoing {
     pub original: Option<Original>,
     /// It is sent by itself, to find out which record the target refuses: never joined.
     pub alone: bool,
+    /// Bytes it may take where it has to be decoded.
+    pub max_decoded: usize,
 }
 
 /// What a re-encoded batch was made of.
@@ -81,10 +83,10 @@ pub enum Original {
 }
 
 impl Original {
-    fn records(&self) -> Result<Vec<Record>, WireError> {
+    fn records(&self, max_bytes: usize) -> Result<Vec<Record>, WireError> {
         match self {
-            Self::Batch(batch) => batch.decode(limits::INFLATE_BYTES),
-            Self::Message { magic, bytes } => legacy_records(*magic, bytes, limits::INFLATE_BYTES),
+            Self::Batch(batch) => batch.decode(max_bytes),
+            Self::Message { magic, bytes } => legacy_records(*magic, bytes, max_bytes),
         }
     }
 }
@@ -101,8 +103,8 @@ impl Outgoing {
     /// The batch cannot be decoded.
     pub fn records(&self) -> Result<Vec<Record>, WireError> {
         let mut records = match &self.original {
-            Some(original) => original.records()?,
-            None => self.batch.decode(limits::INFLATE_BYTES)?,
+            Some(original) => original.records(self.max_decoded)?,
+            None => self.batch.decode(self.max_decoded)?,
         };
         records.retain(|record| (self.first..=self.last).contains(&record.offset));
         Ok(records)
@@ -157,6 +159,16 @@ pub enum StitchError {
         /// The offset behind the last one.
         to: i64,
     },
+    /// A batch has to be decoded, and takes more than is allowed.
+    #[error(
+        "the batch at offset {at} has to be decoded and inflates beyond {} MiB, the larger of 32 MiB and a quarter of memory-budget", limit >> 20
+    )]
+    Inflates {
+        /// Its base offset.
+        at: i64,
+        /// The bytes that are allowed.
+        limit: usize,
+    },
     /// Bytes that are no record batch.
     #[error("the records at offset {at} cannot be read: {source}")]
     Wire {
@@ -168,6 +180,14 @@ pub enum StitchError {
 }
 
 impl StitchError {
+    /// What is wrong with the records at `at`.
+    pub(crate) fn wire(at: i64, source: WireError) -> Self {
+        match source {
+            WireError::TooLarge { offset, limit } => Self::Inflates { at: offset, limit },
+            source => Self::Wire { at, source },
+        }
+    }
+
     /// What is done about it, and what to do.
     pub(crate) fn advice(&self) -> &'static str {
         match self {
@@ -176,12 +196,16 @@ impl StitchError {
             }
             Self::Unproven { .. } => "the leader is asked where the older epoch ends",
             Self::Hole { .. } => "they are fetched once more, then recorded as a gap",
+            Self::Inflates { .. } => INFLATES_ADVICE,
             Self::Wire { .. } => {
                 "nothing from there on is mirrored; check the source's log with kafka-dump-log"
             }
         }
     }
 }
+
+/// What to do about a batch that takes too much to be decoded, on either side.
+pub(crate) const INFLATES_ADVICE: &str = "nothing from there on is mirrored; raise memory-budget to more than four times what the batch inflates to, and restart; or exclude the topic";
 
 /// The head of a flow on the source side.
 #[derive(Clone, Debug)]
@@ -190,18 +214,27 @@ pub struct Stitch {
     epoch: i32,
     compacted: bool,
     isolation: Isolation,
+    max_decoded: usize,
     /// The head behind which an answer showed a hole that nothing explains: the next answer there decides.
     doubted: Option<i64>,
 }
 
 impl Stitch {
-    /// A flow that continues at `head`, after a batch of leader epoch `epoch` (-1: unknown).
-    pub fn new(head: i64, epoch: i32, compacted: bool, isolation: Isolation) -> Self {
+    /// A flow that continues at `head`, after a batch of leader epoch `epoch` (-1: unknown). A batch that has to be
+    /// decoded may take `max_decoded` bytes.
+    pub fn new(
+        head: i64,
+        epoch: i32,
+        compacted: bool,
+        isolation: Isolation,
+        max_decoded: usize,
+    ) -> Self {
         Self {
             head,
             epoch,
             compacted,
             isolation,
+            max_decoded,
             doubted: None,
         }
     }
@@ -243,10 +276,7 @@ impl Stitch {
         let mut ordered = false;
         let believed = self.compacted || self.doubted.take() == Some(self.head);
         for entry in Entries::new(fetched.records.clone()) {
-            let entry = entry.map_err(|source| StitchError::Wire {
-                at: self.head,
-                source,
-            })?;
+            let entry = entry.map_err(|source| StitchError::wire(self.head, source))?;
             let batch = match entry {
                 Entry::Batch(batch) => batch,
                 Entry::Legacy { offset, .. } if offset < self.head => continue,
@@ -271,10 +301,7 @@ impl Stitch {
             // Before the first hole is believed: what it lacks must not stand behind it, out of order.
             if batch.header.base_offset > self.head && !std::mem::replace(&mut ordered, true) {
                 for entry in Entries::new(fetched.records.clone()) {
-                    entry.map_err(|source| StitchError::Wire {
-                        at: self.head,
-                        source,
-                    })?;
+                    entry.map_err(|source| StitchError::wire(self.head, source))?;
                 }
             }
             self.take(batch, verdict, items)?;
@@ -290,12 +317,8 @@ impl Stitch {
         items: &mut Vec<Item>,
     ) -> Result<(), StitchError> {
         let Upgraded { batch, first, last } =
-            upgrade(magic, &bytes, self.head, limits::INFLATE_BYTES).map_err(|source| {
-                StitchError::Wire {
-                    at: self.head,
-                    source,
-                }
-            })?;
+            upgrade(magic, &bytes, self.head, self.max_decoded)
+                .map_err(|source| StitchError::wire(self.head, source))?;
         self.hole(first, -1, items);
         let first = self.head;
         (self.head, self.epoch) = (last + 1, -1);
@@ -307,6 +330,7 @@ impl Stitch {
                 source_epoch: -1,
                 original: Some(Original::Message { magic, bytes }),
                 alone: false,
+                max_decoded: self.max_decoded,
             })
         } else {
             Item::Gap {
@@ -368,8 +392,8 @@ impl Stitch {
             Verdict::Forward => {
                 let (batch, original) =
                     if header.base_offset < first || needs_repack(header).is_some() {
-                        let repacked = repack(&batch, first, limits::INFLATE_BYTES)
-                            .map_err(|source| StitchError::Wire { at: first, source })?;
+                        let repacked = repack(&batch, first, self.max_decoded)
+                            .map_err(|source| StitchError::wire(first, source))?;
                         (repacked, Some(Original::Batch(Box::new(batch))))
                     } else {
                         (batch, None)
@@ -383,6 +407,7 @@ impl Stitch {
                         source_epoch,
                         original,
                         alone: false,
+                        max_decoded: self.max_decoded,
                     }));
                     return Ok(());
                 }
@@ -408,10 +433,11 @@ mod tests {
     use strait_wire::AbortedTxn;
 
     use super::*;
+    use crate::error::FlowError;
     use crate::sample::{fetched, sample};
 
     fn stitch(head: i64) -> Stitch {
-        Stitch::new(head, 2, false, Isolation::ReadCommitted)
+        Stitch::new(head, 2, false, Isolation::ReadCommitted, 1 << 20)
     }
 
     fn admit(
@@ -520,7 +546,7 @@ mod tests {
 
     #[test]
     fn a_cleaned_batch_is_forwarded_dense_and_accounts_for_its_holes() {
-        let mut stitch = Stitch::new(0, 2, true, Isolation::ReadCommitted);
+        let mut stitch = Stitch::new(0, 2, true, Isolation::ReadCommitted, 1 << 20);
         let answer = fetched(&[sample(0, 10).epoch(2).holding(&[3, 7])]);
         let items = admit(&mut stitch, &answer, true).unwrap();
         assert_eq!(shape(&items), [("2 records".to_owned(), 0, 9)]);
@@ -557,6 +583,7 @@ mod tests {
             (10, 2),
             "nothing was admitted"
         );
+        assert_eq!(FlowError::from(error).id(), "source-epoch");
         unproven.confirm(3);
         assert_eq!(admit(&mut unproven, &newer, false).unwrap().len(), 1);
 
@@ -564,7 +591,7 @@ mod tests {
         assert_eq!(admit(&mut proven, &newer, true).unwrap().len(), 1);
         let stale = fetched(&[sample(12, 2).epoch(2).batch()]);
         let error = admit(&mut proven, &stale, true).unwrap_err();
-        assert!(matches!(error, StitchError::Stale { .. }), "{error}");
+        assert_eq!(FlowError::from(error).id(), "source-stale");
         assert_eq!(proven.head(), 12);
     }
 
@@ -603,7 +630,7 @@ mod tests {
             let mut answer = fetched(&[]);
             answer.records = Bytes::from_static(set);
             // The head lies inside.
-            let mut stitch = Stitch::new(1235, -1, true, Isolation::ReadCommitted);
+            let mut stitch = Stitch::new(1235, -1, true, Isolation::ReadCommitted, 1 << 20);
             let items = admit(&mut stitch, &answer, true).unwrap();
             let expected: Vec<(String, i64, i64)> = expected
                 .iter()

@@ -161,7 +161,7 @@ fn what_is_produced_lies_in_the_buffer_that_was_received() {
             let asked = ASKED.get();
             let answer = FetchResponse::decode(version, received.clone()).unwrap();
             let fetched = &answer.partitions[0];
-            let mut stitch = Stitch::new(0, -1, false, Isolation::ReadCommitted);
+            let mut stitch = Stitch::new(0, -1, false, Isolation::ReadCommitted, 1 << 20);
             let mut items = Vec::new();
             stitch.admit(fetched, true, &mut items).unwrap();
             assert_eq!(items.len(), batches, "{codec:?}");

@@ -44,7 +44,7 @@ pub use kafka_error::KafkaError;
 pub use metadata::read_metadata;
 pub use metadata::{BrokerAddress, Metadata, PartitionMetadata, TopicMetadata};
 pub use peer::Peer;
-pub use pool::{Buffer, Pool};
+pub use pool::{Buffer, Charge, Pool};
 pub use runtime::{Runtime, World};
 #[doc(hidden)]
 pub use scram::scram_exchange;

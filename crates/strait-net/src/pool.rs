@@ -93,11 +93,19 @@ impl Pool {
 
     /// Counts `bytes`, made elsewhere, until the last slice of the result is dropped.
     pub fn adopt(&self, bytes: Bytes) -> Bytes {
-        self.0.held.fetch_add(bytes.len(), Ordering::Relaxed);
         Bytes::from_owner(Adopted {
-            pool: self.clone(),
+            _charge: self.charge(bytes.len()),
             bytes,
         })
+    }
+
+    /// Counts `bytes` of memory that somebody else holds, until the result is dropped.
+    pub fn charge(&self, bytes: usize) -> Charge {
+        self.0.held.fetch_add(bytes, Ordering::Relaxed);
+        Charge {
+            pool: self.clone(),
+            bytes,
+        }
     }
 
     /// Gives the memory of all free buffers back to the allocator.
@@ -234,23 +242,27 @@ impl Drop for Buffer {
     }
 }
 
-struct Adopted {
+/// Memory in a pool's account that is none of its buffers.
+#[derive(Debug)]
+pub struct Charge {
     pool: Pool,
+    bytes: usize,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.pool.0.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+struct Adopted {
     bytes: Bytes,
+    _charge: Charge,
 }
 
 impl AsRef<[u8]> for Adopted {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
-    }
-}
-
-impl Drop for Adopted {
-    fn drop(&mut self) {
-        self.pool
-            .0
-            .held
-            .fetch_sub(self.bytes.len(), Ordering::Relaxed);
     }
 }
 

@@ -33,7 +33,7 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 use peer::{Asked, MODERN, Net, Peer, encode, identity};
 use strait_net::CoordinatorKind::Transaction as TRANSACTION;
-use strait_net::{Action, Cluster, KafkaError, NetError, NewTopic, Security};
+use strait_net::{Action, Cluster, KafkaError, NewTopic, Security};
 
 /// What the brokers of a scripted cluster know and were asked.
 struct Script {
@@ -301,6 +301,7 @@ async fn an_unreachable_cluster_names_every_address_and_its_cause() {
         b:9092 (timed out after 5 s), c ('c' is not of the form host:port); \
         check the bootstrap addresses, that the brokers run, and that no firewall is in between";
     assert_eq!(error.to_string(), expected);
+    assert_eq!(error.id(), "cluster-unreachable");
     assert_eq!(error.action(), Action::Reconnect);
     // The next attempt begins with another address.
     net.dialled.lock().unwrap().clear();
@@ -367,6 +368,7 @@ async fn connections_are_shared_for_control_and_new_for_lanes() {
     assert_eq!(net.dialled.lock().unwrap().len(), 4);
     let error = cluster.connect(9).await.unwrap_err();
     assert_eq!(error.to_string(), "cluster 'A' has no broker 9 at present");
+    assert_eq!(error.id(), "broker-unknown");
     assert_eq!(error.action(), Action::Reconnect);
 }
 
@@ -398,7 +400,7 @@ async fn another_cluster_behind_the_same_address_is_refused() {
     cluster.metadata(None).await.unwrap();
     script.lock().unwrap().cluster_id = "cluster-b";
     let error = cluster.metadata(None).await.unwrap_err();
-    assert!(matches!(error, NetError::OtherCluster { .. }), "{error:?}");
+    assert_eq!(error.id(), "other-cluster", "{error:?}");
     assert_eq!(error.action(), Action::Stop);
     assert!(error.to_string().contains("cluster-a"), "{error}");
 }
@@ -504,6 +506,7 @@ async fn topics_are_created_at_the_controller() {
         error.to_string(),
         "CreateTopics of topic 'taken' on broker 2 (b2:9092) of cluster 'A' failed: TOPIC_ALREADY_EXISTS (36): it exists"
     );
+    assert_eq!(error.id(), "request-refused");
     assert_eq!(error.action(), Action::Stop);
 }
 

@@ -290,6 +290,7 @@ fn an_open_transaction_is_reported_with_its_producer_until_it_ends() {
     for part in [
         "link=held ",
         "cluster=west ",
+        "id=open-transaction ",
         "topic=held-orders partition=0 ",
         "at offset 10 (the high watermark is ",
         &format!(

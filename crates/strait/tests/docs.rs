@@ -457,19 +457,50 @@ fn the_book_has_every_message_id_and_no_other() {
         }
     }
     assert!(ids.len() > 60, "{ids:?}");
-    let page = read(book().join("messages.md"));
-    let mut written = BTreeSet::new();
-    for row in page.lines().filter_map(|line| line.strip_prefix("| `")) {
-        let cell = format!("`{}", row.split(" | ").next().unwrap());
-        written.extend(between(&cell, "`").into_iter().map(str::to_owned));
-    }
-    assert_eq!(written, ids);
+    assert_eq!(written_ids(), ids);
     let failures = read(book().join("failures.md"));
     let table = failures.split("## The table").nth(1).unwrap();
     for id in between(table.split("\n## ").next().unwrap(), "`id=") {
         let id = id.split('`').next().unwrap();
         assert!(ids.contains(id), "failures.md has {id}, which is no id");
     }
+}
+
+/// The ids that messages.md lists.
+fn written_ids() -> BTreeSet<String> {
+    let page = read(book().join("messages.md"));
+    let mut written = BTreeSet::new();
+    for row in page.lines().filter_map(|line| line.strip_prefix("| `")) {
+        let cell = format!("`{}", row.split(" | ").next().unwrap());
+        written.extend(between(&cell, "`").into_iter().map(str::to_owned));
+    }
+    written
+}
+
+/// Each id is what some test looks for: one that nothing reaches may be said of the wrong thing, or never.
+#[test]
+fn every_message_id_is_named_by_a_test() {
+    let mut tests = String::new();
+    for folder in ["crates", "proto-tests"] {
+        for file in with_extension(&root().join(folder), "rs") {
+            let path = file.strip_prefix(root()).unwrap().to_str().unwrap();
+            let text = read(&file);
+            if path.contains("/tests/") {
+                tests += &text;
+            } else if let Some((_, of_tests)) = text.split_once("#[cfg(test)]\n") {
+                tests += of_tests;
+            }
+        }
+    }
+    // As a word: an id may be the beginning of another one.
+    let part = |c: char| !(c.is_ascii_alphanumeric() || c == '-');
+    let named: BTreeSet<&str> = tests.split(part).collect();
+    let ids = written_ids();
+    let unnamed: Vec<&String> = ids
+        .iter()
+        .filter(|id| !named.contains(id.as_str()))
+        .collect();
+    assert_eq!(unnamed, Vec::<&String>::new());
 }
 
 /// Each line of the log that warns of something can be found by an id.

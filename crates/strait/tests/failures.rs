@@ -127,7 +127,7 @@ fn two_processes_on_one_link_double_nothing() {
     let pid = std::fs::read_to_string(lock.path()).unwrap();
     assert_eq!(said.code, Some(1), "{}", said.log);
     let expected = format!(
-        "link twice already runs on this machine, in process {} (it holds {}): this process stops and has written nothing; stop the other one first",
+        "link=twice id=link-locked link twice already runs on this machine, in process {} (it holds {}): this process stops and has written nothing; stop the other one first",
         pid.trim(),
         lock.path().display()
     );
@@ -140,7 +140,7 @@ fn two_processes_on_one_link_double_nothing() {
     let said = outcome::run(&file, elsewhere.path(), &arguments);
     assert_eq!(said.code, Some(1), "{}", said.log);
     assert!(
-        said.log.contains("link twice is run by instance 'first', which goes on renewing its lease: this process stops and has written nothing; stop the other one first, or start with --take-over to fence it"),
+        said.log.contains("link=twice id=link-owned link twice is run by instance 'first', which goes on renewing its lease: this process stops and has written nothing; stop the other one first, or start with --take-over to fence it"),
         "{}",
         said.log
     );
@@ -165,7 +165,7 @@ fn two_processes_on_one_link_double_nothing() {
     assert_eq!(ended.code(), Some(1), "{}", first.tail());
     let log = first.log();
     assert!(
-        log.contains("link twice was taken over by instance 'second': this process stops and writes nothing more"),
+        log.contains("link=twice id=taken-over link twice was taken over by instance 'second': this process stops and writes nothing more"),
         "{log}"
     );
     assert_eq!(lines(&log, "ERROR").len(), 1, "{log}");
@@ -334,11 +334,11 @@ fn an_unknown_topic_is_named_and_mirrored_as_soon_as_it_appears() {
     let warnings = lines(&log, "WARN");
     assert_eq!(warnings.len(), 2, "{log}");
     assert!(
-        warnings[0].ends_with("topic=not-yet the source has no such topic (or Strait's user may not see it: Describe is needed); it is mirrored as soon as it appears"),
+        warnings[0].ends_with("id=topic-unknown topic=not-yet the source has no such topic (or Strait's user may not see it: Describe is needed); it is mirrored as soon as it appears"),
         "{log}"
     );
     assert!(
-        warnings[1].ends_with("no topic of the source is selected by topics = not-yet, nothing.*: nothing is mirrored until one appears"),
+        warnings[1].ends_with("id=nothing-selected no topic of the source is selected by topics = not-yet, nothing.*: nothing is mirrored until one appears"),
         "{log}"
     );
     w.topic("not-yet", 2, 500);
@@ -379,7 +379,7 @@ fn a_target_topic_with_fewer_partitions_grows_or_is_named() {
     let warnings = lines(&log, "WARN");
     assert_eq!(warnings.len(), 1, "{log}");
     assert!(
-        warnings[0].ends_with("topic=west.stays the target topic has 1 partitions, the source 3: partitions 1 to 2 are not mirrored; add partitions on the target, or set grow-partitions = true"),
+        warnings[0].ends_with("id=topic-in-part topic=west.stays the target topic has 1 partitions, the source 3: partitions 1 to 2 are not mirrored; add partitions on the target, or set grow-partitions = true"),
         "{log}"
     );
     w.oracle
@@ -486,7 +486,7 @@ fn what_the_target_refuses_is_named_and_the_rest_goes_on() {
     let errors = said.lines("ERROR");
     assert_eq!(errors.len(), 1, "{}", said.log);
     assert!(
-        errors[0].contains("cannot create mm2-strait.internal on the target, where Strait keeps its positions: CreateTopics")
+        errors[0].contains("id=own-topic cannot create mm2-strait.internal on the target, where Strait keeps its positions: CreateTopics")
             && errors[0].contains("lower internal-replication-factor"),
         "{}",
         said.log
@@ -521,8 +521,9 @@ fn a_setting_that_only_the_target_refuses_is_left_out_and_the_topic_is_made() {
         "message.downconversion.enable=false",
         "segment.bytes=100000",
     ] {
-        let said =
-            format!("topic=west.cold the target refuses the setting {setting}, it is left out: ");
+        let said = format!(
+            "id=setting-refused topic=west.cold the target refuses the setting {setting}, it is left out: "
+        );
         assert_eq!(count(&log, &said), 1, "{log}");
     }
     assert_eq!(
@@ -630,7 +631,10 @@ fn brokers_that_die_or_freeze_stop_only_what_they_lead() {
     pass(Duration::from_secs(8));
     let log = mirror.log().split_off(before);
     assert_eq!(
-        count(&log, "cannot write to the target, trying again: "),
+        count(
+            &log,
+            "id=target-unavailable cannot write to the target, trying again: "
+        ),
         1,
         "{log}"
     );

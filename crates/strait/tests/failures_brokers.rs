@@ -395,6 +395,7 @@ fn missing_replicas_and_moving_leaders_hold_up_only_their_own_topics() {
         of("west.narrow").isr.len() == 1
     });
     world.write("narrow", 2, 50);
+    mirror.wait_for_log("id=not-appended topic=narrow partition=0 ", SOON);
     mirror.wait_for_log("NOT_ENOUGH_REPLICAS", SOON);
     world.assert_goes_on("beside", 0);
     world.assert_goes_on("moving", 0);

@@ -415,7 +415,7 @@ fn bombs_are_refused_at_their_limit_and_cost_no_more_memory() {
         // An answer without records is an honest one: there have to be some.
         let said = |log: &str| {
             let about = format!("topic={topic} ");
-            let refused = "inflates beyond 67108864 bytes";
+            let refused = "has to be decoded and inflates beyond 32 MiB";
             log.lines()
                 .any(|line| line.contains(&about) && line.contains(refused))
         };
@@ -428,10 +428,10 @@ fn bombs_are_refused_at_their_limit_and_cost_no_more_memory() {
     }
     world.assert_healthy_goes_on();
     let peak = world.peak_mib();
-    // One batch at a time is inflated, into 64 MiB beside the half that they grew from. Snappy's bomb itself has 13 MiB: two
+    // One batch at a time is inflated, into 32 MiB beside the half that they grew from. Snappy's bomb itself has 13 MiB: two
     // fetches may bring it at a time, into buffers that grow from 9 MiB to 18.
     assert!(
-        peak < 64 + 32 + BUDGET_MIB * 2 + 60 + 2 * (9 + 18),
+        peak < 32 + 16 + BUDGET_MIB * 2 + 60 + 2 * (9 + 18),
         "{peak} MiB"
     );
     world.north.broker.faults().remove(rule);
@@ -439,4 +439,43 @@ fn bombs_are_refused_at_their_limit_and_cost_no_more_memory() {
         world.assert_mirrored(topic);
     }
     world.end();
+}
+
+/// A batch that has to be decoded, here because the source stamps records itself, and whose records compress very well.
+#[test]
+fn a_batch_that_inflates_beyond_a_quarter_of_the_budget_goes_on_with_a_larger_budget() {
+    let runtime = kit::runtime();
+    let [west, east] = ["west", "east"].map(|id| kit::start(&runtime, cluster(id)));
+    let stamped = [("message.timestamp.type", "LogAppendTime")];
+    west.broker.create_topic("dense", 1, &stamped).unwrap();
+    let toml = |budget: &str| {
+        let more = format!("memory-budget = \"{budget}\"\ninternal-replication-factor = 1");
+        rig::west_to_east(&west.address, &east.address, &[".*"], &more)
+    };
+    let mut mirror = Mirror::new(&toml("16MiB")).started();
+    for value in [100, 40 << 20] {
+        let record = KitRecord::new(kit::now_ms(), Some(b"k"), Some(&vec![0; value]));
+        let mut producer = west.broker.idempotent_producer();
+        producer.send("dense", 0, Codec::Zstd, &[record]).unwrap();
+    }
+    let id = "ERROR link=west->east id=batch-inflates topic=dense partition=0 flow stopped: ";
+    mirror.wait_for_log(id, SOON);
+    let log = mirror.log();
+    let said = log.lines().find(|line| line.contains(id)).unwrap();
+    for text in [
+        "dense-0 on cluster west: the batch at offset 1 has to be decoded and inflates beyond 32 MiB",
+        "raise memory-budget to more than four times what the batch inflates to, and restart",
+    ] {
+        assert!(said.contains(text), "{text} in {said}");
+    }
+    assert!(!said.contains("kafka-dump-log"), "{said}");
+    assert_eq!(east.broker.records("west.dense", 0, true).len(), 1);
+    mirror.stop();
+    std::fs::write(mirror.folder().join("mirror.toml"), toml("192MiB")).unwrap();
+    mirror.start();
+    wait_until("all of it is mirrored", SOON, || {
+        difference((&west, "dense"), (&east, "west.dense")).is_none()
+    });
+    mirror.stop();
+    runtime.shutdown_background();
 }

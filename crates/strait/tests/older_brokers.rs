@@ -116,8 +116,7 @@ fn a_target_before_2_3_gets_settings_at_creation_and_says_that_later_ones_cannot
     west.broker
         .set_topic_config("tuned", "retention.ms", "3600000")
         .unwrap();
-    let refused =
-        "topic=west.tuned the target refuses the setting retention.ms=3600000, it is left out: ";
+    let refused = "id=setting-refused topic=west.tuned the target refuses the setting retention.ms=3600000, it is left out: ";
     mirror.wait_for_log(refused, SOON);
     // New topics are found all the same.
     west.broker.create_topic("later", 1, &[]).unwrap();

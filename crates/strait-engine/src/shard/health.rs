@@ -17,8 +17,6 @@ use crate::status::{LinkStatus, TROUBLES};
 /// Stands for the cluster as a whole where a broker's id is asked for.
 pub(super) const CLUSTER: i32 = -1;
 
-/// How often a trouble that lasts is said.
-const REMIND: Duration = Duration::from_secs(60);
 /// How often it is said that a broker throttles.
 const REMIND_THROTTLED: Duration = Duration::from_secs(600);
 /// How many partitions one line names.
@@ -73,7 +71,7 @@ impl Shard<'_> {
         let now = self.session.rt.now();
         let link = &self.session.spec.name;
         let said = self.ills.get(&(side, broker)).map(|ill| ill.said);
-        let silent = said.filter(|said| now.saturating_duration_since(*said) < REMIND);
+        let silent = said.filter(|said| now.saturating_duration_since(*said) < limits::REMIND);
         match (silent, side) {
             (Some(_), _) => debug!(link, "{why}"),
             (None, Side::Source) => warn!(

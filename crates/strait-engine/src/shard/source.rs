@@ -487,7 +487,7 @@ impl Shard<'_> {
                 Err((at, source)) => {
                     // What cannot be read stops here; what stands before it goes on.
                     running.stitch.rewind(at, behind);
-                    admitted = Err(StitchError::Wire { at, source });
+                    admitted = Err(StitchError::wire(at, source));
                     break;
                 }
             };
@@ -619,6 +619,7 @@ impl Shard<'_> {
         let (topic, partition) = (&key.topic, key.partition);
         let cluster = self.session.spec.source.alias().to_owned();
         let (compacted, isolation) = (flow.spec.compacted, self.session.spec.isolation);
+        let max_decoded = self.session.spec.decode_bytes();
         let Some(running) = flow.running() else {
             return;
         };
@@ -651,7 +652,7 @@ impl Shard<'_> {
                     source_epoch: -1,
                 });
                 running.ranges.clear();
-                running.stitch = Stitch::new(start, -1, compacted, isolation);
+                running.stitch = Stitch::new(start, -1, compacted, isolation, max_decoded);
             }
             Ok((_, end)) if head > end => running.truncated = Some((-1, end)),
             Ok(_) => running.fetch_at = now + limits::ROUTES_MIN_AGE,

@@ -376,7 +376,7 @@ impl Shard<'_> {
             match blamed(&outgoing, &records) {
                 Ok(ranges) => return self.leave_out(at, &ranges, error, message.as_deref()),
                 Err(source) => {
-                    let error = StitchError::Wire { at: first, source };
+                    let error = StitchError::wire(first, source);
                     return self.trouble(at, &error.into());
                 }
             }

@@ -8,7 +8,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// Lines kept.
+/// Lines kept; of warnings all.
 const KEPT: usize = 20_000;
 
 #[derive(Debug)]
@@ -41,10 +41,14 @@ impl Journal {
     }
 
     pub(crate) fn note(&self, line: &str) {
+        self.keep(line, false);
+    }
+
+    fn keep(&self, line: &str, always: bool) {
         let line = format!("{:>7} {line}", self.now_ms());
         let mut lines = self.lines.lock().unwrap();
         lines.mix(line.as_bytes());
-        if lines.lines.len() < KEPT {
+        if always || lines.lines.len() < KEPT {
             lines.lines.push(line);
         }
     }
@@ -91,7 +95,8 @@ impl Subscriber for Journal {
     fn event(&self, event: &Event<'_>) {
         let mut words = Words(String::new());
         event.record(&mut words);
-        self.note(&format!("{:>5}{}", event.metadata().level(), words.0));
+        let level = *event.metadata().level();
+        self.keep(&format!("{level:>5}{}", words.0), level <= Level::WARN);
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {

@@ -71,6 +71,8 @@ struct Inner {
     sent: AtomicU64,
     alarm_at: AtomicU64,
     alarm: Arc<Notify>,
+    /// Connections that the process has tried.
+    tries: AtomicU64,
 }
 
 const NEVER: u64 = u64::MAX;
@@ -96,6 +98,7 @@ impl Network {
             sent: AtomicU64::new(0),
             alarm_at: AtomicU64::new(NEVER),
             alarm,
+            tries: AtomicU64::new(0),
         }))
     }
 
@@ -110,6 +113,11 @@ impl Network {
             .linger_ms
             .store(linger.unwrap_or(NEVER), Ordering::SeqCst);
         self.0.cut.store(true, Ordering::SeqCst);
+    }
+
+    /// Connections that the process has tried.
+    pub(crate) fn tries(&self) -> u64 {
+        self.0.tries.load(Ordering::SeqCst)
     }
 
     /// No more stalls.
@@ -138,6 +146,7 @@ impl Inner {
 impl World for Network {
     fn connect(&self, host: &str, port: u16) -> io::Result<DuplexStream> {
         let inner = &self.0;
+        inner.tries.fetch_add(1, Ordering::SeqCst);
         if inner.dead() {
             return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
         }
