@@ -8,6 +8,7 @@ use tracing::{debug, warn};
 
 use crate::error::FlowError;
 use crate::ledger::Ledger;
+use crate::left_out::LeftOut;
 use crate::matching::{Match, of_session, timeless};
 use crate::open::{Ends, Opening, source_recreated};
 use crate::partition::PartitionReader;
@@ -89,7 +90,7 @@ impl Opening {
         let (records, next) = (scanned.records, position.source_next);
         let stay = |ledger: &mut Ledger| {
             let (next, epoch) = (ledger.source_next(), ledger.source_epoch());
-            ledger.resume(records, std::iter::empty(), next, epoch);
+            ledger.resume(records, &LeftOut::default(), next, epoch);
         };
         if let Some((epoch, end)) = cut {
             stay(ledger);
@@ -101,14 +102,14 @@ impl Opening {
         }
         match self.walk(ends, position, records).await? {
             Walked::Ended(walk) if walk.done() => {
-                ledger.resume(records, walk.gaps(), walk.next(), walk.epoch());
+                ledger.resume(records, walk.left_out(), walk.next(), walk.epoch());
                 Ok(SyncKind::Session)
             }
             Walked::Ended(_) => self.match_by_content(ends, position, scanned, ledger).await,
             Walked::Cut(walk, (epoch, end)) => {
                 let mirrored = walk.next().saturating_add(walk.left());
                 self.may_follow(end, mirrored)?;
-                ledger.resume(records, walk.gaps(), walk.next(), walk.epoch());
+                ledger.resume(records, walk.left_out(), walk.next(), walk.epoch());
                 Ok(self.follow(ledger, (epoch, end), mirrored, scanned))
             }
         }
@@ -249,7 +250,13 @@ impl Opening {
         let (records, next) = (scanned.records, matched.next());
         let mirrored = position.source_next.saturating_add(records);
         let left_out = next.saturating_sub(mirrored).max(0);
-        let expired = from.saturating_sub(mirrored).clamp(0, left_out);
+        let expired = if matched.matched() > 0 {
+            // What was forwarded reaches beyond the log's start, and no loss lies between: the writer stops behind
+            // each until a sync says so.
+            0
+        } else {
+            from.saturating_sub(mirrored).clamp(0, left_out)
+        };
         if expired > 0 {
             if self.session.spec.policies.retention_overtook == Policy::Stop {
                 return Err(self.overtaken(mirrored, from));
@@ -260,12 +267,11 @@ impl Opening {
                 position.source_next, from - 1
             );
         }
-        let gaps = [
-            (GapReason::Expired, expired),
-            (GapReason::Compacted, left_out - expired),
-        ];
-        let gaps = gaps.into_iter().filter(|(_, offsets)| *offsets > 0);
-        ledger.resume(records, gaps, next, matched.epoch());
+        // What lies before `from` cannot be read any more: nobody can tell markers there from records.
+        let mut passed = LeftOut::default();
+        passed.add_among(GapReason::Expired, position.source_next, from, expired);
+        passed.compacted(left_out - expired);
+        ledger.resume(records, &passed, next, matched.epoch());
         // Compaction may have removed the last of what was mirrored.
         if next < mirrored && whole && !self.spec.compacted && !stamped {
             self.may_follow(next, mirrored)?;

@@ -1,17 +1,18 @@
-//! The ledger: what a flow has forwarded and what it has left out, with the reason.
+//! The ledger: what a flow has forwarded and what it has left out, with the reason; what was lost by its offsets.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use strait_wire::{GapReason, Position};
+use strait_wire::{GapReason, Losses, Position};
 use tokio::time::Instant;
 
+use crate::left_out::LeftOut;
 use crate::limits;
 
 /// The account of one flow.
 ///
 /// Guarantees `source_next - first = forwarded + sum(gaps)`: every source offset below
-/// [`source_next`](Self::source_next) was forwarded once or stands in a gap counter.
+/// [`source_next`](Self::source_next) was forwarded once or stands in a gap counter; where records may be lost by it
+/// also in a range, and the ranges' offsets are those of the counters (except for what an older position counted).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ledger {
     source_next: i64,
@@ -19,7 +20,7 @@ pub struct Ledger {
     forwarded: i64,
     next_sequence: i32,
     source_epoch: i32,
-    gaps: BTreeMap<GapReason, i64>,
+    left_out: LeftOut,
     unsynced_bytes: u64,
     unsynced_since: Option<Instant>,
 }
@@ -33,7 +34,7 @@ impl Ledger {
             forwarded: 0,
             next_sequence: 0,
             source_epoch: -1,
-            gaps: BTreeMap::new(),
+            left_out: LeftOut::default(),
             unsynced_bytes: 0,
             unsynced_since: None,
         }
@@ -47,7 +48,7 @@ impl Ledger {
             forwarded: position.forwarded,
             next_sequence: position.next_sequence,
             source_epoch: position.source_epoch,
-            gaps: position.gaps.iter().copied().collect(),
+            left_out: LeftOut::restore(position),
             unsynced_bytes: 0,
             unsynced_since: None,
         }
@@ -80,18 +81,17 @@ impl Ledger {
 
     /// Offsets left out so far, by reason.
     pub fn gaps(&self) -> Vec<(GapReason, i64)> {
-        self.gaps
-            .iter()
-            .map(|(&reason, &offsets)| (reason, offsets))
-            .collect()
+        self.left_out.sums()
+    }
+
+    /// Which of them were lost.
+    pub fn lost(&self) -> &Losses {
+        self.left_out.lost()
     }
 
     /// The source offset the flow began at.
     pub fn first(&self) -> i64 {
-        let counted = self
-            .gaps
-            .values()
-            .fold(self.forwarded, |sum, offsets| sum.saturating_add(*offsets));
+        let counted = self.forwarded.saturating_add(self.left_out.total());
         self.source_next.saturating_sub(counted)
     }
 
@@ -104,7 +104,7 @@ impl Ledger {
         self.target_next = target_next;
         self.next_sequence = batch.next_sequence;
         self.source_epoch = batch.source_epoch;
-        self.gap(GapReason::Compacted, left_out);
+        self.left_out.compacted(left_out);
         self.touch(batch.bytes, now);
     }
 
@@ -112,7 +112,7 @@ impl Ledger {
     /// leader epoch there. A position whose epoch stayed behind would look like a truncated source.
     pub fn leave_out(&mut self, reason: GapReason, to: i64, source_epoch: i32, now: Instant) {
         if to > self.source_next {
-            self.gap(reason, to.saturating_sub(self.source_next));
+            self.left_out.add(reason, self.source_next, to);
             self.source_next = to;
             self.source_epoch = source_epoch;
             self.touch(0, now);
@@ -121,26 +121,18 @@ impl Ledger {
 
     /// Moves to a source offset that does not follow from the last one (a re-created or truncated source).
     /// Offsets skipped count as `reason`; a step back lowers nothing that was counted, and the account
-    /// goes on from there.
+    /// goes on from there: ranges of the history before stay listed, and the same offsets may be lost once more.
     pub fn rebase(&mut self, reason: GapReason, source_next: i64, source_epoch: i32) {
-        self.gap(reason, source_next.saturating_sub(self.source_next));
+        self.left_out.add(reason, self.source_next, source_next);
         self.source_next = source_next;
         self.source_epoch = source_epoch;
     }
 
     /// Accounts for what a resume found beyond the last sync: `records` more forwarded, and what was left
     /// out on the way to `source_next`.
-    pub fn resume(
-        &mut self,
-        records: i64,
-        gaps: impl Iterator<Item = (GapReason, i64)>,
-        source_next: i64,
-        epoch: i32,
-    ) {
+    pub fn resume(&mut self, records: i64, left_out: &LeftOut, source_next: i64, epoch: i32) {
         self.forwarded = self.forwarded.saturating_add(records);
-        for (reason, offsets) in gaps {
-            self.gap(reason, offsets);
-        }
+        self.left_out.add_all(left_out);
         self.source_next = source_next;
         self.source_epoch = epoch;
     }
@@ -149,13 +141,6 @@ impl Ledger {
     pub fn new_epoch(&mut self, target_next: i64) {
         self.target_next = target_next;
         self.next_sequence = 0;
-    }
-
-    fn gap(&mut self, reason: GapReason, offsets: i64) {
-        if offsets > 0 {
-            let sum = self.gaps.entry(reason).or_default();
-            *sum = sum.saturating_add(offsets);
-        }
     }
 
     fn touch(&mut self, bytes: u64, now: Instant) {
@@ -270,6 +255,37 @@ mod tests {
         assert!(ledger.sync_due(now), "4 MiB are due at once");
         ledger.sync_sent();
         assert!(!ledger.sync_due(now + limits::SYNC_AGE));
+    }
+
+    /// As the offsets are lost, over a truncation and a restart.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_lost_is_listed_by_its_offsets() {
+        let now = Instant::now();
+        let mut ledger = Ledger::begin(100, 0);
+        ledger.leave_out(GapReason::Expired, 200, 1, now);
+        ledger.leave_out(GapReason::Control, 201, 1, now);
+        ledger.leave_out(GapReason::Refused, 203, 1, now);
+        ledger.leave_out(GapReason::Refused, 204, 1, now);
+        ledger.rebase(GapReason::Truncated, 150, 1);
+        let mut found = LeftOut::default();
+        found.add(GapReason::Expired, 160, 180);
+        ledger.resume(10, &found, 180, 1);
+        let listed: Vec<_> = ledger
+            .lost()
+            .ranges()
+            .iter()
+            .map(|range| (range.reason, range.from, range.last(), range.offsets))
+            .collect();
+        let expected = [
+            (GapReason::Expired, 100, 199, 100),
+            (GapReason::Expired, 160, 179, 20),
+            (GapReason::Refused, 201, 203, 3),
+        ];
+        assert_eq!(listed, expected);
+        for (reason, offsets) in ledger.gaps() {
+            let lost = if reason.is_loss() { offsets } else { 0 };
+            assert_eq!(ledger.lost().offsets(reason), lost, "{reason}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,6 +14,7 @@ mod gap_counts;
 mod internal_log;
 mod lease;
 pub mod ledger;
+pub mod left_out;
 pub mod limits;
 mod link;
 mod lock;

@@ -523,6 +523,7 @@ pub(crate) fn sync_record(
             target_topic: spec.target_topic.clone(),
             link: session.spec.name.clone(),
             gaps: ledger.gaps(),
+            lost: ledger.lost().clone(),
         }),
     }
 }

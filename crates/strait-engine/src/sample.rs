@@ -3,8 +3,8 @@
 use strait_testkit::KitRecord;
 use strait_testkit::records::{BatchSpec, CONTROL, TRANSACTIONAL, marker_record};
 use strait_wire::{
-    Batch, BatchHeader, FetchedPartition, GapReason, Isolation, Position, PositionFlags, SyncKind,
-    TopicRef,
+    Batch, BatchHeader, FetchedPartition, GapReason, Isolation, Losses, Position, PositionFlags,
+    SyncKind, TopicRef,
 };
 use uuid::Uuid;
 
@@ -51,6 +51,7 @@ pub(crate) fn position(gaps: Vec<(GapReason, i64)>) -> Position {
         target_topic: "t".to_owned(),
         link: "l".to_owned(),
         gaps,
+        lost: Losses::default(),
     }
 }
 

@@ -2,10 +2,9 @@
 //!
 //! A pure machine, fed with the source's items in order (positions.md in the book, "Walk").
 
-use std::collections::BTreeMap;
-
 use strait_wire::{GapReason, Position};
 
+use crate::left_out::LeftOut;
 use crate::stitch::Item;
 
 /// Moves along the source over as many records as the scan counted.
@@ -14,7 +13,7 @@ pub struct Walk {
     next: i64,
     epoch: i32,
     left: i64,
-    gaps: BTreeMap<GapReason, i64>,
+    left_out: LeftOut,
     doubtful: bool,
 }
 
@@ -26,7 +25,7 @@ impl Walk {
             next: sync.source_next,
             epoch: sync.source_epoch,
             left: records,
-            gaps: BTreeMap::new(),
+            left_out: LeftOut::default(),
             // Without an epoch to hold on to, a truncation behind the sync would go unnoticed.
             doubtful: records > 0 && sync.source_epoch < 0,
         }
@@ -58,11 +57,9 @@ impl Walk {
         self.epoch
     }
 
-    /// Offsets left out on the way, by reason.
-    pub fn gaps(&self) -> impl Iterator<Item = (GapReason, i64)> + '_ {
-        self.gaps
-            .iter()
-            .map(|(&reason, &offsets)| (reason, offsets))
+    /// What was left out on the way.
+    pub fn left_out(&self) -> &LeftOut {
+        &self.left_out
     }
 
     /// Takes the next item of the source; returns true when done.
@@ -71,20 +68,15 @@ impl Walk {
             return true;
         }
         match item {
+            // What was forwarded may have stood here.
             Item::Gap {
-                reason: reason @ (GapReason::Compacted | GapReason::Unexplained),
-                from,
-                to,
+                reason: GapReason::Compacted | GapReason::Unexplained,
                 ..
-            } => {
-                // What was forwarded may have stood here.
-                self.doubtful = true;
-                *self.gaps.entry(*reason).or_default() += to - from;
-            }
+            } => self.doubtful = true,
             Item::Gap {
                 reason, from, to, ..
             } => {
-                *self.gaps.entry(*reason).or_default() += to - from;
+                self.left_out.add(*reason, *from, *to);
                 self.next = *to;
             }
             Item::Batch(outgoing) => {
@@ -150,7 +142,7 @@ mod tests {
                     break;
                 }
             }
-            let gaps: i64 = walk.gaps().map(|(_, n)| n).sum();
+            let gaps = walk.left_out().total();
             assert_eq!((walk.done(), walk.next(), gaps), (true, next, left_out));
             assert_eq!(walk.next() - 1_000, records + gaps);
         }

@@ -81,7 +81,7 @@ pub struct Writer {
     sent_bytes: u64,
     next_ticket: u64,
     settling: bool,
-    /// A refused record was passed: nothing follows before a sync behind it is persisted.
+    /// A loss was passed: nothing follows before a sync behind it is persisted.
     barred: bool,
     /// Others write to the partition too.
     shared: bool,
@@ -132,13 +132,13 @@ impl Writer {
         self.queue.next_outgoing()
     }
 
-    /// Whether the ledger stands right behind a refused record: a sync of it lets the flow go on.
-    pub fn at_refusal(&self) -> bool {
+    /// Whether the ledger stands right behind a loss (refused or expired): a sync of it lets the flow go on.
+    pub fn at_loss(&self) -> bool {
         self.barred && self.slots.is_empty()
     }
 
-    /// A sync behind the refused record is persisted.
-    pub fn refusal_recorded(&mut self) {
+    /// A sync behind the loss is persisted.
+    pub fn loss_recorded(&mut self) {
         self.barred = false;
     }
 
@@ -229,8 +229,9 @@ impl Writer {
                     to,
                     source_epoch,
                 } => {
-                    // A walk must not cross it: it would count the record as forwarded.
-                    self.barred |= reason == GapReason::Refused;
+                    // A start must find neither behind its sync. A walk that crossed a refused record would count
+                    // it as forwarded; and what expired could not be told from what was forwarded and then expired.
+                    self.barred |= matches!(reason, GapReason::Refused | GapReason::Expired);
                     self.sent_next = Some(to);
                     self.slots.push_back(Slot::Gap {
                         reason,
@@ -670,12 +671,12 @@ mod tests {
         writer.answer(first.ticket, Answer::Appended(100), &mut ledger, now());
         assert!(writer.next_batch(&pool()).is_none());
         writer.advance_ledger(&mut ledger, now());
-        assert!(writer.at_refusal() && !writer.ready());
+        assert!(writer.at_loss() && !writer.ready());
         assert_eq!(
             (ledger.source_next(), ledger.gaps()),
             (11, vec![(GapReason::Refused, 1)])
         );
-        writer.refusal_recorded();
+        writer.loss_recorded();
         let next = writer.next_batch(&pool()).unwrap();
         assert_eq!(stamp(&next).2, 10, "sequences go on");
     }

@@ -8,6 +8,7 @@ mod fetch;
 mod join;
 mod judge;
 mod legacy;
+mod loss;
 pub mod mm2;
 mod position;
 mod produce;
@@ -27,6 +28,7 @@ pub use fetch::{
 pub use join::{join, join_compressed, joinable, joinable_compressed, joined_bound};
 pub use judge::{AbortedTxn, Isolation, Judge, Verdict};
 pub use legacy::{Upgraded, legacy_records, upgrade};
+pub use loss::{LOST_RANGES, Losses, LostRange};
 pub use mm2::{Checkpoint, Heartbeat, OffsetSync};
 pub use position::{
     GapReason, POSITION_HEADER, POSITION_VERSION, Position, PositionError, PositionFlags, SyncKind,

@@ -3,8 +3,9 @@
 //! Header (big endian): INT8 version · INT8 kind · INT8 isolation · INT8 flags · INT64 source next · INT64
 //! target next · INT64 forwarded · INT64 producer id · INT16 epoch · INT32 next sequence · INT32 source leader
 //! epoch · 16 B source topic id · 16 B target topic id · INT32 target partition · INT64 wall clock ms · STRING
-//! target topic · STRING link · INT8 k, k x (INT8 gap reason, INT64 offsets so far) · INT32 CRC-32C of all
-//! before. STRING is an INT16 length and UTF-8.
+//! target topic · STRING link · INT8 k, k x (INT8 gap reason, INT64 offsets so far) · INT8 k, k x (INT8 gap
+//! reason, INT64 from, INT64 to, INT64 offsets), the ranges that were lost · INT32 CRC-32C of all before. STRING is
+//! an INT16 length and UTF-8. Version 1 is the same without the ranges.
 
 use std::fmt;
 use std::ops::BitOr;
@@ -13,12 +14,14 @@ use bytes::Bytes;
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::{Isolation, OffsetSync, Reader, Record, WireError, Writer};
+use crate::{Isolation, Losses, OffsetSync, Reader, Record, WireError, Writer};
 
 /// The key of the header that carries a [`Position`].
 pub const POSITION_HEADER: &str = "strait.pos";
-/// The version of the header this build writes, and the highest it reads.
-pub const POSITION_VERSION: i8 = 1;
+/// The version of the header this build writes, and the highest it reads. It reads all from 1 on.
+pub const POSITION_VERSION: i8 = 2;
+/// The first version that lists what was lost by its offsets.
+const WITH_LOSSES: i8 = 2;
 
 /// Why a sync was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,8 +34,8 @@ pub enum SyncKind {
     Rebase = 2,
     /// The writer had every acknowledgement and ended by itself.
     CleanStop = 3,
-    /// A record was refused and is left out.
-    AfterRefusal = 4,
+    /// Records were lost (refused, or expired): before anything behind them is sent.
+    AfterLoss = 4,
     /// The position was taken over from another mirror.
     Takeover = 5,
 }
@@ -44,7 +47,7 @@ impl SyncKind {
             1 => Self::Session,
             2 => Self::Rebase,
             3 => Self::CleanStop,
-            4 => Self::AfterRefusal,
+            4 => Self::AfterLoss,
             5 => Self::Takeover,
             _ => {
                 return Err(WireError::BadValue {
@@ -108,7 +111,20 @@ impl GapReason {
         }
     }
 
-    fn read(value: i8) -> Result<Self, WireError> {
+    /// Whether records may be lost by it, so that its offsets are listed ([`Losses`]) and not only counted. What
+    /// the other reasons leave out was never a record to mirror, and the source's own log tells which offsets it is.
+    pub fn is_loss(self) -> bool {
+        match self {
+            Self::Control | Self::Aborted | Self::Compacted | Self::OtherLink => false,
+            Self::Truncated
+            | Self::Expired
+            | Self::Refused
+            | Self::Recreated
+            | Self::Unexplained => true,
+        }
+    }
+
+    pub(crate) fn read(value: i8) -> Result<Self, WireError> {
         let found = Self::ALL.into_iter().find(|r| *r as i8 == value);
         found.ok_or(WireError::BadValue {
             what: "gap reason",
@@ -188,6 +204,8 @@ pub struct Position {
     pub link: String,
     /// Offsets left out since the flow began, by reason; each reason once.
     pub gaps: Vec<(GapReason, i64)>,
+    /// Which of them were lost. A flow that began under version 1 has sums without ranges of that time.
+    pub lost: Losses,
 }
 
 /// Why a position or a sync record cannot be read. A flow never goes on with a guess: it stops.
@@ -242,6 +260,7 @@ impl Position {
             w.i8(reason as i8);
             w.i64(offsets);
         }
+        self.lost.write(&mut w);
         w.checksum();
         w.split()
     }
@@ -264,8 +283,8 @@ impl Position {
     /// A newer version, a checksum that does not fit, or bytes that are no position.
     pub fn decode(bytes: &[u8]) -> Result<Self, PositionError> {
         let mut r = Reader::new(Bytes::copy_from_slice(bytes));
-        match r.i8("position version")? {
-            POSITION_VERSION => {}
+        let version = match r.i8("position version")? {
+            known @ 1..=POSITION_VERSION => known,
             newer if newer > POSITION_VERSION => return Err(PositionError::NewerVersion(newer)),
             value => {
                 return Err(WireError::BadValue {
@@ -274,7 +293,7 @@ impl Position {
                 }
                 .into());
             }
-        }
+        };
         let Some((body, crc)) = bytes.split_last_chunk::<4>() else {
             return Err(WireError::Truncated {
                 what: "position",
@@ -316,6 +335,11 @@ impl Position {
             target_topic: r.string("sync target topic", false)?,
             link: r.string("sync link", false)?,
             gaps: read_gaps(&mut r)?,
+            lost: if version >= WITH_LOSSES {
+                Losses::read(&mut r)?
+            } else {
+                Losses::default()
+            },
         };
         r.u32("sync checksum")?;
         r.finish("position")?;

@@ -5,16 +5,28 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use strait_wire::{
-    GapReason, Isolation, POSITION_HEADER, Position, PositionError, PositionFlags, Record,
+    GapReason, Isolation, Losses, POSITION_HEADER, Position, PositionError, PositionFlags, Record,
     SyncKind, SyncRecord, WireError,
 };
 use uuid::Uuid;
 
 /// Laid out by hand from the format's description; checksum by a bitwise CRC-32C.
-const GOLDEN: &str = "01 01 01 05 \
+const GOLDEN: &str = "02 01 01 05 \
+    00000000000003e8 0000000000000384 0000000000000352 0000000000001b59 0003 0000002a 00000005 \
+    11111111111111111111111111111111 00000000000000000000000000000000 00000002 0000018bcfe56800 \
+    0003 6f2e41 0002 6162 02 01 0000000000000064 09 0000000000000032 \
+    02 09 00000000000000c8 00000000000000dc 0000000000000014 \
+    09 000000000000012c 000000000000014a 000000000000001e bf6ba8db";
+
+/// The same position as version 1 wrote it, which named no ranges.
+const VERSION_1: &str = "01 01 01 05 \
     00000000000003e8 0000000000000384 0000000000000352 0000000000001b59 0003 0000002a 00000005 \
     11111111111111111111111111111111 00000000000000000000000000000000 00000002 0000018bcfe56800 \
     0003 6f2e41 0002 6162 02 01 0000000000000064 09 0000000000000032 c42c6609";
+
+/// Where in [`GOLDEN`] the sums begin, and where the ranges.
+const SUMS: usize = 99;
+const RANGES: usize = SUMS + 19;
 
 fn unhex(text: &str) -> Vec<u8> {
     let digits: String = text.split_whitespace().collect();
@@ -43,7 +55,19 @@ fn sample() -> Position {
         target_topic: "o.A".into(),
         link: "ab".into(),
         gaps: vec![(GapReason::Control, 100), (GapReason::Unexplained, 50)],
+        lost: losses([
+            (GapReason::Unexplained, 200, 220),
+            (GapReason::Unexplained, 300, 330),
+        ]),
     }
+}
+
+fn losses(ranges: impl IntoIterator<Item = (GapReason, i64, i64)>) -> Losses {
+    let mut losses = Losses::default();
+    for (reason, from, to) in ranges {
+        losses.add(reason, from, to);
+    }
+    losses
 }
 
 /// `bytes` with a checksum that fits.
@@ -61,12 +85,23 @@ fn golden_bytes() {
 }
 
 #[test]
+fn a_position_of_version_1_has_its_sums_and_no_ranges() {
+    let read = Position::decode(&unhex(VERSION_1)).unwrap();
+    let expected = Position {
+        lost: Losses::default(),
+        ..sample()
+    };
+    assert_eq!(read, expected);
+    assert_eq!(Position::decode(&read.encode()), Ok(expected));
+}
+
+#[test]
 fn a_newer_version_is_named_whatever_follows() {
-    let error = Position::decode(&[2, 9, 9]).unwrap_err();
-    assert_eq!(error, PositionError::NewerVersion(2));
+    let error = Position::decode(&[3, 9, 9]).unwrap_err();
+    assert_eq!(error, PositionError::NewerVersion(3));
     assert_eq!(
         error.to_string(),
-        "written by a newer Strait (record format 2, this build reads up to 1): upgrade this instance"
+        "written by a newer Strait (record format 3, this build reads up to 2): upgrade this instance"
     );
     assert!(matches!(
         Position::decode(&[0; 200]),
@@ -88,13 +123,13 @@ fn every_flipped_bit_is_noticed() {
 }
 
 #[test]
-fn fields_that_version_1_does_not_have_are_refused() {
+fn fields_that_no_version_has_are_refused() {
     let at = |index: usize, value: u8| {
         let mut bytes = unhex(GOLDEN);
         bytes[index] = value;
         Position::decode(&sealed(bytes))
     };
-    let gaps = unhex(GOLDEN).len() - 4 - 19;
+    let gaps = SUMS;
     assert!(matches!(
         at(1, 6),
         Err(PositionError::Malformed(WireError::BadValue {
@@ -118,7 +153,7 @@ fn fields_that_version_1_does_not_have_are_refused() {
         Err(PositionError::Malformed(WireError::BadCount { .. }))
     ));
     assert!(matches!(
-        at(gaps, 1),
+        at(RANGES, 1),
         Err(PositionError::Malformed(WireError::Trailing { .. }))
     ));
     assert!(matches!(
@@ -132,6 +167,59 @@ fn fields_that_version_1_does_not_have_are_refused() {
         ),
         "a reason twice"
     );
+}
+
+#[test]
+fn ranges_that_cannot_be_are_refused() {
+    let with = |index: usize, value: u8| {
+        let mut bytes = unhex(GOLDEN);
+        bytes[RANGES + index] = value;
+        match Position::decode(&sealed(bytes)) {
+            Err(PositionError::Malformed(error)) => error.to_string(),
+            other => panic!("{other:?}"),
+        }
+    };
+    for (index, value, said) in [
+        // Counts: negative, above the bound, more than there is.
+        (
+            0,
+            0xff,
+            "lost ranges: count -1 cannot be right, 54 bytes are left",
+        ),
+        (
+            0,
+            33,
+            "lost ranges: count 33 cannot be right, 54 bytes are left",
+        ),
+        (
+            0,
+            3,
+            "lost ranges: count 3 cannot be right, 54 bytes are left",
+        ),
+        (1, 10, "gap reason: value 10 is not allowed"),
+        (1, 1, "lost range's reason: value 1 is not allowed"),
+        // An empty range, and one that ends before it begins.
+        (17, 200, "lost range's end: value 200 is not allowed"),
+        (17, 199, "lost range's end: value 199 is not allowed"),
+        (
+            10,
+            0x80,
+            "lost range's end: value -9223372036854775588 is not allowed",
+        ),
+        (25, 0, "lost range's offsets: value 0 is not allowed"),
+        (
+            18,
+            0x80,
+            "lost range's offsets: value -9223372036854775788 is not allowed",
+        ),
+        (
+            26,
+            5,
+            "lost range that is out of order: value 300 is not allowed",
+        ),
+    ] {
+        assert_eq!(with(index, value), said);
+    }
 }
 
 #[test]
@@ -272,13 +360,18 @@ fn tombstones_and_foreign_records_are_refused() {
     }
 }
 
+fn any_losses() -> impl Strategy<Value = Losses> {
+    let reasons = proptest::sample::select(GapReason::ALL.to_vec());
+    proptest::collection::vec((reasons, any::<i64>(), any::<i64>()), 0..80).prop_map(losses)
+}
+
 fn any_position() -> impl Strategy<Value = Position> {
     let kinds = [
         SyncKind::Periodic,
         SyncKind::Session,
         SyncKind::Rebase,
         SyncKind::CleanStop,
-        SyncKind::AfterRefusal,
+        SyncKind::AfterLoss,
         SyncKind::Takeover,
     ];
     let flags = [
@@ -297,6 +390,7 @@ fn any_position() -> impl Strategy<Value = Position> {
         (any::<[u8; 16]>(), any::<[u8; 16]>(), ".{0,40}", ".{0,40}"),
         proptest::sample::subsequence(GapReason::ALL.to_vec(), 0..=9).prop_shuffle(),
         any::<[i64; 9]>(),
+        any_losses(),
     )
         .prop_map(
             move |(
@@ -304,6 +398,7 @@ fn any_position() -> impl Strategy<Value = Position> {
                 (source, target, topic, link),
                 reasons,
                 gaps,
+                lost,
             )| {
                 Position {
                     kind: kinds[kind],
@@ -327,6 +422,7 @@ fn any_position() -> impl Strategy<Value = Position> {
                     target_topic: topic,
                     link,
                     gaps: reasons.into_iter().zip(gaps).collect(),
+                    lost,
                 }
             },
         )
@@ -341,18 +437,21 @@ proptest! {
     #[test]
     fn arbitrary_bytes(mut bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = Position::decode(&bytes);
-        if bytes.len() >= 5 {
-            bytes[0] = 1;
-            // Past the checksum; what is understood must be written back the same.
-            let bytes = sealed(bytes);
-            if let Ok(position) = Position::decode(&bytes) {
-                prop_assert_eq!(position.encode(), bytes);
+        for version in [1, 2] {
+            if bytes.len() >= 5 {
+                bytes[0] = version;
+                // Past the checksum; what is understood must be written back the same.
+                bytes = sealed(bytes);
+                if let Ok(position) = Position::decode(&bytes) {
+                    prop_assert_eq!(&Position::decode(&position.encode()), &Ok(position.clone()));
+                    prop_assert!(version == 1 || position.encode() == bytes);
+                }
             }
         }
     }
 
     #[test]
-    fn damaged_but_sealed(position in any_position(), at in 1..400_usize, with in any::<u8>()) {
+    fn damaged_but_sealed(position in any_position(), at in 1..1_200_usize, with in any::<u8>()) {
         let mut bytes = position.encode().to_vec();
         let at = at % bytes.len();
         if at > 0 {

@@ -41,7 +41,7 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Check a configuration file and print what it means, as TOML, with every default
     Check(CheckArgs),
-    /// Print what each partition has forwarded and left out, from the positions on the target; also while links run
+    /// Print what each partition has forwarded, left out and lost, from the positions on the target; also while links run
     Gaps(GapsArgs),
 }
 

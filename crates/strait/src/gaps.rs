@@ -1,4 +1,4 @@
-//! `strait gaps`: what each partition has forwarded and left out, from the positions on the target.
+//! `strait gaps`: what each partition has forwarded, left out and lost, from the positions on the target.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,7 +7,7 @@ use strait_config::{Config, LinkConfig};
 use strait_engine::{FlowKey, KnownPosition, SessionError, read_positions};
 use strait_mirror::MirrorError;
 use strait_net::Runtime;
-use strait_wire::{GapReason, Position};
+use strait_wire::{GapReason, Losses, Position};
 
 use crate::args::GapsArgs;
 use crate::exit::Exit;
@@ -177,25 +177,72 @@ fn table(links: &[(&LinkConfig, Vec<Row>)], now_ms: i64) -> String {
             String::new(),
             left_out(gaps.into_iter()),
         ]);
-        let mut widths = [0; 7];
-        for line in &lines {
-            for (width, cell) in widths.iter_mut().zip(line) {
-                *width = (*width).max(cell.chars().count());
-            }
-        }
-        for line in lines {
-            let cells = line.iter().zip(widths);
-            let padded: Vec<String> = cells
-                .enumerate()
-                .map(|(column, (cell, width))| match column {
-                    2..=5 => format!("{cell:>width$}"),
-                    _ => format!("{cell:<width$}"),
-                })
+        aligned(&mut text, &lines, 2..=5);
+        let lost: Vec<[String; 4]> = rows.iter().flat_map(lost_lines).collect();
+        if !lost.is_empty() {
+            text.push('\n');
+            let head = ["LOST FROM", "REASON", "OFFSETS", "COUNT"];
+            let lines: Vec<_> = std::iter::once(head.map(str::to_owned))
+                .chain(lost)
                 .collect();
-            let _ = writeln!(text, "{}", padded.join("  ").trim_end());
+            aligned(&mut text, &lines, 2..=2);
         }
     }
     text
+}
+
+/// Appends the lines in columns; `right`: those with numbers.
+fn aligned<const N: usize>(
+    text: &mut String,
+    lines: &[[String; N]],
+    right: std::ops::RangeInclusive<usize>,
+) {
+    let mut widths = [0; N];
+    for line in lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    for line in lines {
+        let cells = line.iter().zip(widths);
+        let padded: Vec<String> = cells
+            .enumerate()
+            .map(|(column, (cell, width))| {
+                if right.contains(&column) {
+                    format!("{cell:>width$}")
+                } else {
+                    format!("{cell:<width$}")
+                }
+            })
+            .collect();
+        let _ = writeln!(text, "{}", padded.join("  ").trim_end());
+    }
+}
+
+/// One line for each range of source offsets that the partition lost.
+fn lost_lines(row: &Row) -> Vec<[String; 4]> {
+    let Ok(position) = &row.known else {
+        return Vec::new();
+    };
+    let line = |reason: GapReason, offsets: String, count: String| {
+        [row.flow.to_string(), reason.to_string(), offsets, count]
+    };
+    let ranges = position.lost.ranges().iter().map(|range| {
+        let offsets = format!("{}-{}", range.from, range.last());
+        let count = if range.offsets < range.width() {
+            format!("{} of {}", range.offsets, range.width())
+        } else {
+            range.offsets.to_string()
+        };
+        line(range.reason, offsets, count)
+    });
+    // Counted by a version that kept no ranges.
+    let earlier = position.gaps.iter().filter_map(|&(reason, sum)| {
+        let unlisted = sum.saturating_sub(position.lost.offsets(reason));
+        (reason.is_loss() && unlisted > 0)
+            .then(|| line(reason, "not kept".to_owned(), unlisted.to_string()))
+    });
+    ranges.chain(earlier).collect()
 }
 
 /// `3s`, `12m`, `5h`, `2d`.
@@ -234,13 +281,14 @@ fn json_row(row: &Row) -> String {
     );
     match &row.known {
         Ok(p) => format!(
-            "{{{flow},\"target_topic\":{},\"target_partition\":{},\"source_next\":{},\"target_next\":{},\"forwarded\":{},\"left_out\":{},\"written_ms\":{}}}",
+            "{{{flow},\"target_topic\":{},\"target_partition\":{},\"source_next\":{},\"target_next\":{},\"forwarded\":{},\"left_out\":{},\"lost\":[{}],\"written_ms\":{}}}",
             quoted(&p.target_topic),
             p.target_partition,
             p.source_next,
             p.target_next,
             p.forwarded,
             json_gaps(p.gaps.iter().copied()),
+            json_lost(&p.lost),
             p.wall_ms
         ),
         Err(why) => format!("{{{flow},\"unreadable\":{}}}", quoted(why)),
@@ -252,6 +300,24 @@ fn json_gaps(gaps: impl Iterator<Item = (GapReason, i64)>) -> String {
         .map(|(reason, offsets)| format!("{}:{offsets}", quoted(reason.as_str())))
         .collect();
     format!("{{{}}}", parts.join(","))
+}
+
+/// `to` is the last offset, as in the table.
+fn json_lost(lost: &Losses) -> String {
+    let parts: Vec<String> = lost
+        .ranges()
+        .iter()
+        .map(|range| {
+            format!(
+                "{{\"reason\":{},\"from\":{},\"to\":{},\"offsets\":{}}}",
+                quoted(range.reason.as_str()),
+                range.from,
+                range.last(),
+                range.offsets
+            )
+        })
+        .collect();
+    parts.join(",")
 }
 
 fn quoted(text: &str) -> String {
@@ -300,6 +366,7 @@ mod tests {
             target_topic: "paris.orders".to_owned(),
             link: "paris->tokyo".to_owned(),
             gaps,
+            lost: Losses::default(),
         };
         Row {
             flow: FlowKey {
@@ -310,9 +377,30 @@ mod tests {
         }
     }
 
+    fn lost(ranges: &[(GapReason, i64, i64)]) -> Losses {
+        let mut losses = Losses::default();
+        for &(reason, from, to) in ranges {
+            losses.add(reason, from, to);
+        }
+        losses
+    }
+
+    /// A partition that lost these ranges.
+    fn losing(partition: i32, gaps: Vec<(GapReason, i64)>, lost: Losses) -> Row {
+        let mut row = row(partition, gaps);
+        if let Ok(position) = &mut row.known {
+            position.lost = lost;
+        }
+        row
+    }
+
     fn rows() -> Vec<Row> {
         vec![
-            row(0, vec![(GapReason::Control, 8), (GapReason::Refused, 2)]),
+            losing(
+                0,
+                vec![(GapReason::Control, 8), (GapReason::Refused, 2)],
+                lost(&[(GapReason::Refused, 7, 8), (GapReason::Refused, 512, 513)]),
+            ),
             row(1, vec![(GapReason::Control, 1)]),
             Row {
                 flow: FlowKey {
@@ -335,7 +423,11 @@ mod tests {
              orders-0  paris.orders-0         1000          994        990   3s  control 8, refused 2\n\
              orders-1  paris.orders-1         1000          994        990   3s  control 1\n\
              orders-2  ?                         ?            ?          ?    ?  written by MirrorMaker 2\n\
-             total                                                    1980       control 9, refused 2\n"
+             total                                                    1980       control 9, refused 2\n\
+             \n\
+             LOST FROM  REASON   OFFSETS  COUNT\n\
+             orders-0   refused      7-7  1\n\
+             orders-0   refused  512-512  1\n"
         );
         assert_eq!(
             table(&[(&link, Vec::new())], 0),
@@ -344,10 +436,56 @@ mod tests {
     }
 
     #[test]
+    fn only_partitions_with_losses_are_listed_below() {
+        use GapReason::{Expired, Refused};
+        // Every other record is refused: more ranges than are kept.
+        let many: Vec<_> = (0..40).map(|i| (Refused, 2 * i, 2 * i + 1)).collect();
+        let mut dense = many.clone();
+        dense.push((Expired, 1_000, 2_000));
+        let rows = vec![
+            losing(0, vec![(Expired, 1_000), (Refused, 40)], lost(&dense)),
+            row(1, vec![(GapReason::Control, 1)]),
+            // Some of it was counted before ranges were kept, and one range was lost twice.
+            losing(
+                2,
+                vec![(Expired, 250), (Refused, 3)],
+                lost(&[(Expired, 100, 200), (Expired, 100, 200)]),
+            ),
+        ];
+        let link = link();
+        let text = table(&[(&link, rows)], 8_000);
+        let lines: Vec<&str> = text.lines().skip_while(|l| !l.is_empty()).collect();
+        assert_eq!(
+            lines[..4],
+            [
+                "",
+                "LOST FROM  REASON     OFFSETS  COUNT",
+                "orders-0   expired  1000-1999  1000",
+                "orders-0   refused       0-18  10 of 19",
+            ]
+        );
+        assert_eq!(lines[4], "orders-0   refused      20-20  1");
+        assert_eq!(
+            lines[lines.len() - 5..],
+            [
+                "orders-0   refused      78-78  1",
+                "orders-2   expired    100-199  100",
+                "orders-2   expired    100-199  100",
+                "orders-2   expired   not kept  50",
+                "orders-2   refused   not kept  3",
+            ]
+        );
+    }
+
+    #[test]
     fn machines_get_the_same() {
         let link = link();
         let text = json(&[(&link, rows())]);
-        assert!(text.starts_with("[{\"link\":\"paris->tokyo\",\"flows\":[{\"source_topic\":\"orders\",\"source_partition\":0,\"target_topic\":\"paris.orders\",\"target_partition\":0,\"source_next\":1000,\"target_next\":994,\"forwarded\":990,\"left_out\":{\"control\":8,\"refused\":2},\"written_ms\":5000}"), "{text}");
+        assert!(text.starts_with("[{\"link\":\"paris->tokyo\",\"flows\":[{\"source_topic\":\"orders\",\"source_partition\":0,\"target_topic\":\"paris.orders\",\"target_partition\":0,\"source_next\":1000,\"target_next\":994,\"forwarded\":990,\"left_out\":{\"control\":8,\"refused\":2},\"lost\":[{\"reason\":\"refused\",\"from\":7,\"to\":7,\"offsets\":1},{\"reason\":\"refused\",\"from\":512,\"to\":512,\"offsets\":1}],\"written_ms\":5000}"), "{text}");
+        assert!(
+            text.contains("\"left_out\":{\"control\":1},\"lost\":[],"),
+            "{text}"
+        );
         assert!(
             text.ends_with(
                 "\"total\":{\"forwarded\":1980,\"left_out\":{\"control\":9,\"refused\":2}}}]\n"

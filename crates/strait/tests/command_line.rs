@@ -75,7 +75,10 @@ fn every_command_explains_itself() {
         ("demo", "--seed <NUMBER>"),
         ("check", "as TOML, with every default"),
         ("gaps", "--link <NAME>"),
-        ("gaps", "left out, from the positions on the target"),
+        (
+            "gaps",
+            "left out and lost, from the positions on the target",
+        ),
     ] {
         let said = strait(&[command, "--help"]);
         assert_eq!(said.code, Some(0));

@@ -12,7 +12,7 @@ mod rig;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use pair::{Pair, SOON, record, wait_for_gaps};
+use pair::{Pair, SOON, gaps_table, record, wait_for_gaps};
 use strait_testkit::kafka::RecordSpec;
 
 const SKIP: &str = "on-refused-record = \"skip\"";
@@ -87,7 +87,10 @@ fn a_record_that_is_too_large_can_be_left_out() {
         assert_eq!(log.matches(&said).count(), 1, "{log}");
     }
     wait_for_gaps(&mirror, "\"source_next\":5,");
-    wait_for_gaps(&mirror, "\"left_out\":{\"refused\":2}");
+    wait_for_gaps(
+        &mirror,
+        "\"left_out\":{\"refused\":2},\"lost\":[{\"reason\":\"refused\",\"from\":1,\"to\":1,\"offsets\":1},{\"reason\":\"refused\",\"from\":3,\"to\":3,\"offsets\":1}]",
+    );
 
     // What was left out stays left out, and nothing is repeated, after a crash too.
     mirror.kill9();
@@ -95,6 +98,13 @@ fn a_record_that_is_too_large_can_be_left_out() {
     let mut mirror = pair.mirror("skip-large", SKIP);
     pair.wait_for("skip-large", &["a", "b", "c", "d"]);
     mirror.stop();
+    let table = gaps_table(mirror.folder());
+    assert!(
+        table.ends_with(
+            "\n\nLOST FROM     REASON   OFFSETS  COUNT\nskip-large-0  refused      1-1  1\nskip-large-0  refused      3-3  1\n"
+        ),
+        "{table}"
+    );
 }
 
 /// One batch: a record of now, one of ten days ago, one of now.
@@ -240,6 +250,9 @@ fn a_record_without_key_for_a_compacted_topic_can_be_left_out() {
     mirror.wait_for_log("left out source offsets 1 to 2: west.no-key on cluster east refuses them: INVALID_RECORD (87)", SOON);
     pair.write("no-key", &["c"]);
     pair.wait_for("no-key", &["a", "b", "c"]);
-    wait_for_gaps(&mirror, "\"left_out\":{\"refused\":2}");
+    wait_for_gaps(
+        &mirror,
+        "\"left_out\":{\"refused\":2},\"lost\":[{\"reason\":\"refused\",\"from\":1,\"to\":2,\"offsets\":2}]",
+    );
     mirror.stop();
 }

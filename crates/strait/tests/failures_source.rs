@@ -12,7 +12,7 @@ mod pair;
 mod rig;
 
 use page::metric;
-use pair::{Pair, SOON, gaps, wait_for_gaps};
+use pair::{Pair, SOON, gaps, gaps_table, wait_for_gaps};
 use rig::{Mirror, free_port, wait_until, west_to_east};
 use rustix::process::Signal;
 
@@ -79,8 +79,16 @@ fn what_retention_took_is_a_gap() {
     pair.wait_for("expired", &["a", "b", "e"]);
     let log = mirror.log();
     assert!(log.contains("id=retention-overtook topic=expired partition=0 retention on the source overtook the mirror: offsets 2 to 3 of expired-0 are gone on cluster west"), "{log}");
-    wait_for_gaps(&mirror, "\"left_out\":{\"expired\":2}");
+    wait_for_gaps(
+        &mirror,
+        "\"left_out\":{\"expired\":2},\"lost\":[{\"reason\":\"expired\",\"from\":2,\"to\":3,\"offsets\":2}]",
+    );
     mirror.stop();
+    let table = gaps_table(mirror.folder());
+    assert!(
+        table.ends_with("\n\nLOST FROM  REASON   OFFSETS  COUNT\nexpired-0  expired      2-3  2\n"),
+        "{table}"
+    );
 }
 
 #[test]
@@ -158,6 +166,14 @@ fn the_metric_counts_what_retention_took_once_over_all_lives_of_the_mirror() {
     wait_for_gaps(&mirror, "\"source_next\":13,");
     let all = expired(&mirror);
     assert_eq!((all, counted()), (first + 2, 2));
+    // Which offsets it was: of the second time all but what the fetch under way brought.
+    let range = |from: u64, to: u64| {
+        let offsets = to - from + 1;
+        format!("{{\"reason\":\"expired\",\"from\":{from},\"to\":{to},\"offsets\":{offsets}}}")
+    };
+    let ranges = [range(2, 3), range(10 - first, 7), range(9, 10)].join(",");
+    let listed = gaps(mirror.folder());
+    assert!(listed.contains(&format!("\"lost\":[{ranges}]")), "{listed}");
     let written = 13;
     assert_eq!(pair.values(topic).len() as u64 + all, written);
     mirror.stop();

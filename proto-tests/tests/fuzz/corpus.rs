@@ -22,8 +22,8 @@ use strait_testkit::KitRecord;
 use strait_testkit::codec::Codec;
 use strait_testkit::records::{BatchSpec, HEADER_LEN};
 use strait_wire::{
-    Checkpoint, FetchRequest, GapReason, Heartbeat, Isolation, OffsetSync, Position, PositionFlags,
-    ProduceRequest, RegistryRecord, SyncKind, SyncRecord,
+    Checkpoint, FetchRequest, GapReason, Heartbeat, Isolation, Losses, OffsetSync, Position,
+    PositionFlags, ProduceRequest, RegistryRecord, SyncKind, SyncRecord,
 };
 use uuid::Uuid;
 
@@ -300,6 +300,9 @@ fn sized(key: &[u8], value: &[u8], rest: &[u8]) -> Vec<u8> {
 }
 
 fn sync() -> Vec<u8> {
+    let mut lost = Losses::default();
+    lost.add(GapReason::Refused, 3, 4);
+    lost.add(GapReason::Expired, 7, 9);
     let position = Position {
         kind: SyncKind::Periodic,
         isolation: Isolation::ReadCommitted,
@@ -317,7 +320,8 @@ fn sync() -> Vec<u8> {
         wall_ms: 1_700_000_000_000,
         target_topic: "paris.orders".into(),
         link: "paris->tokyo".into(),
-        gaps: vec![(GapReason::ALL[0], 2), (GapReason::ALL[1], 1)],
+        gaps: vec![(GapReason::Expired, 2), (GapReason::Refused, 1)],
+        lost,
     };
     let sync = SyncRecord {
         topic: "orders".into(),

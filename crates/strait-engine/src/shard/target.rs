@@ -433,7 +433,7 @@ impl Shard<'_> {
         for (at, flow) in self.flows.iter_mut().enumerate() {
             if let Some(running) = flow.running()
                 && !running.syncing
-                && (running.ledger.sync_due(now) || running.writer.at_refusal())
+                && (running.ledger.sync_due(now) || running.writer.at_loss())
             {
                 due.push((running.ledger.unsynced_bytes(), at));
             }
@@ -449,8 +449,8 @@ impl Shard<'_> {
             let (spec, generation) = (flow.spec.clone(), flow.generation);
             if let Some(running) = flow.running() {
                 let identity = running.writer.identity();
-                let kind = if running.writer.at_refusal() {
-                    SyncKind::AfterRefusal
+                let kind = if running.writer.at_loss() {
+                    SyncKind::AfterLoss
                 } else {
                     SyncKind::Periodic
                 };
@@ -494,21 +494,21 @@ impl Shard<'_> {
             if flow.generation != generation {
                 continue;
             }
-            let refusal = sync
+            let behind_loss = sync
                 .position
                 .as_ref()
-                .filter(|p| p.kind == SyncKind::AfterRefusal && result.is_ok())
+                .filter(|p| p.kind == SyncKind::AfterLoss && result.is_ok())
                 .map(|p| p.source_next);
             if result.is_ok() {
                 flow.last = Some(sync);
             }
-            if let Some(next) = refusal {
+            if let Some(next) = behind_loss {
                 flow.verdicts.settled(next);
             }
             if let Some(running) = flow.running() {
                 running.syncing = false;
-                if refusal.is_some() {
-                    running.writer.refusal_recorded();
+                if behind_loss.is_some() {
+                    running.writer.loss_recorded();
                 }
                 if result.is_err() {
                     running.ledger.sync_failed(bytes, now);

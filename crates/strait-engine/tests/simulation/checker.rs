@@ -25,7 +25,7 @@ pub(crate) enum Invariant {
     OneWriter,
     /// A sync claims no more than the target holds when it becomes visible, and exactly what it holds.
     Sync,
-    /// Every source offset is forwarded or in a gap counter: S - S_first = F + gaps.
+    /// Every source offset is forwarded or in a gap counter: S - S_first = F + gaps. What is lost is in a range too.
     Account,
     /// Once all is calm, every committed record of the source is in the target.
     Complete,
@@ -307,6 +307,9 @@ impl Checker {
                 "S - 0 is {s}, but F + gaps is {}",
                 sync.forwarded + sync.left_out()
             ));
+        }
+        if let Some(what) = sync.disagrees() {
+            wrong(what);
         }
         let aborted = truth.fates.range(..s).filter(|(_, f)| **f == Fate::Aborted);
         let (written, aborted) = (

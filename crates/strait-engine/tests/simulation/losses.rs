@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use crate::journal::Journal;
 use crate::mirror;
 use crate::network::{Climate, Network, Weather};
-use crate::sync::Sync;
+use crate::sync::{EXPIRED, REFUSED, Sync};
 
 /// What goes wrong in a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub(crate) enum Theme {
     TargetLoss,
     /// The source's log is cut, again and again.
     SourceLoss,
+    /// The source deletes records, mirrored or not, again and again.
+    Retention,
     /// Some records are older than the target admits, and are left out; the largest batch changes.
     Refusals,
     /// The target's log is cut once, and the policy is to stop.
@@ -59,6 +61,8 @@ struct Play {
     start_ms: i64,
     policies: Policies,
     serial: i64,
+    /// The source offset of each record, by its number.
+    offsets: Vec<i64>,
     old: BTreeSet<i64>,
     process: Option<(Network, LinkHandle, JoinHandle<()>)>,
     epochs: i32,
@@ -88,7 +92,11 @@ pub(crate) async fn live(seed: u64, theme: Theme, journal: Journal) -> Told {
                 .unwrap();
         }
         Theme::Stop => policies.target_lost = Policy::Stop,
-        Theme::TargetLoss | Theme::SourceLoss | Theme::Silence | Theme::Selection => {}
+        Theme::TargetLoss
+        | Theme::SourceLoss
+        | Theme::Retention
+        | Theme::Silence
+        | Theme::Selection => {}
     }
     let start_ms = source.now_ms();
     let mut play = Play {
@@ -99,6 +107,7 @@ pub(crate) async fn live(seed: u64, theme: Theme, journal: Journal) -> Told {
         start_ms,
         policies,
         serial: 0,
+        offsets: Vec::new(),
         old: BTreeSet::new(),
         process: None,
         epochs: 10,
@@ -108,6 +117,9 @@ pub(crate) async fn live(seed: u64, theme: Theme, journal: Journal) -> Told {
     for _ in 0..play.rng.u32(10..40) {
         for _ in 0..play.rng.u32(1..4) {
             play.write(theme == Theme::Refusals);
+            if theme == Theme::Retention && play.rng.u32(0..3) == 0 {
+                play.abort();
+            }
         }
         play.pass(3_000).await;
         match play.rng.u32(0..6) {
@@ -115,6 +127,7 @@ pub(crate) async fn live(seed: u64, theme: Theme, journal: Journal) -> Told {
             1 => play.stop().await,
             2 | 3 if theme == Theme::TargetLoss => play.cut_target(),
             2 | 3 if theme == Theme::SourceLoss => play.cut_source(),
+            2..=4 if theme == Theme::Retention => play.expire().await,
             2 if theme == Theme::Refusals => play.lower_limit(),
             2..=4 if theme == Theme::Selection => play.leave_out().await,
             2 | 3 if theme == Theme::Silence => play.silence().await,
@@ -169,7 +182,38 @@ impl Play {
             ..BatchSpec::default()
         };
         let batch = spec.build(&records).unwrap();
-        self.source.append(TOPIC, 0, &batch).unwrap();
+        let base = self.source.append(TOPIC, 0, &batch).unwrap();
+        self.offsets.extend((base..).take(records.len()));
+    }
+
+    /// Aborted transactions on the source: offsets that are no record to mirror.
+    fn abort(&mut self) {
+        let mut producer = self.source.transactional_producer("app").unwrap();
+        for _ in 0..self.rng.u32(1..6) {
+            let record = KitRecord::new(self.source.now_ms(), None, Some(b"aborted"));
+            producer.begin();
+            producer.send(TOPIC, 0, Codec::None, &[record]).unwrap();
+            producer.abort().unwrap();
+        }
+    }
+
+    /// The source deletes all below an offset, which may lie before what is mirrored, or behind.
+    async fn expire(&mut self) {
+        if self.rng.bool() {
+            // Right behind records that no position speaks of yet.
+            self.write(false);
+            self.pass(400).await;
+            self.crash();
+            self.write(false);
+        }
+        let (start, end) = (
+            self.source.log_start(TOPIC, 0),
+            self.source.log_end(TOPIC, 0),
+        );
+        let before = self.rng.i64(start.max(end - 40)..=end);
+        self.journal
+            .note(&format!("the source deletes all below {before}"));
+        self.source.delete_records(TOPIC, 0, before).unwrap();
     }
 
     /// The end of a log goes back to the end of one of its last batches.
@@ -462,6 +506,14 @@ impl Play {
                     ));
                 }
             }
+            Theme::Retention => {
+                let missing = (0..self.serial).filter(|serial| !distinct.contains(serial));
+                let missing: BTreeSet<i64> = missing.collect();
+                if found.len() != distinct.len() || !found.is_sorted() {
+                    wrong.push("records stand twice, or out of order".to_owned());
+                }
+                wrong.extend(self.listed(EXPIRED, &missing));
+            }
             Theme::Refusals => {
                 let mut expected: Vec<i64> = (0..self.serial).collect();
                 expected.retain(|serial| !self.old.contains(serial));
@@ -473,8 +525,13 @@ impl Play {
                     ));
                 }
                 wrong.extend(self.account());
+                wrong.extend(self.listed(REFUSED, &self.old));
             }
         }
+        wrong.extend(self.syncs().iter().find_map(|sync| {
+            let what = sync.disagrees()?;
+            Some(format!("{what}: {sync:?}"))
+        }));
         Told {
             repeated: found.len() - distinct.len(),
             journal: self.journal.lines(),
@@ -482,12 +539,29 @@ impl Play {
         }
     }
 
-    /// The last position counts every record as forwarded or refused.
-    fn account(&self) -> Option<String> {
+    fn syncs(&self) -> Vec<Sync> {
         let syncs = self
             .target
             .records("mm2-offset-syncs.source.internal", 0, true);
-        let last = syncs.iter().rev().find_map(Sync::read)?;
+        syncs.iter().filter_map(Sync::read).collect()
+    }
+
+    /// The last position lists every record that was lost, and none that was not.
+    fn listed(&self, reason: u8, lost: &BTreeSet<i64>) -> Option<String> {
+        let last = self.syncs().pop()?;
+        self.offsets.iter().enumerate().find_map(|(serial, &at)| {
+            let what = match lost.contains(&(serial as i64)) {
+                true if !last.lists(reason, at) => "was lost and is not listed",
+                false if last.lists_exactly(at) => "is listed and was not lost",
+                _ => return None,
+            };
+            Some(format!("{serial} at source offset {at} {what}: {last:?}"))
+        })
+    }
+
+    /// The last position counts every record as forwarded or refused.
+    fn account(&self) -> Option<String> {
+        let last = self.syncs().pop()?;
         let gaps: BTreeMap<u8, i64> = last.gaps.iter().copied().collect();
         let refused = self.old.len() as i64;
         let expected = (self.serial, self.serial - refused, refused);

@@ -41,6 +41,8 @@ use world::Outcome;
 const SEEDS: u64 = 1_000;
 /// Seeds of histories with losses without a wish.
 const LOSSES: u64 = 120;
+/// Seeds of histories in which the source's retention overtakes the mirror.
+const EXPIRIES: u64 = 60;
 /// Seeds of histories with brokers that give nothing.
 const SILENCES: u64 = 15;
 /// Seeds of histories in which the selection changes.
@@ -213,6 +215,21 @@ fn no_loss_leaves_a_record_out() {
     use losses::Theme::{Refusals, SourceLoss, Stop, TargetLoss};
     let themes = [TargetLoss, SourceLoss, Refusals, Stop];
     histories(LOSSES, |seed| themes[(seed % 4) as usize]);
+}
+
+/// Histories in which the source deletes records, mirrored or not: what is missing on the target is listed as expired.
+#[test]
+fn no_record_expires_unlisted() {
+    let told = histories(EXPIRIES, |_| losses::Theme::Retention);
+    for phrase in [
+        "retention on the source overtook the mirror: offsets",
+        "retention on the source overtook the mirror while it was down",
+    ] {
+        assert!(
+            !all_seeds() || told.contains(phrase),
+            "nobody said {phrase:?}"
+        );
+    }
 }
 
 /// Histories in which brokers give nothing of what they say is there: whoever reads it says so and is not in a hurry, and

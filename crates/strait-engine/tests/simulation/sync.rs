@@ -18,12 +18,20 @@ pub(crate) struct Sync {
     pub(crate) next_sequence: i32,
     /// (reason, offsets), reasons as `strait.pos` numbers them.
     pub(crate) gaps: Vec<(u8, i64)>,
+    /// What was lost: (reason, from, to, offsets), `to` being the first offset behind.
+    pub(crate) lost: Vec<(u8, i64, i64, i64)>,
 }
 
 /// The gap reasons the checker looks at.
 pub(crate) const CONTROL: u8 = 1;
 pub(crate) const ABORTED: u8 = 2;
 pub(crate) const COMPACTED: u8 = 3;
+pub(crate) const EXPIRED: u8 = 5;
+pub(crate) const REFUSED: u8 = 6;
+/// Those that lose records: truncated, expired, refused, re-created, unexplained.
+const LOSSES: [u8; 5] = [4, EXPIRED, REFUSED, 7, 9];
+/// Ranges that a position lists at most.
+const LISTED: usize = 32;
 
 struct Bytewise<'a>(&'a [u8]);
 
@@ -59,7 +67,7 @@ impl Bytewise<'_> {
 }
 
 impl Sync {
-    /// Reads a record of the syncs topic; `None` if it is not one with a position of version 1.
+    /// Reads a record of the syncs topic; `None` if it is not one with a position of version 2.
     pub(crate) fn read(record: &KitRecord) -> Option<Self> {
         let bytes = |b: &Option<Bytes>| b.clone().unwrap_or_default();
         let (key, value) = (bytes(&record.key), bytes(&record.value));
@@ -74,7 +82,7 @@ impl Sync {
         }
         let mut p = Bytewise(body);
         let (version, kind, _isolation, _flags) = (p.i8()?, p.i8()?, p.i8()?, p.i8()?);
-        if version != 1 {
+        if version != 2 {
             return None;
         }
         let (source_next, target_next, forwarded) = (p.i64()?, p.i64()?, p.i64()?);
@@ -86,6 +94,10 @@ impl Sync {
         let mut gaps = Vec::new();
         for _ in 0..p.i8()? {
             gaps.push((p.i8()?, p.i64()?));
+        }
+        let mut lost = Vec::new();
+        for _ in 0..p.i8()? {
+            lost.push((p.i8()?, p.i64()?, p.i64()?, p.i64()?));
         }
         p.0.is_empty().then_some(Self {
             topic,
@@ -99,7 +111,44 @@ impl Sync {
             producer,
             next_sequence,
             gaps,
+            lost,
         })
+    }
+
+    /// What is wrong between the sums and the ranges of what was lost.
+    pub(crate) fn disagrees(&self) -> Option<String> {
+        for reason in 1..=9 {
+            let of = self.lost.iter().filter(|(r, ..)| *r == reason);
+            let (listed, sum) = (of.map(|l| l.3).sum::<i64>(), self.gap(reason));
+            if listed != if LOSSES.contains(&reason) { sum } else { 0 } {
+                return Some(format!(
+                    "{sum} offsets are left out for reason {reason}, and {listed} are listed"
+                ));
+            }
+        }
+        if self.lost.len() > LISTED {
+            return Some(format!("{} ranges are listed", self.lost.len()));
+        }
+        let wrong = self
+            .lost
+            .iter()
+            .find(|(_, from, to, n)| from >= to || *n < 1);
+        wrong.map(|range| format!("{range:?} is no range"))
+    }
+
+    /// Whether an offset lies in a range that was lost for this reason.
+    pub(crate) fn lists(&self, reason: u8, offset: i64) -> bool {
+        let holds =
+            |&(r, from, to, _): &(u8, i64, i64, i64)| r == reason && (from..to).contains(&offset);
+        self.lost.iter().any(holds)
+    }
+
+    /// Whether it lies in one that holds nothing else.
+    pub(crate) fn lists_exactly(&self, offset: i64) -> bool {
+        let holds = |&(_, from, to, n): &(u8, i64, i64, i64)| {
+            (from..to).contains(&offset) && n == to - from
+        };
+        self.lost.iter().any(holds)
     }
 
     /// Offsets left out for a reason.

@@ -115,10 +115,19 @@ impl Pair {
 
 /// What `strait gaps` prints of the mirror's configuration, for machines.
 pub(crate) fn gaps(folder: &Path) -> String {
+    printed_gaps(folder, &["--json"])
+}
+
+/// The same for people.
+pub(crate) fn gaps_table(folder: &Path) -> String {
+    printed_gaps(folder, &[])
+}
+
+fn printed_gaps(folder: &Path, more: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_strait"))
         .arg("gaps")
         .arg(folder.join("mirror.toml"))
-        .arg("--json")
+        .args(more)
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
