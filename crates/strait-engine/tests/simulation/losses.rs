@@ -549,9 +549,11 @@ impl Play {
     /// The last position lists every record that was lost, and none that was not.
     fn listed(&self, reason: u8, lost: &BTreeSet<i64>) -> Option<String> {
         let last = self.syncs().pop()?;
+        // What expired before the flow began is none of its losses.
+        let first = last.source_next - last.forwarded - last.left_out();
         self.offsets.iter().enumerate().find_map(|(serial, &at)| {
             let what = match lost.contains(&(serial as i64)) {
-                true if !last.lists(reason, at) => "was lost and is not listed",
+                true if at >= first && !last.lists(reason, at) => "was lost and is not listed",
                 false if last.lists_exactly(at) => "is listed and was not lost",
                 _ => return None,
             };
