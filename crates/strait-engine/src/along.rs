@@ -196,7 +196,6 @@ impl Opening {
     ) -> Result<SyncKind, FlowError> {
         let offsets = scanned.target_next.saturating_sub(position.target_next);
         let room = self.session.matching.room(offsets).await;
-        let whole = offsets <= room.records as i64;
         let most = room.records;
         let hashed = self.hashes(ends, position, scanned, Some(Record::hash), most);
         let (hashes, stamped) = match hashed.await? {
@@ -207,6 +206,7 @@ impl Opening {
             }
         };
         let held = hashes.len() as i64;
+        let whole = offsets.min(held + 1) <= room.records as i64;
         let from = position.source_next.max(ends.source.log_start().await?);
         let matching = if !stamped {
             Match::new(hashes, from)
@@ -250,7 +250,7 @@ impl Opening {
         let (records, next) = (scanned.records, matched.next());
         let mirrored = position.source_next.saturating_add(records);
         let left_out = next.saturating_sub(mirrored).max(0);
-        let expired = if matched.matched() > 0 {
+        let expired = if matched.overlaps() {
             // What was forwarded reaches beyond the log's start, and no loss lies between: the writer stops behind
             // each until a sync says so.
             0

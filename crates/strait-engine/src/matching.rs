@@ -12,6 +12,8 @@ pub struct Match {
     next: i64,
     epoch: i32,
     matched: i64,
+    /// Where in `target` the first was found.
+    begun: Option<usize>,
     timeless: bool,
     done: bool,
 }
@@ -26,6 +28,7 @@ impl Match {
             next: from,
             epoch: -1,
             matched: 0,
+            begun: None,
             timeless: false,
             done,
         }
@@ -59,6 +62,14 @@ impl Match {
         self.matched
     }
 
+    /// Whether what was found are the last of the target's records, without one missing: the source begins in the middle
+    /// of what was forwarded. One record that looks like another proves nothing.
+    pub fn overlaps(&self) -> bool {
+        self.begun.is_some_and(|begun| {
+            self.at == self.target.len() && self.matched as usize == self.at - begun
+        })
+    }
+
     /// Takes the next source record; returns true once it is the first that was not forwarded.
     /// After compaction or truncation the target holds a superset of what the source still has, so
     /// target records without a counterpart are passed over.
@@ -75,6 +86,7 @@ impl Match {
         };
         match found {
             Some(passed) => {
+                self.begun.get_or_insert(self.at + passed);
                 self.at += passed + 1;
                 self.next = record.offset + 1;
                 self.epoch = source_epoch;
@@ -115,6 +127,24 @@ pub fn of_session(sync: &Position, batch: &Batch) -> bool {
 mod tests {
     use super::*;
     use crate::sample::sample;
+
+    #[test]
+    fn one_record_that_looks_like_another_is_no_overlap() {
+        let records = sample(0, 4).batch().decode(1 << 20).unwrap();
+        let hashes: Vec<u128> = records.iter().map(Record::hash).collect();
+        let mut forwarded = Match::new(hashes.clone(), 2);
+        assert!(!forwarded.overlaps());
+        for (at, record) in records.iter().enumerate().skip(2) {
+            forwarded.feed(record, 1);
+            assert_eq!(forwarded.overlaps(), at == 3, "{at}");
+        }
+        // Found in the middle, and the next one nowhere.
+        let mut alike = Match::new(hashes, 9);
+        alike.feed(&records[1], 1);
+        let other = sample(50, 1).batch().decode(1 << 20).unwrap();
+        alike.feed(&other[0], 1);
+        assert!(alike.matched() == 1 && !alike.overlaps());
+    }
 
     #[test]
     fn a_match_that_ends_behind_a_hole_takes_the_epoch_there() {

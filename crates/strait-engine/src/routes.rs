@@ -215,7 +215,9 @@ impl Routes {
     /// The route, asking the cluster where it is not known or the answer is due.
     pub(crate) async fn find(&self, topic: &str, partition: i32) -> Result<Lookup, NetError> {
         self.watch([topic.to_owned()]);
-        if self.lookup(topic, partition) == Lookup::Unknown || self.due() {
+        // A partition that is missing may have been added since.
+        let known = self.lookup(topic, partition);
+        if matches!(known, Lookup::Unknown | Lookup::Missing) || self.due() {
             self.refresh().await?;
         }
         Ok(self.lookup(topic, partition))

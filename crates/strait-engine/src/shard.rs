@@ -342,7 +342,8 @@ impl<'a> Shard<'a> {
         let leaving = stopping || flow.removing || running.closing();
         let room = running.writer.bytes() < limits::FLOW_BYTES
             && running.ledger.unsynced_bytes() < limits::UNSYNCED_MAX
-            && !running.writer.settling();
+            && !running.writer.settling()
+            && !running.writer.barred();
         let channel = target.map(|broker| (broker, channel(at)));
         let stalled = channel
             .and_then(|channel| self.channels.get(&channel))
@@ -451,9 +452,9 @@ impl<'a> Shard<'a> {
     fn stuck(&mut self, at: usize, now: Instant) -> bool {
         let flow = &mut self.flows[at];
         let (topic, partition) = (flow.spec.target_topic.clone(), flow.spec.key.partition);
-        let held_back = flow
-            .running()
-            .is_some_and(|running| running.send_at > now + limits::STALL);
+        let held_back = flow.running().is_some_and(|running| {
+            running.send_at > now + limits::STALL || running.writer.barred()
+        });
         let stalled = match self.session.target.lookup(&topic, partition) {
             Lookup::Leader(route) => self
                 .channels

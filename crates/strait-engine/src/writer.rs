@@ -137,6 +137,11 @@ impl Writer {
         self.barred && self.slots.is_empty()
     }
 
+    /// Whether a loss was passed and no sync behind it is persisted yet: nothing is sent.
+    pub fn barred(&self) -> bool {
+        self.barred
+    }
+
     /// A sync behind the loss is persisted.
     pub fn loss_recorded(&mut self) {
         self.barred = false;

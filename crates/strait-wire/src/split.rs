@@ -39,6 +39,14 @@ pub fn split(batch: &Batch, limit: usize, max_bytes: usize) -> Result<Vec<Batch>
         Codec::None => packed.clone(),
         _ => compress::decompress(codec, &packed, max_bytes, header.base_offset)?.into(),
     };
+    // The places of very small records take more than the records.
+    let places = (header.count as usize).saturating_mul(size_of::<RawRecord<'_>>());
+    if plain.len().saturating_add(places) > max_bytes {
+        return Err(WireError::TooLarge {
+            offset: header.base_offset,
+            limit: max_bytes,
+        });
+    }
     let records: Vec<RawRecord<'_>> = RawRecords::new(header, &plain)?.collect::<Result<_>>()?;
     let room = limit.saturating_sub(HEADER_LEN);
     // What is not compressed has the size it has.

@@ -15,6 +15,7 @@ use crate::output::{Out, complain};
 use crate::serve::{cluster, exit_for, patience};
 
 /// One partition's line.
+#[derive(Clone)]
 struct Row {
     flow: FlowKey,
     known: Result<Box<Position>, String>,
@@ -236,13 +237,17 @@ fn lost_lines(row: &Row) -> Vec<[String; 4]> {
         };
         line(range.reason, offsets, count)
     });
-    // Counted by a version that kept no ranges.
-    let earlier = position.gaps.iter().filter_map(|&(reason, sum)| {
-        let unlisted = sum.saturating_sub(position.lost.offsets(reason));
-        (reason.is_loss() && unlisted > 0)
-            .then(|| line(reason, "not kept".to_owned(), unlisted.to_string()))
-    });
+    let earlier = unlisted(position)
+        .map(|(reason, offsets)| line(reason, "not kept".to_owned(), offsets.to_string()));
     ranges.chain(earlier).collect()
+}
+
+/// What was lost and counted by a version that kept no ranges.
+fn unlisted(position: &Position) -> impl Iterator<Item = (GapReason, i64)> {
+    position.gaps.iter().filter_map(|&(reason, sum)| {
+        let offsets = sum.saturating_sub(position.lost.offsets(reason));
+        (reason.is_loss() && offsets > 0).then_some((reason, offsets))
+    })
 }
 
 /// `3s`, `12m`, `5h`, `2d`.
@@ -281,7 +286,7 @@ fn json_row(row: &Row) -> String {
     );
     match &row.known {
         Ok(p) => format!(
-            "{{{flow},\"target_topic\":{},\"target_partition\":{},\"source_next\":{},\"target_next\":{},\"forwarded\":{},\"left_out\":{},\"lost\":[{}],\"written_ms\":{}}}",
+            "{{{flow},\"target_topic\":{},\"target_partition\":{},\"source_next\":{},\"target_next\":{},\"forwarded\":{},\"left_out\":{},\"lost\":[{}],{}\"written_ms\":{}}}",
             quoted(&p.target_topic),
             p.target_partition,
             p.source_next,
@@ -289,6 +294,7 @@ fn json_row(row: &Row) -> String {
             p.forwarded,
             json_gaps(p.gaps.iter().copied()),
             json_lost(&p.lost),
+            json_unlisted(p),
             p.wall_ms
         ),
         Err(why) => format!("{{{flow},\"unreadable\":{}}}", quoted(why)),
@@ -318,6 +324,14 @@ fn json_lost(lost: &Losses) -> String {
         })
         .collect();
     parts.join(",")
+}
+
+/// A field of its own, where there is any.
+fn json_unlisted(position: &Position) -> String {
+    if unlisted(position).next().is_none() {
+        return String::new();
+    }
+    format!("\"lost_not_kept\":{},", json_gaps(unlisted(position)))
 }
 
 fn quoted(text: &str) -> String {
@@ -453,6 +467,11 @@ mod tests {
             ),
         ];
         let link = link();
+        let machines = json(&[(&link, rows.clone())]);
+        assert!(
+            machines.contains("],\"lost_not_kept\":{\"expired\":50,\"refused\":3},\"written_ms\""),
+            "{machines}"
+        );
         let text = table(&[(&link, rows)], 8_000);
         let lines: Vec<&str> = text.lines().skip_while(|l| !l.is_empty()).collect();
         assert_eq!(
