@@ -223,17 +223,15 @@ impl Opening {
             self.spec.key.partition,
         );
         let cluster = self.session.spec.source.alias();
-        if !whole && held < scanned.records {
+        if held < scanned.records {
+            let why = if whole {
+                "the target no longer holds everything since then"
+            } else {
+                "a quarter of memory-budget does not hold all that was mirrored since then"
+            };
             warn!(
                 %link, id = "source-changed", %topic, partition,
-                "{topic}-{partition} on cluster {cluster} was compacted or cut since the last sync at offset {}, and a quarter of memory-budget does not hold all that was mirrored since then: at most {} records are repeated",
-                position.source_next,
-                scanned.records - held
-            );
-        } else if held < scanned.records {
-            warn!(
-                %link, id = "source-changed", %topic, partition,
-                "{topic}-{partition} on cluster {cluster} was compacted or cut since the last sync at offset {}, and the target no longer holds everything since then: at most {} records are repeated",
+                "{topic}-{partition} on cluster {cluster} was compacted or cut since the last sync at offset {}, and {why}: at most {} records are repeated",
                 position.source_next,
                 scanned.records - held
             );

@@ -111,3 +111,17 @@ impl Subscriber for Journal {
 
     fn exit(&self, _: &Id) {}
 }
+
+/// Runs a history in virtual time, with a journal of its own.
+pub(crate) fn live<F: Future>(history: impl FnOnce(Journal) -> F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let journal = Journal::new();
+        let _listening = tracing::subscriber::set_default(journal.clone());
+        history(journal).await
+    })
+}

@@ -33,7 +33,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use journal::Journal;
+use journal::live;
 use script::Script;
 use world::Outcome;
 
@@ -89,16 +89,7 @@ fn seeds() -> (u64, u64) {
 }
 
 fn run(seed: u64) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let journal = Journal::new();
-        let _listening = tracing::subscriber::set_default(journal.clone());
-        world::live(Script::draw(seed), journal).await
-    })
+    live(|journal| world::live(Script::draw(seed), journal))
 }
 
 fn tell(seed: u64, outcome: &Outcome, shown: usize) {
@@ -269,16 +260,7 @@ fn histories(wish: u64, theme: impl Fn(u64) -> losses::Theme) -> String {
     let (mut repeated, mut failed, mut told_all) = (0, Vec::new(), String::new());
     for seed in seeds.clone() {
         let theme = theme(seed);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        let told = runtime.block_on(async {
-            let journal = Journal::new();
-            let _listening = tracing::subscriber::set_default(journal.clone());
-            losses::live(seed, theme, journal).await
-        });
+        let told = live(|journal| losses::live(seed, theme, journal));
         repeated += told.repeated;
         told_all.extend(told.journal.iter().map(String::as_str));
         if failed.len() as u64 >= number("STRAIT_FAILURES").unwrap_or(FAILURES).max(1) {

@@ -9,7 +9,8 @@ use metrics::{
 };
 use strait_testkit::Broker;
 
-use crate::pair::{Pair, TOPIC, live};
+use crate::journal::live;
+use crate::pair::{Pair, TOPIC};
 use crate::sync::Sync;
 
 const PARTITIONS: i32 = 3;

@@ -37,20 +37,6 @@ pub(crate) struct Pair {
     process: Option<(Network, LinkHandle, JoinHandle<()>)>,
 }
 
-/// Runs a history in virtual time.
-pub(crate) fn live<F: Future>(history: impl FnOnce(Journal) -> F) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let journal = Journal::new();
-        let _listening = tracing::subscriber::set_default(journal.clone());
-        history(journal).await
-    })
-}
-
 impl Pair {
     /// Clusters whose topic has so many partitions; the source keeps records for `retention_ms`.
     pub(crate) fn new(journal: Journal, seed: u64, partitions: i32, retention_ms: i64) -> Self {

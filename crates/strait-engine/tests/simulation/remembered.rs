@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::pair::{Pair, TOPIC, live};
+use crate::journal::live;
+use crate::pair::{Pair, TOPIC};
 
 const SOON: Duration = Duration::from_secs(60);
 /// Records that are mirrored before the first position behind them is written.

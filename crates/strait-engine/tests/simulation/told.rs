@@ -9,7 +9,8 @@ use strait_testkit::fault::ResponseKind;
 use strait_testkit::records::BatchSpec;
 use strait_testkit::{Broker, BrokerConfig, Fault, KitRecord, Rewrite, Rule};
 
-use crate::pair::{Pair, TOPIC, live};
+use crate::journal::live;
+use crate::pair::{Pair, TOPIC};
 use crate::sync::Sync;
 
 const SOON: Duration = Duration::from_secs(90);
