@@ -13,8 +13,8 @@ use crate::process::{Running, Usage};
 use crate::{Failure, argument, median, relay};
 
 const PARTITIONS: i32 = 8;
-/// Sizes of the source's batches: producers that fill them, and the Java client's default.
-const BATCH_BYTES: [usize; 2] = [64 << 10, 16 << 10];
+/// Sizes of the source's batches: producers that fill them, the Java client's default, and such that are not joined.
+const BATCH_BYTES: [usize; 3] = [64 << 10, 16 << 10, 128 << 10];
 /// GB of records per second of one core's time that the larger batches are held to.
 const BAR: f64 = 1.2;
 /// From the start of the process until measuring begins.

@@ -227,7 +227,7 @@ impl Opening {
             let why = if whole {
                 "the target no longer holds everything since then"
             } else {
-                "a quarter of memory-budget does not hold all that was mirrored since then"
+                "an eighth of memory-budget does not hold all that was mirrored since then"
             };
             warn!(
                 %link, id = "source-changed", %topic, partition,

@@ -1,4 +1,4 @@
-//! What can stop a flow or a link, in words for the person who has to act.
+//! What can stop a flow, in words for the person who has to act.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::limits;
 use crate::routes::Routes;
 use crate::scan::ScanError;
+use crate::session_error::SessionError;
 use crate::spec::FlowSpec;
 use crate::stitch::{INFLATES_ADVICE, StitchError};
 
@@ -398,13 +399,17 @@ impl FlowError {
         }
     }
 
-    /// How long to wait before try number `tries` (from 0).
-    pub fn backoff(&self, tries: u32) -> Duration {
+    /// How long to wait before try number `tries` (from 0), in a link of so many flows.
+    pub fn backoff(&self, tries: u32, flows: usize) -> Duration {
+        let flows = u32::try_from(flows).unwrap_or(u32::MAX);
+        let longest = limits::BACKOFF_EACH
+            .saturating_mul(flows)
+            .clamp(limits::BACKOFF_PASSING, limits::BACKOFF_MAX);
         match self.action() {
             Action::Stop => limits::BACKOFF_MAX,
             _ => limits::BACKOFF_MIN
                 .saturating_mul(1 << tries.min(9))
-                .min(limits::BACKOFF_MAX),
+                .min(longest),
         }
     }
 
@@ -432,144 +437,6 @@ impl FlowError {
     }
 }
 
-/// Why a link's session ended.
-#[derive(Debug, Error)]
-pub enum SessionError {
-    /// Another process took the link over.
-    #[error(
-        "link {link} was taken over by {}: this process stops and writes nothing more ({why}); \
-         if that was not meant, stop the other one and start this one again",
-        owner.as_ref().map_or_else(|| "another process".to_owned(), |o| format!("instance '{o}'"))
-    )]
-    Fenced {
-        /// The link.
-        link: String,
-        /// The owner's instance name, where known.
-        owner: Option<String>,
-        /// What told us.
-        why: String,
-    },
-    /// Another process runs the link already.
-    #[error(
-        "link {link} is run by instance '{owner}', which goes on renewing its lease: this process stops and has written nothing; \
-         stop the other one first, or start with --take-over to fence it"
-    )]
-    Owned {
-        /// The link.
-        link: String,
-        /// The owner's instance name.
-        owner: String,
-    },
-    /// Another process on this machine runs the link.
-    #[error(
-        "link {link} already runs on this machine, in process {pid} (it holds {path}): this process stops and has written nothing; stop the other one first"
-    )]
-    Locked {
-        /// The link.
-        link: String,
-        /// The lock file.
-        path: String,
-        /// Its holder.
-        pid: String,
-    },
-    /// The lock file cannot be made.
-    #[error(
-        "cannot create the lock file {path}: {source}; set state-dir to a directory that can be written"
-    )]
-    LockFile {
-        /// The lock file.
-        path: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The registry or the syncs cannot be read by this version.
-    #[error("{topic} offset {offset}: {why}")]
-    Registry {
-        /// The topic.
-        topic: String,
-        /// The record's offset.
-        offset: i64,
-        /// What is wrong.
-        why: String,
-    },
-    /// The link was set up between other clusters.
-    #[error(
-        "link {link} was set up from cluster {known_source} to cluster {known_target}, but now connects {source_id} to {target_id}: \
-         this process stops and has written nothing; check the bootstrap addresses; if a cluster was really replaced, give the link another name and the source another alias"
-    )]
-    OtherClusters {
-        /// The link.
-        link: String,
-        /// Source id in the registry.
-        known_source: String,
-        /// Target id in the registry.
-        known_target: String,
-        /// Source id found.
-        source_id: String,
-        /// Target id found.
-        target_id: String,
-    },
-    /// One of Strait's own topics cannot be made.
-    #[error(
-        "cannot create {topic} on the target, where Strait keeps its positions: {error}; {}",
-        own_topic_advice(error)
-    )]
-    OwnTopic {
-        /// The topic.
-        topic: String,
-        /// The answer.
-        error: NetError,
-    },
-    /// One of Strait's own topics cannot be read, or has no leader.
-    #[error("cannot use {topic} on cluster {cluster}, where Strait keeps its positions: {why}")]
-    Internal {
-        /// The target's alias.
-        cluster: String,
-        /// The topic.
-        topic: String,
-        /// Why.
-        why: String,
-    },
-    /// The session's producer id or epoch is no longer valid; a new session begins.
-    #[error("the session ended: {0}; a new one begins")]
-    Lost(String),
-    /// A request failed.
-    #[error(transparent)]
-    Net(#[from] NetError),
-}
-
-impl SessionError {
-    /// The name under which this kind of failure stands in logs, metrics and the book; it never changes.
-    pub fn id(&self) -> &'static str {
-        match self {
-            Self::Fenced { .. } => "taken-over",
-            Self::Owned { .. } => "link-owned",
-            Self::Locked { .. } => "link-locked",
-            Self::LockFile { .. } => "lock-file",
-            Self::Registry { .. } => "registry-unreadable",
-            Self::OtherClusters { .. } => "other-clusters",
-            Self::OwnTopic { .. } => "own-topic",
-            Self::Internal { .. } => "own-topic-unavailable",
-            Self::Lost(_) => "session-ended",
-            Self::Net(error) => error.id(),
-        }
-    }
-
-    /// Whether a new session may be tried.
-    pub fn action(&self) -> Action {
-        match self {
-            Self::Fenced { .. }
-            | Self::Owned { .. }
-            | Self::Locked { .. }
-            | Self::LockFile { .. }
-            | Self::Registry { .. }
-            | Self::OtherClusters { .. } => Action::Stop,
-            Self::Internal { .. } | Self::Lost(_) => Action::Reconnect,
-            Self::OwnTopic { error, .. } | Self::Net(error) => error.action(),
-        }
-    }
-}
-
 fn not_appended_advice(error: KafkaError) -> &'static str {
     match error.0 {
         29 => "give Strait's user Write on this topic",
@@ -588,23 +455,6 @@ fn unreadable_advice(error: &WireError) -> &'static str {
     match error {
         WireError::TooLarge { .. } => INFLATES_ADVICE,
         _ => "nothing was mirrored since; check it with kafka-dump-log",
-    }
-}
-
-fn own_topic_advice(error: &NetError) -> &'static str {
-    match error.code().map(|code| code.0) {
-        Some(38) => {
-            "lower internal-replication-factor (offset-syncs.topic.replication.factor in a properties file), or leave it out to have it capped at the live brokers"
-        }
-        Some(29 | 31) => {
-            "give Strait's user Create on the target's topics, or create it yourself with one partition and cleanup.policy=compact"
-        }
-        Some(44) => {
-            "the target's policy refuses it: create it yourself with one partition and cleanup.policy=compact"
-        }
-        _ => {
-            "look at the target's brokers, or create it yourself with one partition and cleanup.policy=compact"
-        }
     }
 }
 
@@ -633,6 +483,17 @@ mod tests {
             max_batch_bytes: None,
         };
         error.told(&flow, ("west", "east"))
+    }
+
+    #[test]
+    fn waiting_grows_to_a_few_seconds_and_with_the_number_of_flows() {
+        let passing = FlowError::Doubt("no answer".to_owned());
+        let after = |tries, flows| passing.backoff(tries, flows).as_millis();
+        assert_eq!((after(0, 1), after(1, 1), after(9, 1)), (100, 200, 4_000));
+        assert_eq!((after(0, 1_000), after(9, 1_000)), (100, 10_000));
+        assert_eq!(after(9, 100_000), 30_000);
+        let stopped = FlowError::Position("it is damaged".to_owned());
+        assert_eq!(stopped.backoff(0, 1), limits::BACKOFF_MAX);
     }
 
     #[test]

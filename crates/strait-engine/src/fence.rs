@@ -12,9 +12,10 @@ use strait_net::{Cluster, KafkaError, NetError, Runtime};
 use strait_wire::RegistryRecord;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::error::{FlowError, SessionError};
+use crate::error::FlowError;
 use crate::internal_log::InternalLog;
 use crate::limits;
+use crate::session_error::SessionError;
 
 /// Our identity on the target.
 #[derive(Clone, Debug)]

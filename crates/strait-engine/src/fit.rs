@@ -94,7 +94,7 @@ fn pack(
     items: &mut Vec<Item>,
 ) -> Result<(), WireError> {
     let header = &outgoing.batch.header;
-    let mut builder = BatchBuilder::new(header.attributes.codec()?);
+    let mut builder = BatchBuilder::with_room(header.attributes.codec()?, records);
     for record in records {
         builder.push(record.clone());
     }

@@ -12,11 +12,12 @@ use strait_wire::{
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
-use crate::error::{FlowError, SessionError};
+use crate::error::FlowError;
 use crate::limits;
 use crate::partition::{PartitionReader, batches_from};
 use crate::routes::{Lookup, Route, Routes};
 use crate::sequence::advance;
+use crate::session_error::SessionError;
 
 /// Produce's API key.
 pub(crate) const PRODUCE: i16 = 0;

@@ -35,6 +35,7 @@ mod sample;
 pub mod scan;
 mod sequence;
 mod session;
+mod session_error;
 mod shard;
 mod spec;
 mod stable_offset;
@@ -45,8 +46,9 @@ mod transfer;
 pub mod walk;
 pub mod writer;
 
-pub use error::{FlowError, SessionError};
+pub use error::FlowError;
 pub use link::{Link, LinkHandle};
 pub use positions::{KnownPosition, read_positions};
+pub use session_error::SessionError;
 pub use spec::{FlowKey, FlowSpec, LinkSpec, Policies, Policy, STRAIT_TOPIC, Start};
 pub use status::LinkStatus;

@@ -87,15 +87,20 @@ pub const EMPTY_PAUSE: Duration = Duration::from_millis(20);
 /// The longest such pause, where nothing comes for long.
 pub const EMPTY_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// The share of the memory budget, as its divisor, that remembers records to find positions by content, 16 bytes each;
-/// what was forwarded beyond them is repeated.
+/// one flow may take half of it. What was forwarded beyond that is repeated.
 pub const MATCH_SHARE: usize = 4;
 /// Records that are remembered however small the budget is: 64 KiB.
 pub const MATCH_LEAST_RECORDS: usize = 4_096;
 /// Positions being found by content at the same time.
 pub const MATCHING_FLOWS: u32 = 4;
-/// Waiting time after the first failure of a flow; doubles up to [`BACKOFF_MAX`].
+/// Waiting time after the first failure of a flow; doubles up to [`BACKOFF_PASSING`], where the cause may pass by itself.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
-/// The longest wait between two tries of a flow.
+/// The longest wait between two tries of a flow whose trouble may pass by itself, where the link has few flows; of many
+/// each waits longer, up to [`BACKOFF_MAX`].
+pub const BACKOFF_PASSING: Duration = Duration::from_secs(4);
+/// What each flow of the link adds to that: all together try a hundred times a second at the most.
+pub const BACKOFF_EACH: Duration = Duration::from_millis(10);
+/// The longest wait between two tries of a flow, and the wait of one that stopped.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// The longest wait because a broker throttles: a quota may be taken away meanwhile.
 pub const THROTTLED_MAX: Duration = Duration::from_secs(10);

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use strait_net::{Action, NetError, Runtime};
 use tokio::sync::{mpsc, watch};
-use tracing::{info, warn};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
 
-use crate::error::SessionError;
 use crate::gap_counts::GapCounts;
 use crate::limits;
 use crate::lock::LinkLock;
 use crate::routes::Routes;
 use crate::session::{Session, successor};
+use crate::session_error::SessionError;
 use crate::shard::{Command, Ended, Shard};
 use crate::spec::{FlowKey, FlowSpec, LinkSpec};
 use crate::status::LinkStatus;
@@ -97,6 +98,7 @@ impl Link {
         let target = Arc::new(Routes::new(self.rt.clone(), self.spec.target.clone()));
         let mut gap_counts = GapCounts::new(&self.spec.name);
         let mut wait = limits::BACKOFF_MIN;
+        let mut said = None;
         loop {
             let ids = (source_id.clone(), target_id.clone());
             let opening = Session::open(&self.rt, &self.spec, ids, source.clone(), target.clone());
@@ -157,7 +159,17 @@ impl Link {
             if error.action() == Action::Stop {
                 return Err(error);
             }
-            warn!(link = %self.spec.name, id = error.id(), "{error}");
+            // Said once a minute while it stays the same.
+            let now = self.rt.now();
+            let known = said.as_ref().is_some_and(|(id, at): &(&str, Instant)| {
+                *id == error.id() && now.saturating_duration_since(*at) < limits::REMIND
+            });
+            if known {
+                debug!(link = %self.spec.name, id = error.id(), "{error}");
+            } else {
+                warn!(link = %self.spec.name, id = error.id(), "{error}");
+                said = Some((error.id(), now));
+            }
             let pause = self.rt.sleep(self.rt.jitter(wait));
             if until_stopped(pause, &mut self.commands, &mut flows, &self.status)
                 .await
@@ -165,7 +177,7 @@ impl Link {
             {
                 return Ok(());
             }
-            wait = (wait * 2).min(limits::BACKOFF_MAX);
+            wait = (wait * 2).min(limits::BACKOFF_PASSING);
         }
     }
 }

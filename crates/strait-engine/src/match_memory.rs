@@ -11,7 +11,7 @@ pub(crate) struct MatchMemory {
     /// The link's account: what is remembered counts there, so that less is fetched meanwhile.
     pool: Pool,
     budget: usize,
-    /// Records that all flows together may remember.
+    /// Records that one flow may remember: half of what all may together, so that a large one leaves room for others.
     records: u32,
     free: Semaphore,
 }
@@ -32,7 +32,7 @@ impl MatchMemory {
             rt,
             pool,
             budget,
-            records,
+            records: records / 2,
             free: Semaphore::new(records as usize),
         }
     }
@@ -41,7 +41,7 @@ impl MatchMemory {
     /// holds no more than its budget together with it: the target takes what is in flight, and nothing new is fetched.
     pub(crate) async fn room(&self, wanted: i64) -> Room<'_> {
         // Each also decodes batches, so many small ones are no cheap ones.
-        let least = self.records / limits::MATCHING_FLOWS;
+        let least = self.records / (limits::MATCHING_FLOWS / 2);
         let records = u32::try_from(wanted).map_or(self.records, |w| w.clamp(least, self.records));
         let turn = self.free.acquire_many(records).await;
         let bytes = records as usize * size_of::<u128>();
@@ -85,10 +85,12 @@ mod tests {
         let pool = Pool::new(0, BUDGET);
         let memory = memory(&pool);
         let most = BUDGET / 4;
-        let all = at_once(&memory, i64::MAX).unwrap();
-        assert_eq!((all.records * 16, pool.held()), (most, most));
+        let large = at_once(&memory, i64::MAX).unwrap();
+        assert_eq!((large.records * 16, pool.held()), (most / 2, most / 2));
+        let other = at_once(&memory, i64::MAX).expect("a large one leaves as much to another");
+        assert_eq!(pool.held(), most);
         assert!(at_once(&memory, 1).is_none(), "all of it is in use");
-        drop(all);
+        drop((large, other));
         let rooms: Vec<_> = std::iter::from_fn(|| at_once(&memory, 1)).collect();
         assert_eq!((rooms.len(), pool.held()), (4, most));
         drop(rooms);

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use strait_net::{Cluster, Runtime};
 use strait_wire::{OffsetSync, Position, SyncRecord};
 
-use crate::error::SessionError;
 use crate::internal_log::{Until, read_log};
 use crate::routes::Routes;
+use crate::session_error::SessionError;
 use crate::spec::{FlowKey, syncs_topic};
 
 /// The last position of one flow, as it lies on the target.

@@ -11,7 +11,6 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::error::SessionError;
 use crate::fence::{Epoch, Fencer, Owner, fence_own, new_epoch, producer_record};
 use crate::internal_log::{InternalLog, Until, read_log};
 use crate::lease::Lease;
@@ -19,6 +18,7 @@ use crate::limits;
 use crate::match_memory::MatchMemory;
 use crate::registry::Registry;
 use crate::routes::Routes;
+use crate::session_error::SessionError;
 use crate::spec::{FlowKey, LinkSpec, STRAIT_TOPIC};
 
 /// The only shard of a link for now; the records carry its number for later.

@@ -19,13 +19,14 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use crate::error::{FlowError, SessionError};
+use crate::error::FlowError;
 use crate::flow::{Fence, Flow, Legacy, Phase};
 use crate::gap_counts::GapCounts;
 use crate::limits;
 use crate::open::{Opened, sync_record};
 use crate::routes::{Lookup, Routes};
 use crate::session::Session;
+use crate::session_error::SessionError;
 use crate::spec::{FlowKey, FlowSpec};
 use crate::stable_offset::Held;
 use crate::status::LinkStatus;

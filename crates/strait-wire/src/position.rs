@@ -5,7 +5,8 @@
 //! epoch · 16 B source topic id · 16 B target topic id · INT32 target partition · INT64 wall clock ms · STRING
 //! target topic · STRING link · INT8 k, k x (INT8 gap reason, INT64 offsets so far) · INT8 k, k x (INT8 gap
 //! reason, INT64 from, INT64 to, INT64 offsets), the ranges that were lost · INT32 CRC-32C of all before. STRING is
-//! an INT16 length and UTF-8. Version 1 is the same without the ranges.
+//! an INT16 length and UTF-8. Version 1 is the same without the ranges, and what is written where there are none: a Strait
+//! that reads no later version can go on from it.
 
 use std::fmt;
 use std::ops::BitOr;
@@ -18,9 +19,9 @@ use crate::{Isolation, Losses, OffsetSync, Reader, Record, WireError, Writer};
 
 /// The key of the header that carries a [`Position`].
 pub const POSITION_HEADER: &str = "strait.pos";
-/// The version of the header this build writes, and the highest it reads. It reads all from 1 on.
+/// The highest version of the header this build writes and reads. It reads all from 1 on.
 pub const POSITION_VERSION: i8 = 2;
-/// The first version that lists what was lost by its offsets.
+/// The first version that lists what was lost by its offsets; a position without losses is written as the one before.
 const WITH_LOSSES: i8 = 2;
 
 /// Why a sync was written.
@@ -234,7 +235,12 @@ impl Position {
     /// 32,767 bytes (Kafka allows 249).
     pub fn encode(&self) -> Bytes {
         let mut w = Writer::with_capacity(192 + self.target_topic.len() + self.link.len());
-        w.i8(POSITION_VERSION);
+        let with_losses = !self.lost.ranges().is_empty();
+        w.i8(if with_losses {
+            WITH_LOSSES
+        } else {
+            WITH_LOSSES - 1
+        });
         w.i8(self.kind as i8);
         w.i8(match self.isolation {
             Isolation::ReadUncommitted => 0,
@@ -260,7 +266,9 @@ impl Position {
             w.i8(reason as i8);
             w.i64(offsets);
         }
-        self.lost.write(&mut w);
+        if with_losses {
+            self.lost.write(&mut w);
+        }
         w.checksum();
         w.split()
     }

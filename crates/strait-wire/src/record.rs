@@ -253,6 +253,15 @@ impl BatchBuilder {
         }
     }
 
+    /// As [`new`](Self::new), with room for these records: a buffer that grows takes up to three times what it holds.
+    pub fn with_room(codec: Codec, records: &[Record]) -> Self {
+        let bytes = records.iter().map(Record::size_bound).sum();
+        Self {
+            records: Writer::with_capacity(bytes),
+            ..Self::new(codec)
+        }
+    }
+
     /// Records in the batch.
     pub fn len(&self) -> usize {
         self.count

@@ -104,9 +104,10 @@ pub fn needs_repack(header: &BatchHeader) -> Option<RepackCause> {
 /// result would exceed 2 GiB.
 pub fn repack(batch: &Batch, from_offset: i64, max_bytes: usize) -> Result<Batch, WireError> {
     let source = &batch.header;
-    let mut builder = BatchBuilder::new(source.attributes.codec()?);
+    let records = batch.decode(max_bytes)?;
+    let mut builder = BatchBuilder::with_room(source.attributes.codec()?, &records);
     let mut base_offset = source.next_offset();
-    for record in batch.decode(max_bytes)? {
+    for record in records {
         if record.offset >= from_offset {
             base_offset = base_offset.min(record.offset);
             builder.push(record);

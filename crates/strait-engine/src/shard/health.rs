@@ -89,11 +89,21 @@ impl Shard<'_> {
         self.ills.insert((side, broker), Ill { why, said });
     }
 
-    /// A broker answers.
+    /// A broker answers: the flows that waited for it try at once.
     pub(super) fn well(&mut self, side: Side, broker: i32) {
-        if self.ills.remove(&(side, broker)).is_none() {
+        if !self.ills.contains_key(&(side, broker)) {
             return;
         }
+        let now = self.session.rt.now();
+        for at in 0..self.flows.len() {
+            let waited = broker == CLUSTER || self.ill_end(&self.flows[at]).is_some();
+            if let Phase::Waiting(until) = &mut self.flows[at].phase
+                && waited
+            {
+                *until = now.min(*until);
+            }
+        }
+        self.ills.remove(&(side, broker));
         let link = &self.session.spec.name;
         let cluster = self.side(side).cluster().alias();
         if broker == CLUSTER {

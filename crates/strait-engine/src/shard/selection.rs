@@ -111,7 +111,7 @@ impl Shard<'_> {
                     self.session.target.invalidate();
                 }
                 self.trouble(at, &error);
-                let wait = error.backoff(self.flows[at].tries);
+                let wait = error.backoff(self.flows[at].tries, self.flows.len());
                 self.flows[at].wait(now + wait);
             }
         }

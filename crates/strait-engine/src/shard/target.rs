@@ -11,11 +11,12 @@ use tracing::warn;
 use super::health::Side;
 use super::{Event, Shard};
 use crate::answer::{Answer, Refusal};
-use crate::error::{FlowError, SessionError};
+use crate::error::FlowError;
 use crate::internal_log::PRODUCE;
 use crate::limits;
 use crate::open::sync_record;
 use crate::routes::Lookup;
+use crate::session_error::SessionError;
 use crate::spec::{FlowSpec, Policy};
 use crate::stitch::{Outgoing, StitchError};
 use crate::transfer::{Channel, Part, ProduceAnswer, produce_version, produced};
@@ -269,7 +270,7 @@ impl Shard<'_> {
     /// Acts on a flow whose failed answers are all in, or that has to be drained for another reason.
     pub(super) fn settle(&mut self, at: usize, now: Instant) {
         let link = self.session.spec.name.clone();
-        let tries = self.flows[at].tries;
+        let (tries, flows) = (self.flows[at].tries, self.flows.len());
         let Some(running) = self.flows[at].running() else {
             return;
         };
@@ -280,7 +281,7 @@ impl Shard<'_> {
             Some(Settled::Reopen(_) | Settled::Hole { .. }) if running.syncing => return,
             Some(Settled::Resend(error)) => {
                 let error = FlowError::NotAppended(error);
-                running.send_at = now + error.backoff(tries);
+                running.send_at = now + error.backoff(tries, flows);
                 return self.trouble(at, &error);
             }
             Some(Settled::Refused(refusal)) => self.refused(at, refusal, now),
@@ -332,7 +333,7 @@ impl Shard<'_> {
     pub(super) fn reopen(&mut self, at: usize, error: &FlowError, now: Instant) {
         self.session.target.invalidate();
         self.trouble(at, error);
-        let wait = error.backoff(self.flows[at].tries.saturating_sub(1));
+        let wait = error.backoff(self.flows[at].tries.saturating_sub(1), self.flows.len());
         self.flows[at].wait(now + wait);
     }
 

@@ -16,7 +16,9 @@ use crate::sync::Sync;
 const PARTITIONS: i32 = 3;
 const HOUR_MS: u64 = 3_600_000;
 const AWAY_MS: u64 = 6 * HOUR_MS;
-/// Backoffs of 30 s, and the end of what the line before them waits for.
+/// From the brokers' return until records move again: a pause of 4 s, or the end of what a request waited for.
+const SOON: Duration = Duration::from_secs(20);
+/// Until all that was written meanwhile is mirrored.
 const BACK: Duration = Duration::from_secs(150);
 /// As `strait.pos` numbers it.
 const EXPIRED: u8 = 5;
@@ -148,7 +150,16 @@ fn outage(seed: u64, who: Away, how: How, kept_ms: u64) {
             tried <= hours as u64 * TRIES_AN_HOUR,
             "{what}: {tried} connections"
         );
+        let ends = |pair: &Pair| [0, 1, 2].map(|p| pair.target.log_end(TOPIC, p));
+        let stood = ends(&pair);
         pair.away(who, how, false);
+        let moves = |pair: &Pair| {
+            ends(pair)
+                .iter()
+                .zip(&stood)
+                .all(|(end, stood)| end > stood)
+        };
+        assert!(pair.holds_within(SOON, moves).await, "{what}: stands still");
         pair.load(60_000).await;
         let done = |pair: &Pair| {
             (0..PARTITIONS).all(|p| pair.expired(p).1 == pair.source.log_end(TOPIC, p))

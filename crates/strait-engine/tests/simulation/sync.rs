@@ -67,7 +67,7 @@ impl Bytewise<'_> {
 }
 
 impl Sync {
-    /// Reads a record of the syncs topic; `None` if it is not one with a position of version 2.
+    /// Reads a record of the syncs topic; `None` if it is not one with a position of version 1 or 2.
     pub(crate) fn read(record: &KitRecord) -> Option<Self> {
         let bytes = |b: &Option<Bytes>| b.clone().unwrap_or_default();
         let (key, value) = (bytes(&record.key), bytes(&record.value));
@@ -82,7 +82,7 @@ impl Sync {
         }
         let mut p = Bytewise(body);
         let (version, kind, _isolation, _flags) = (p.i8()?, p.i8()?, p.i8()?, p.i8()?);
-        if version != 2 {
+        if !matches!(version, 1 | 2) {
             return None;
         }
         let (source_next, target_next, forwarded) = (p.i64()?, p.i64()?, p.i64()?);
@@ -96,7 +96,8 @@ impl Sync {
             gaps.push((p.i8()?, p.i64()?));
         }
         let mut lost = Vec::new();
-        for _ in 0..p.i8()? {
+        // Version 1 lists nothing.
+        for _ in 0..if version == 2 { p.i8()? } else { 0 } {
             lost.push((p.i8()?, p.i64()?, p.i64()?, p.i64()?));
         }
         p.0.is_empty().then_some(Self {
