@@ -31,6 +31,8 @@ pub(crate) struct Flow {
     pub(crate) trouble: Option<String>,
     /// The trouble was logged for this flow.
     pub(crate) said: bool,
+    /// The trouble does not pass by itself.
+    pub(crate) stopped: bool,
     /// One of its partitions has no leader.
     pub(crate) leaderless: bool,
     /// No longer selected: it goes once it is drained.
@@ -205,6 +207,7 @@ impl Flow {
             tries: 0,
             trouble: None,
             said: false,
+            stopped: false,
             leaderless: false,
             removing: false,
             verdicts: Verdicts::default(),
@@ -355,6 +358,7 @@ impl Flow {
         }
         self.trouble = Some(trouble);
         self.tries = self.tries.saturating_add(1);
+        self.stopped = error.action() == Action::Stop;
     }
 
     /// There is nothing left to do: whatever kept it from moving is over, unless a leader is missing.
@@ -366,7 +370,7 @@ impl Flow {
 
     /// It moves again.
     pub(crate) fn recovered(&mut self, link: &str) {
-        self.tries = 0;
+        (self.tries, self.stopped) = (0, false);
         let said = std::mem::take(&mut self.said);
         if self.trouble.take().is_some() && said {
             info!(link, topic = %self.spec.key.topic, partition = self.spec.key.partition, "flow goes on");

@@ -60,6 +60,10 @@ pub const FETCHES_PER_LANE: usize = 2;
 pub const ROUND_TRIP_PER_LANE: Duration = Duration::from_millis(5);
 /// Lanes for flows that have caught up: one is polled, the other takes those that join meanwhile.
 pub const TAIL_LANES: u8 = 2;
+/// Bytes that all who read partitions outside of the lanes ask one cluster for at a time, about.
+pub const READ_BYTES: i32 = 4 * MIB as i32;
+/// What each of them may ask for, however many they are.
+pub const READ_LEAST_BYTES: i32 = 64 * 1024;
 /// Free buffers kept for the next answers: a few of the largest.
 pub const IDLE_BUFFERS: usize = 4 * FETCH_BYTES as usize;
 /// A free buffer that was not needed for so long goes back to the system.
@@ -98,7 +102,7 @@ pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// The longest wait between two tries of a flow whose trouble may pass by itself, where the link has few flows; of many
 /// each waits longer, up to [`BACKOFF_MAX`].
 pub const BACKOFF_PASSING: Duration = Duration::from_secs(4);
-/// What each flow of the link adds to that: all together try a hundred times a second at the most.
+/// That for each flow of a link with many: all together try about a hundred times a second.
 pub const BACKOFF_EACH: Duration = Duration::from_millis(10);
 /// The longest wait between two tries of a flow, and the wait of one that stopped.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(30);

@@ -100,6 +100,7 @@ impl Link {
         let mut wait = limits::BACKOFF_MIN;
         let mut said = None;
         loop {
+            let begun = self.rt.now();
             let ids = (source_id.clone(), target_id.clone());
             let opening = Session::open(&self.rt, &self.spec, ids, source.clone(), target.clone());
             let Some(opened) =
@@ -159,16 +160,21 @@ impl Link {
             if error.action() == Action::Stop {
                 return Err(error);
             }
+            let (now, text) = (self.rt.now(), error.to_string());
+            if now.saturating_duration_since(begun) >= limits::REMIND {
+                (wait, said) = (limits::BACKOFF_MIN, None);
+            }
             // Said once a minute while it stays the same.
-            let now = self.rt.now();
-            let known = said.as_ref().is_some_and(|(id, at): &(&str, Instant)| {
-                *id == error.id() && now.saturating_duration_since(*at) < limits::REMIND
-            });
+            let known = said
+                .as_ref()
+                .is_some_and(|(known, at): &(String, Instant)| {
+                    *known == text && now.saturating_duration_since(*at) < limits::REMIND
+                });
             if known {
-                debug!(link = %self.spec.name, id = error.id(), "{error}");
+                debug!(link = %self.spec.name, id = error.id(), "{text}");
             } else {
-                warn!(link = %self.spec.name, id = error.id(), "{error}");
-                said = Some((error.id(), now));
+                warn!(link = %self.spec.name, id = error.id(), "{text}");
+                said = Some((text, now));
             }
             let pause = self.rt.sleep(self.rt.jitter(wait));
             if until_stopped(pause, &mut self.commands, &mut flows, &self.status)

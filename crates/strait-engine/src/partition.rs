@@ -142,6 +142,7 @@ impl PartitionReader {
         wait: Duration,
     ) -> Result<Option<Fetched>, FlowError> {
         let connection = self.routes.cluster().reader(route.broker).await?;
+        let read = self.routes.read();
         let newest = if route.topic_id.is_nil() {
             FETCH_BY_NAME
         } else {
@@ -162,7 +163,7 @@ impl PartitionReader {
                     leader_epoch: route.epoch,
                     offset,
                     last_fetched_epoch: last_epoch,
-                    max_bytes: limits::FETCH_PARTITION_BYTES,
+                    max_bytes: read.bytes,
                 }],
             }],
         };

@@ -1,6 +1,7 @@
 //! Routes: which broker leads which partition, asked for once for everybody.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ pub(crate) struct Routes {
     cluster: Cluster,
     known: Mutex<Known>,
     refreshing: tokio::sync::Mutex<()>,
+    /// Reads of single partitions that are under way.
+    reads: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -63,9 +66,23 @@ struct Known {
     /// long nothing about them has changed.
     waiting: BTreeSet<(String, i32)>,
     pause: Duration,
-    /// How long the cluster is left alone after it could not be asked.
+    /// Why the cluster could not be asked the last time, and how long it is left alone for that.
+    error: Option<NetError>,
     failed: Duration,
     asked: Option<Instant>,
+}
+
+/// A read of a partition that is under way.
+pub(crate) struct Read<'r> {
+    /// What it may ask for.
+    pub(crate) bytes: i32,
+    reads: &'r AtomicUsize,
+}
+
+impl Drop for Read<'_> {
+    fn drop(&mut self) {
+        self.reads.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Routes {
@@ -76,12 +93,23 @@ impl Routes {
             cluster,
             known: Mutex::default(),
             refreshing: tokio::sync::Mutex::new(()),
+            reads: AtomicUsize::new(0),
         }
     }
 
     /// The cluster they lead through.
     pub(crate) fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// Begins to read a partition outside of the lanes. Many who read at once get less each: what they hold is in no budget.
+    pub(crate) fn read(&self) -> Read<'_> {
+        let reads = self.reads.fetch_add(1, Ordering::Relaxed) + 1;
+        let bytes = limits::READ_BYTES / i32::try_from(reads).unwrap_or(i32::MAX);
+        Read {
+            bytes: bytes.clamp(limits::READ_LEAST_BYTES, limits::FETCH_PARTITION_BYTES),
+            reads: &self.reads,
+        }
     }
 
     /// The topics to know about.
@@ -143,7 +171,7 @@ impl Routes {
         let topics: Vec<String> = {
             let mut known = self.lock();
             if known.asked.is_some_and(|at| at > before) {
-                return Ok(());
+                return known.error.clone().map_or(Ok(()), Err);
             }
             known.stale = false;
             known.asked = Some(self.rt.now());
@@ -156,12 +184,13 @@ impl Routes {
             Ok(metadata) => metadata,
             Err(error) => {
                 known.stale = true;
+                known.error = Some(error.clone());
                 known.failed =
                     (known.failed * 2).clamp(limits::ROUTES_MIN_AGE, limits::ROUTES_PAUSE_MAX);
                 return Err(error);
             }
         };
-        known.failed = Duration::ZERO;
+        (known.error, known.failed) = (None, Duration::ZERO);
         let mut waiting = BTreeSet::new();
         for topic in topics {
             let mut partitions = BTreeMap::new();

@@ -129,6 +129,8 @@ pub(crate) struct Shard<'a> {
     timers: BTreeSet<(Instant, usize)>,
     next_range: u64,
     turn: usize,
+    /// Where the last tick began.
+    first_flow: usize,
     opening: usize,
     /// Where answers are read into; knows what they hold.
     pool: Pool,
@@ -143,6 +145,8 @@ pub(crate) struct Shard<'a> {
     routing: BTreeSet<Side>,
     /// Brokers that cannot be used at the moment, with the cause.
     ills: BTreeMap<(Side, i32), Ill>,
+    /// When flows were last woken because a broker answered again.
+    woken: BTreeMap<(Side, i32), Instant>,
     /// When it was last said of a broker that it throttles.
     throttles: BTreeMap<(Side, i32), Instant>,
     stopping: Option<(Instant, bool)>,
@@ -176,6 +180,7 @@ impl<'a> Shard<'a> {
             timers: BTreeSet::new(),
             next_range: 0,
             turn: 0,
+            first_flow: 0,
             opening: 0,
             pool,
             settle_at,
@@ -185,6 +190,7 @@ impl<'a> Shard<'a> {
             syncing: false,
             routing: BTreeSet::new(),
             ills: BTreeMap::new(),
+            woken: BTreeMap::new(),
             throttles: BTreeMap::new(),
             stopping: None,
             lost: None,
@@ -278,11 +284,15 @@ impl<'a> Shard<'a> {
         }
         self.watch_leaders();
         self.watch_open_transactions(now);
-        for at in 0..self.flows.len() {
+        // Nobody is always the first to be opened.
+        let flows = self.flows.len();
+        self.first_flow = (self.first_flow + limits::OPENING_FLOWS / 2) % flows.max(1);
+        for at in (self.first_flow..flows).chain(0..self.first_flow) {
             self.settle(at, now);
             self.schedule(at, now);
         }
         self.leave(now);
+        self.revive(now);
         // What positions are found in is taken without asking.
         let over = self.pool.held() as u64 > self.session.spec.memory_budget;
         if std::mem::take(&mut self.tight) || over {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::ClientConfig;
+use tokio::time::Instant;
 
 use crate::call::Call;
 use crate::connection::{Connection, Dialer, Identity, Limits};
@@ -59,7 +60,22 @@ struct Inner {
     tick: AtomicU64,
 }
 
-type Slot = Arc<tokio::sync::Mutex<Option<Connection>>>;
+type Slot = Arc<tokio::sync::Mutex<Shared>>;
+
+/// A connection that many use.
+#[derive(Default)]
+struct Shared {
+    connection: Option<Connection>,
+    /// Why it could not be opened the last time, and when that was known.
+    failed: Option<(Instant, NetError)>,
+}
+
+impl Shared {
+    fn open(&self) -> Option<Connection> {
+        let open = self.connection.as_ref().filter(|c| !c.is_closed());
+        open.cloned()
+    }
+}
 type Refresh = Arc<tokio::sync::Mutex<Option<(u64, Result<Arc<Metadata>, NetError>)>>>;
 
 #[derive(Default)]
@@ -301,13 +317,29 @@ impl Cluster {
     /// As [`Cluster::connect`].
     pub async fn reader(&self, broker: i32) -> Result<Connection, NetError> {
         let slot = lock(&self.0.readers).entry(broker).or_default().clone();
+        self.shared(slot, self.connect(broker)).await
+    }
+
+    /// The open connection of a slot, or a new one. Who waited for a try that failed is told so, and does not try in turn.
+    async fn shared(
+        &self,
+        slot: Slot,
+        opening: impl Future<Output = Result<Connection, NetError>>,
+    ) -> Result<Connection, NetError> {
+        let asked = self.0.rt.now();
         let mut slot = slot.lock().await;
-        if let Some(open) = slot.as_ref().filter(|c| !c.is_closed()) {
-            return Ok(open.clone());
+        if let Some(open) = slot.open() {
+            return Ok(open);
         }
-        let connection = self.connect(broker).await?;
-        *slot = Some(connection.clone());
-        Ok(connection)
+        if let Some((_, error)) = slot.failed.as_ref().filter(|(at, _)| *at > asked) {
+            return Err(error.clone());
+        }
+        let opened = opening.await;
+        match &opened {
+            Ok(connection) => slot.connection = Some(connection.clone()),
+            Err(error) => slot.failed = Some((self.0.rt.now(), error.clone())),
+        }
+        opened
     }
 
     /// Where a broker is, as last known or else from new metadata.
@@ -333,14 +365,8 @@ impl Cluster {
         broker: i32,
         address: &(String, u16),
     ) -> Result<Connection, NetError> {
-        let slot = self.slot(broker);
-        let mut slot = slot.lock().await;
-        if let Some(open) = slot.as_ref().filter(|c| !c.is_closed()) {
-            return Ok(open.clone());
-        }
-        let connection = self.open_broker(broker, address, None).await?;
-        *slot = Some(connection.clone());
-        Ok(connection)
+        let opening = self.open_broker(broker, address, None);
+        self.shared(self.slot(broker), opening).await
     }
 
     async fn open_broker(
@@ -364,7 +390,7 @@ impl Cluster {
     fn open_slot(&self, broker: i32) -> Option<Connection> {
         let slot = lock(&self.0.connections).get(&broker)?.clone();
         let slot = slot.try_lock().ok()?;
-        slot.as_ref().filter(|c| !c.is_closed()).cloned()
+        slot.open()
     }
 
     /// A shared connection to any broker: an open one, else to a broker that is known, else through
@@ -398,8 +424,8 @@ impl Cluster {
     async fn bootstrap(&self, rotation: usize, mut tried: Tried) -> Result<Connection, NetError> {
         let slot = self.slot(BOOTSTRAP);
         let mut slot = slot.lock().await;
-        if let Some(open) = slot.as_ref().filter(|c| !c.is_closed()) {
-            return Ok(open.clone());
+        if let Some(open) = slot.open() {
+            return Ok(open);
         }
         for address in rotated(&self.0.bootstrap, rotation) {
             let opened = match host_and_port(address) {
@@ -411,7 +437,7 @@ impl Cluster {
             };
             match opened {
                 Ok(connection) => {
-                    *slot = Some(connection.clone());
+                    slot.connection = Some(connection.clone());
                     return Ok(connection);
                 }
                 Err(e) => tried.add(address, &e),

@@ -62,6 +62,8 @@ impl Sums {
 pub(crate) struct Ill {
     why: String,
     said: Instant,
+    /// When it is looked after where nothing is to be sent to it.
+    look_at: Instant,
 }
 
 impl Shard<'_> {
@@ -86,24 +88,30 @@ impl Shard<'_> {
             ),
         }
         let said = silent.unwrap_or(now);
-        self.ills.insert((side, broker), Ill { why, said });
+        let look_at = now + limits::BACKOFF_PASSING;
+        let ill = Ill { why, said, look_at };
+        self.ills.insert((side, broker), ill);
     }
 
-    /// A broker answers: the flows that waited for it try at once.
+    /// A broker answers: the flows that waited for it try at once, and not again and again where it comes and goes.
     pub(super) fn well(&mut self, side: Side, broker: i32) {
-        if !self.ills.contains_key(&(side, broker)) {
+        if self.ills.remove(&(side, broker)).is_none() {
             return;
         }
         let now = self.session.rt.now();
-        for at in 0..self.flows.len() {
-            let waited = broker == CLUSTER || self.ill_end(&self.flows[at]).is_some();
-            if let Phase::Waiting(until) = &mut self.flows[at].phase
-                && waited
-            {
-                *until = now.min(*until);
+        let last = self.woken.get(&(side, broker));
+        if last.is_none_or(|at| now.saturating_duration_since(*at) >= limits::BACKOFF_PASSING) {
+            self.woken.insert((side, broker), now);
+            for at in 0..self.flows.len() {
+                let flow = &self.flows[at];
+                if !flow.stopped
+                    && self.leads(side, broker, flow)
+                    && let Phase::Waiting(until) = &mut self.flows[at].phase
+                {
+                    *until = now.min(*until);
+                }
             }
         }
-        self.ills.remove(&(side, broker));
         let link = &self.session.spec.name;
         let cluster = self.side(side).cluster().alias();
         if broker == CLUSTER {
@@ -167,14 +175,59 @@ impl Shard<'_> {
         })
     }
 
-    /// How many flows may be opening for this one to begin, too: those that cannot get far now leave room for the others.
+    /// Whether a broker, or the cluster as a whole, is what the flow needs on that side.
+    fn leads(&self, side: Side, broker: i32, flow: &Flow) -> bool {
+        let of_side = |(of, topic): &(Side, &str)| {
+            *of == side
+                && match self.side(side).lookup(topic, flow.spec.key.partition) {
+                    Lookup::Leader(route) => route.broker == broker,
+                    _ => false,
+                }
+        };
+        broker == CLUSTER || ends(flow).iter().any(of_side)
+    }
+
+    /// Target brokers that failed, and that nobody has anything for now, are looked after by their connections: no answer
+    /// to a batch would ever say that they are well.
+    pub(super) fn revive(&mut self, now: Instant) {
+        let failed = self.ills.iter().filter(|((side, broker), ill)| {
+            *side == Side::Target && *broker != CLUSTER && now >= ill.look_at
+        });
+        for broker in failed.map(|((_, broker), _)| *broker).collect::<Vec<_>>() {
+            if let Some(ill) = self.ills.get_mut(&(Side::Target, broker)) {
+                ill.look_at = now + limits::BACKOFF_PASSING;
+            }
+            let busy = self.flows.iter().any(|flow| {
+                let waits = match &flow.phase {
+                    Phase::Running(running) => running.writer.bytes() > 0,
+                    _ => false,
+                };
+                waits && self.leads(Side::Target, broker, flow)
+            });
+            let channel = (broker, 0);
+            if busy {
+                continue;
+            }
+            match self
+                .channels
+                .get_mut(&channel)
+                .map(|way| (way.open().is_some(), way.connecting))
+            {
+                Some((true, _)) => self.well(Side::Target, broker),
+                Some((_, true)) => {}
+                _ => self.connect_channel(channel),
+            }
+        }
+    }
+
+    /// How many flows may be opening for this one to begin, too: those that cannot get far now, or did not before, leave room for the others.
     pub(super) fn opening_at_once(&self, at: usize) -> usize {
         let flow = &self.flows[at];
         let waits = ends(flow).into_iter().any(|(side, topic)| {
             let found = self.side(side).lookup(topic, flow.spec.key.partition);
             matches!(found, Lookup::NoLeader | Lookup::Missing | Lookup::Denied)
         });
-        if waits || self.ill_end(flow).is_some() {
+        if waits || flow.tries > 0 || self.ill_end(flow).is_some() {
             limits::OPENING_FLOWS / 2
         } else {
             limits::OPENING_FLOWS

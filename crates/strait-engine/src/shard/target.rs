@@ -30,14 +30,7 @@ impl Shard<'_> {
         let way = self.channels.entry(channel).or_default();
         let Some(connection) = way.open() else {
             if !way.connecting {
-                way.connecting = true;
-                let cluster = self.session.spec.target.clone();
-                self.jobs.spawn(async move {
-                    Event::ChannelOpen {
-                        channel,
-                        result: cluster.connect(channel.0).await,
-                    }
-                });
+                self.connect_channel(channel);
             }
             return;
         };
@@ -50,6 +43,17 @@ impl Shard<'_> {
                 return;
             }
         }
+    }
+
+    pub(super) fn connect_channel(&mut self, channel: Channel) {
+        self.channels.entry(channel).or_default().connecting = true;
+        let cluster = self.session.spec.target.clone();
+        self.jobs.spawn(async move {
+            Event::ChannelOpen {
+                channel,
+                result: cluster.connect(channel.0).await,
+            }
+        });
     }
 
     pub(super) fn channel_open(&mut self, channel: Channel, result: Result<Connection, NetError>) {

@@ -150,7 +150,7 @@ fn outage(seed: u64, who: Away, how: How, kept_ms: u64) {
             tried <= hours as u64 * TRIES_AN_HOUR,
             "{what}: {tried} connections"
         );
-        let ends = |pair: &Pair| [0, 1, 2].map(|p| pair.target.log_end(TOPIC, p));
+        let ends = |pair: &Pair| [0, 1, 2].map(|p| Pair::serials(&pair.target, p).len());
         let stood = ends(&pair);
         pair.away(who, how, false);
         let moves = |pair: &Pair| {
