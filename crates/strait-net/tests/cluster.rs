@@ -48,6 +48,8 @@ struct Script {
     delay: Duration,
     /// This broker closes every connection at its next request, and new ones at once.
     dead: Option<i32>,
+    /// This broker takes connections and answers nothing.
+    hung: Option<i32>,
     ranges: &'static [(i16, i16, i16)],
     /// (broker, API) of every request but ApiVersions.
     asked: Vec<(i32, i16)>,
@@ -63,6 +65,7 @@ impl Script {
             producer_ids: Vec::new(),
             delay: Duration::ZERO,
             dead: None,
+            hung: None,
             ranges: MODERN,
             asked: Vec::new(),
         }))
@@ -253,6 +256,9 @@ fn serve(net: &Arc<Net>, script: &Arc<Mutex<Script>>) {
                 if dead() {
                     return;
                 }
+                if script.lock().unwrap().hung == Some(id) {
+                    return std::future::pending().await;
+                }
                 let ranges = script.lock().unwrap().ranges;
                 peer.greet(ranges).await;
                 while let Some(asked) = peer.next().await {
@@ -285,6 +291,28 @@ fn scripted() -> (Arc<Net>, Arc<Mutex<Script>>, Cluster) {
     serve(&net, &script);
     let cluster = cluster(&net, &["b1:9092"]);
     (net, script, cluster)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_broker_that_hangs_does_not_try_after_the_others() {
+    let (_net, script, cluster) = scripted();
+    cluster.metadata(None).await.unwrap();
+    script.lock().unwrap().hung = Some(2);
+    let begun = tokio::time::Instant::now();
+    let first = cluster.reader(2).await.unwrap_err();
+    let one = begun.elapsed();
+    let mut tries = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let cluster = cluster.clone();
+        tries.spawn(async move { cluster.reader(2).await.map(|_| ()) });
+    }
+    let begun = tokio::time::Instant::now();
+    while let Some(tried) = tries.join_next().await {
+        assert_eq!(tried.unwrap().unwrap_err().id(), first.id());
+    }
+    assert!(begun.elapsed() <= one, "{:?}", begun.elapsed());
+    script.lock().unwrap().hung = None;
+    cluster.reader(2).await.unwrap();
 }
 
 fn names(topics: &[&str]) -> Vec<String> {
