@@ -25,7 +25,7 @@ pub const UNSYNCED_MAX: u64 = 1024 * MIB;
 
 /// A batch below this size is joined with those that wait behind it: from here on the copy costs more than the
 /// target saves.
-pub const JOIN_BELOW: usize = 64 * 1024;
+pub const JOIN_BELOW: usize = 48 * 1024;
 /// The same for compressed batches, which have to be inflated and compressed anew: worth it only for very small ones.
 pub const JOIN_COMPRESSED_BELOW: usize = 1024;
 /// What compressed batches that are joined may inflate to together.
