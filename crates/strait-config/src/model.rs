@@ -231,6 +231,11 @@ pub enum Naming {
         /// Not empty; characters a topic name may have.
         separator: String,
     },
+    /// `<topic><separator><source alias>`: IBM Event Streams' way, by which `orders.*` finds local and remote topics.
+    Suffix {
+        /// As above.
+        separator: String,
+    },
     /// The same name: `IdentityReplicationPolicy`.
     Identity,
 }

@@ -81,6 +81,13 @@ fn write_link(out: &mut String, link: &LinkConfig) -> std::fmt::Result {
                 quoted(separator)
             )?;
         }
+        Naming::Suffix { separator } => {
+            writeln!(
+                out,
+                "naming = \"suffix\"\nseparator = {}",
+                quoted(separator)
+            )?;
+        }
         Naming::Identity => out.push_str("naming = \"identity\"\n"),
     }
     match link.replication_factor {

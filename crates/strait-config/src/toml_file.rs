@@ -352,14 +352,13 @@ pub fn check_name(name: &str) -> Result<(), String> {
 }
 
 fn read_naming(reader: &mut Reader<'_>, table: &Table<'_, '_>) -> Option<Naming> {
-    let identity = match table.field(reader, "naming") {
-        Some(field) => read_choice(reader, &field, &[false, true], |id| {
-            if id { "identity" } else { "default" }
-        })?,
-        None => false,
+    let kinds = ["default", "suffix", "identity"];
+    let kind = match table.field(reader, "naming") {
+        Some(field) => read_choice(reader, &field, &kinds, |kind| kind)?,
+        None => "default",
     };
     let separator = table.field(reader, "separator");
-    if identity {
+    if kind == "identity" {
         if let Some(field) = separator {
             let instead = "Leave out separator, or write naming = \"default\"";
             reader
@@ -368,16 +367,20 @@ fn read_naming(reader: &mut Reader<'_>, table: &Table<'_, '_>) -> Option<Naming>
         }
         return Some(Naming::Identity);
     }
-    let Some(field) = separator else {
-        return Some(Naming::default());
+    let separator = match separator {
+        None => DEFAULT_SEPARATOR.to_owned(),
+        Some(field) => {
+            let text = field.string(reader, "separator = \".\"")?;
+            if let Err((why, instead)) = check_separator(text) {
+                reader.problems.push(field.problem(why, instead));
+                return None;
+            }
+            text.to_owned()
+        }
     };
-    let text = field.string(reader, "separator = \".\"")?;
-    if let Err((why, instead)) = check_separator(text) {
-        reader.problems.push(field.problem(why, instead));
-        return None;
-    }
-    Some(Naming::Default {
-        separator: text.to_owned(),
+    Some(match kind {
+        "suffix" => Naming::Suffix { separator },
+        _ => Naming::Default { separator },
     })
 }
 
@@ -402,7 +405,10 @@ fn read_choice<T: Copy>(
 ) -> Option<T> {
     let names: Vec<&str> = all.iter().map(|choice| name(*choice)).collect();
     let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
-    let choices = quoted.join(" or ");
+    let choices = match quoted.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => quoted.concat(),
+    };
     let text = field.string(reader, &choices)?;
     let found = all.iter().find(|choice| name(**choice) == text);
     if found.is_none() {

@@ -249,7 +249,7 @@ fn links() {
     link(
         "naming = \"prefix\"",
         &[
-            "f.toml:8: links[0].naming = \"prefix\": this is not one of its values. Write \"default\" or \"identity\".",
+            "f.toml:8: links[0].naming = \"prefix\": this is not one of its values. Write \"default\", \"suffix\" or \"identity\".",
         ],
     );
     link(

@@ -33,8 +33,8 @@ pub enum NamingError {
 /// Decides about one topic that the selection chose.
 ///
 /// Left out, whatever the selection says: topics that a mirror keeps its own state in, and, with the source's alias
-/// in front of names, topics that came from the target in the first place (`A.orders` on B never goes back to A), as
-/// MirrorMaker 2's `isCycle` has it.
+/// in names, topics that came from the target in the first place (`A.orders` or `orders.A` on B never goes back to A),
+/// as MirrorMaker 2's `isCycle` has it.
 ///
 /// # Errors
 /// [`NamingError::TooLong`].
@@ -48,24 +48,22 @@ pub fn route(
         return Ok(Route::Leave);
     }
     let name = match naming {
+        // A remote topic carries the aliases of its whole way: `C.A.orders` was on A before C, and so was `orders.A.C`.
         Naming::Default { separator } => {
-            // A remote topic carries the aliases of its whole way in front: `C.A.orders` was on A before C.
-            let came_through = |alias: &str| {
-                let mut rest = topic;
-                while let Some((first, tail)) = rest.split_once(separator.as_str()) {
-                    if first == alias {
-                        return true;
-                    }
-                    rest = tail;
-                }
-                false
-            };
-            if topic.starts_with(&format!("{target}{separator}"))
-                || (came_through(target) && came_through(source))
-            {
+            let latest = topic.starts_with(&format!("{target}{separator}"));
+            let way = format!("{separator}{topic}");
+            if latest || [source, target].iter().all(|c| passed(&way, c, separator)) {
                 return Ok(Route::Leave);
             }
             format!("{source}{separator}{topic}")
+        }
+        Naming::Suffix { separator } => {
+            let latest = topic.ends_with(&format!("{separator}{target}"));
+            let way = format!("{topic}{separator}");
+            if latest || [source, target].iter().all(|c| passed(&way, c, separator)) {
+                return Ok(Route::Leave);
+            }
+            format!("{topic}{separator}{source}")
         }
         _ => topic.to_owned(),
     };
@@ -73,6 +71,11 @@ pub fn route(
         length if length > MAX_TOPIC_NAME => Err(NamingError::TooLong { name, length }),
         _ => Ok(Route::Mirror(name)),
     }
+}
+
+/// Whether a topic was on a cluster, by the separators around its alias in the name.
+fn passed(way: &str, alias: &str, separator: &str) -> bool {
+    way.contains(&format!("{separator}{alias}{separator}"))
 }
 
 /// Topics in which MirrorMaker 2 or Strait keep positions: mirroring them would hand one cluster's positions to
@@ -118,6 +121,27 @@ mod tests {
             route(&Naming::Identity, "A", "B", "orders").unwrap(),
             Route::Mirror("orders".into())
         );
+    }
+
+    fn suffixed(topic: &str) -> Route {
+        let separator = ".".to_owned();
+        route(&Naming::Suffix { separator }, "A", "B", topic).unwrap()
+    }
+
+    #[test]
+    fn the_source_alias_goes_behind() {
+        for (topic, name) in [
+            ("invoices", "invoices.A"),
+            ("accounting.invoices", "accounting.invoices.A"),
+            ("orders.C", "orders.C.A"),
+            // A name that begins like an alias is no way that it went.
+            ("B.orders", "B.orders.A"),
+        ] {
+            assert_eq!(suffixed(topic), Route::Mirror(name.into()));
+        }
+        for topic in ["invoices.B", "accounting.invoices.B", "orders.B.A", "orders.A.B", "orders.B.C.A"] {
+            assert_eq!(suffixed(topic), Route::Leave, "{topic}");
+        }
     }
 
     #[test]
