@@ -423,6 +423,7 @@ fn choose(
                 chosen.insert(name.clone(), target_name);
             }
             Ok(Route::Leave) => {}
+            Ok(Route::CameThrough) => keeper.report_cycle(&config.name, name, target),
             Err(error) => {
                 let why = error.to_string();
                 keeper.report(&config.name, name, &why);

@@ -13,6 +13,8 @@ pub enum Route {
     Mirror(String),
     /// It is left out: it belongs to a mirror itself, or came from the target.
     Leave,
+    /// It is left out: the target's alias stands further inside its name, so it came through there, as far as one can tell.
+    CameThrough,
 }
 
 /// Why a selected topic cannot be mirrored.
@@ -33,8 +35,8 @@ pub enum NamingError {
 /// Decides about one topic that the selection chose.
 ///
 /// Left out, whatever the selection says: topics that a mirror keeps its own state in, and, with the source's alias
-/// in names, topics that came from the target in the first place (`A.orders` or `orders.A` on B never goes back to A),
-/// as MirrorMaker 2's `isCycle` has it.
+/// in names, topics that came from the target (`A.orders` or `orders.A` on B never goes back to A) or through it
+/// (`B.A.orders` on C does not either), as MirrorMaker 2's `isCycle` has it.
 ///
 /// # Errors
 /// [`NamingError::TooLong`].
@@ -50,18 +52,20 @@ pub fn route(
     let name = match naming {
         // A remote topic carries the aliases of its whole way: `C.A.orders` was on A before C, and so was `orders.A.C`.
         Naming::Default { separator } => {
-            let latest = topic.starts_with(&format!("{target}{separator}"));
-            let way = format!("{separator}{topic}");
-            if latest || [source, target].iter().all(|c| passed(&way, c, separator)) {
+            if topic.starts_with(&format!("{target}{separator}")) {
                 return Ok(Route::Leave);
+            }
+            if topic.contains(&format!("{separator}{target}{separator}")) {
+                return Ok(Route::CameThrough);
             }
             format!("{source}{separator}{topic}")
         }
         Naming::Suffix { separator } => {
-            let latest = topic.ends_with(&format!("{separator}{target}"));
-            let way = format!("{topic}{separator}");
-            if latest || [source, target].iter().all(|c| passed(&way, c, separator)) {
+            if topic.ends_with(&format!("{separator}{target}")) {
                 return Ok(Route::Leave);
+            }
+            if topic.contains(&format!("{separator}{target}{separator}")) {
+                return Ok(Route::CameThrough);
             }
             format!("{topic}{separator}{source}")
         }
@@ -71,11 +75,6 @@ pub fn route(
         length if length > MAX_TOPIC_NAME => Err(NamingError::TooLong { name, length }),
         _ => Ok(Route::Mirror(name)),
     }
-}
-
-/// Whether a topic was on a cluster, by the separators around its alias in the name.
-fn passed(way: &str, alias: &str, separator: &str) -> bool {
-    way.contains(&format!("{separator}{alias}{separator}"))
 }
 
 /// Topics in which MirrorMaker 2 or Strait keep positions: mirroring them would hand one cluster's positions to
@@ -139,8 +138,11 @@ mod tests {
         ] {
             assert_eq!(suffixed(topic), Route::Mirror(name.into()));
         }
-        for topic in ["invoices.B", "accounting.invoices.B", "orders.B.A", "orders.A.B", "orders.B.C.A"] {
+        for topic in ["invoices.B", "accounting.invoices.B", "orders.A.B"] {
             assert_eq!(suffixed(topic), Route::Leave, "{topic}");
+        }
+        for topic in ["orders.B.A", "orders.B.C", "orders.B.C.A"] {
+            assert_eq!(suffixed(topic), Route::CameThrough, "{topic}");
         }
     }
 
@@ -148,6 +150,11 @@ mod tests {
     fn nothing_goes_back_to_where_it_came_from() {
         assert_eq!(named(".", "B.orders"), Route::Leave);
         assert_eq!(named(".", "B.A.orders"), Route::Leave);
+        assert_eq!(named(".", "C.B.orders"), Route::CameThrough);
+        assert_eq!(
+            named(".", "C.D.orders"),
+            Route::Mirror("A.C.D.orders".into())
+        );
     }
 
     #[test]

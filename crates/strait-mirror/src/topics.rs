@@ -90,6 +90,19 @@ impl TopicKeeper {
         }
     }
 
+    /// Says once that a topic came through the target before. It is no trouble: most such topics are where links form a ring.
+    pub(crate) fn report_cycle(&mut self, link: &str, topic: &str, target: &str) {
+        let said = "came through the target";
+        if self.reported.get(topic).map(String::as_str) != Some(said) {
+            info!(
+                link,
+                topic,
+                "not mirrored: by its name it came through cluster {target}; if it did not, choose another separator or alias, or exclude it"
+            );
+            self.reported.insert(topic.to_owned(), said.to_owned());
+        }
+    }
+
     /// [`report`](Self::report) for a topic of which a part is mirrored.
     fn report_part(&mut self, link: &str, topic: &str, problem: &str) {
         if self.reported.get(topic).map(String::as_str) != Some(problem) {
