@@ -207,7 +207,7 @@ fn what_is_produced_lies_in_the_buffer_that_was_received() {
 
 #[test]
 fn a_link_allocates_less_than_it_forwards() {
-    const BATCHES: usize = 960;
+    const BATCHES: usize = 1_280;
     const BUDGET: u64 = 8 << 20;
     let servers = servers();
     let source = filled(&servers, "source", Codec::None, BATCHES, limits::JOIN_BELOW);

@@ -92,14 +92,14 @@ impl TopicKeeper {
 
     /// Says once that a topic came through the target before. It is no trouble: most such topics are where links form a ring.
     pub(crate) fn report_cycle(&mut self, link: &str, topic: &str, target: &str) {
-        let said = "came through the target";
-        if self.reported.get(topic).map(String::as_str) != Some(said) {
+        let through = "came through the target";
+        if self.reported.get(topic).map(String::as_str) != Some(through) {
             info!(
                 link,
                 topic,
                 "not mirrored: by its name it came through cluster {target}; if it did not, choose another separator or alias, or exclude it"
             );
-            self.reported.insert(topic.to_owned(), said.to_owned());
+            self.reported.insert(topic.to_owned(), through.to_owned());
         }
     }
 
