@@ -207,12 +207,15 @@ fn what_is_produced_lies_in_the_buffer_that_was_received() {
 
 #[test]
 fn a_link_allocates_less_than_it_forwards() {
-    const BATCHES: usize = 1_280;
+    const BATCHES: usize = 960;
+    /// Such that nothing is joined.
+    const BATCH: usize = 64 << 10;
+    const { assert!(BATCH >= limits::JOIN_BELOW) };
     const BUDGET: u64 = 8 << 20;
     let servers = servers();
-    let source = filled(&servers, "source", Codec::None, BATCHES, limits::JOIN_BELOW);
+    let source = filled(&servers, "source", Codec::None, BATCHES, BATCH);
     let target = filled(&servers, "target", Codec::None, 0, 0);
-    let forwarded = BATCHES * limits::JOIN_BELOW;
+    let forwarded = BATCHES * BATCH;
     let rt = Runtime::system();
     let asked = mirror().block_on(async {
         let spec = LinkSpec {
