@@ -49,28 +49,26 @@ pub fn route(
     if is_mirror_state(topic) {
         return Ok(Route::Leave);
     }
-    let name = match naming {
-        // A remote topic carries the aliases of its whole way: `C.A.orders` was on A before C, and so was `orders.A.C`.
-        Naming::Default { separator } => {
-            if topic.starts_with(&format!("{target}{separator}")) {
-                return Ok(Route::Leave);
-            }
-            if topic.contains(&format!("{separator}{target}{separator}")) {
-                return Ok(Route::CameThrough);
-            }
-            format!("{source}{separator}{topic}")
-        }
-        Naming::Suffix { separator } => {
-            if topic.ends_with(&format!("{separator}{target}")) {
-                return Ok(Route::Leave);
-            }
-            if topic.contains(&format!("{separator}{target}{separator}")) {
-                return Ok(Route::CameThrough);
-            }
-            format!("{topic}{separator}{source}")
-        }
-        _ => topic.to_owned(),
+    // A remote topic carries the aliases of its whole way: `C.A.orders` was on A before C, and so was `orders.A.C`.
+    let (separator, from_target, name) = match naming {
+        Naming::Default { separator } => (
+            Some(separator),
+            topic.starts_with(&format!("{target}{separator}")),
+            format!("{source}{separator}{topic}"),
+        ),
+        Naming::Suffix { separator } => (
+            Some(separator),
+            topic.ends_with(&format!("{separator}{target}")),
+            format!("{topic}{separator}{source}"),
+        ),
+        _ => (None, false, topic.to_owned()),
     };
+    if from_target {
+        return Ok(Route::Leave);
+    }
+    if separator.is_some_and(|s| topic.contains(&format!("{s}{target}{s}"))) {
+        return Ok(Route::CameThrough);
+    }
     match name.len() {
         length if length > MAX_TOPIC_NAME => Err(NamingError::TooLong { name, length }),
         _ => Ok(Route::Mirror(name)),
