@@ -290,6 +290,8 @@ pub struct Policies {
     pub target_lost: Policy,
     /// The target topic was deleted and created again. Going on mirrors everything again.
     pub target_recreated: Policy,
+    /// The target deletes records that were mirrored a moment ago. Going on leaves them deleted.
+    pub target_expired: Policy,
     /// Another producer wrote to the target partition. Going on writes beside it.
     pub foreign_writer: Policy,
     /// The target refuses a record. Going on leaves it out.
@@ -305,6 +307,7 @@ impl Default for Policies {
             source_truncated: Policy::GoOn,
             target_lost: Policy::GoOn,
             target_recreated: Policy::GoOn,
+            target_expired: Policy::GoOn,
             foreign_writer: Policy::Stop,
             refused_record: Policy::Stop,
         }
@@ -313,7 +316,7 @@ impl Default for Policies {
 
 impl Policies {
     /// Each policy with its key in a TOML file and the word for going on there; the other word is `stop`.
-    pub(crate) fn keyed(&mut self) -> [(&'static str, &'static str, &mut Policy); 7] {
+    pub(crate) fn keyed(&mut self) -> [(&'static str, &'static str, &mut Policy); 8] {
         [
             (
                 "on-source-recreated",
@@ -336,6 +339,7 @@ impl Policies {
                 "remirror",
                 &mut self.target_recreated,
             ),
+            ("on-target-expired", "continue", &mut self.target_expired),
             ("on-foreign-writer", "continue", &mut self.foreign_writer),
             ("on-refused-record", "skip", &mut self.refused_record),
         ]

@@ -22,7 +22,7 @@ use crate::start::{StartPosition, StartRules};
 use crate::table::{Field, Reader, Table};
 
 const TOP_KEYS: [&str; 5] = ["clusters", "links", "admin", "instance", "state-dir"];
-const LINK_KEYS: [&str; 29] = [
+const LINK_KEYS: [&str; 30] = [
     "name",
     "source",
     "target",
@@ -49,6 +49,7 @@ const LINK_KEYS: [&str; 29] = [
     "on-source-truncated",
     "on-target-lost",
     "on-target-recreated",
+    "on-target-expired",
     "on-foreign-writer",
     "on-refused-record",
     "open-transaction-warning",

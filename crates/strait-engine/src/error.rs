@@ -6,6 +6,7 @@ use strait_net::{Action, KafkaError, NetError};
 use strait_wire::WireError;
 use thiserror::Error;
 
+use crate::expiry::ADVICE;
 use crate::limits;
 use crate::routes::Routes;
 use crate::scan::ScanError;
@@ -141,6 +142,22 @@ pub enum FlowError {
         partition: i32,
         /// The next source offset to mirror.
         next: i64,
+    },
+    /// The target deletes what was mirrored a moment ago, and the policy is to stop.
+    #[error(
+        "the target deletes what was just mirrored: the log of {topic}-{partition} on cluster {cluster} starts at offset {start} now; \
+         nothing was mirrored since; {}; or set on-target-expired = \"continue\" and restart to go on without what is gone",
+        ADVICE
+    )]
+    TargetExpired {
+        /// The target's alias.
+        cluster: String,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// Where its log starts.
+        start: i64,
     },
     /// The target lost what was acknowledged, and the policy is to stop.
     #[error(
@@ -312,6 +329,7 @@ impl FlowError {
             Self::RetentionOvertook { .. } => "retention-overtook",
             Self::SourceTruncated { .. } => "source-truncated",
             Self::TargetRecreated { .. } => "target-recreated",
+            Self::TargetExpired { .. } => "target-expired",
             Self::TargetLost { .. } => "target-lost",
             Self::Scan { source, .. } => source.id(),
             Self::Refused { .. } => "record-refused",
@@ -346,6 +364,7 @@ impl FlowError {
             | Self::RetentionOvertook { .. }
             | Self::SourceTruncated { .. }
             | Self::TargetRecreated { .. }
+            | Self::TargetExpired { .. }
             | Self::TargetLost { .. }
             | Self::Scan { .. }
             | Self::NothingRead { .. }

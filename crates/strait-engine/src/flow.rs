@@ -7,6 +7,7 @@ use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::error::FlowError;
+use crate::expiry::Expiry;
 use crate::ledger::Ledger;
 use crate::open::Opened;
 use crate::ranges::Ranges;
@@ -61,6 +62,8 @@ pub(crate) struct Verdicts {
     pub(crate) singles_to: i64,
     /// Source offsets that it refuses and that are left out: half-open ranges in order.
     pub(crate) refused: Vec<(i64, i64)>,
+    /// It deletes what was mirrored a moment ago, and the flow is to stop at that.
+    pub(crate) expired: bool,
 }
 
 impl Verdicts {
@@ -168,8 +171,10 @@ pub(crate) struct Running {
     pub(crate) reopen: Option<String>,
     /// The source's log was truncated to (epoch, end): to be drained, then opened again.
     pub(crate) truncated: Option<(i32, i64)>,
-    /// Its records have to be cut in another way: to be drained, then opened again.
-    pub(crate) recut: bool,
+    /// What the target said of it asks for another opening: to be drained, then opened again.
+    pub(crate) judged: bool,
+    /// Whether the target keeps what is mirrored.
+    pub(crate) expiry: Expiry,
     /// Watched without a fence: it may not write.
     pub(crate) idle: bool,
 }
@@ -178,7 +183,7 @@ impl Running {
     /// It is being drained: nothing more is admitted or sent, since what was queued is gone and what follows it would
     /// take its place.
     pub(crate) fn closing(&self) -> bool {
-        self.reopen.is_some() || self.truncated.is_some() || self.recut
+        self.reopen.is_some() || self.truncated.is_some() || self.judged
     }
 
     /// Forgets what was queued and not sent yet; it is fetched again.
@@ -238,6 +243,7 @@ impl Flow {
         } = opened;
         self.looked_cut &= idle;
         self.drained = None;
+        self.verdicts.expired = false;
         if limit.is_some() {
             self.verdicts.limit = limit;
             self.verdicts.too_large = None;
@@ -262,6 +268,7 @@ impl Flow {
         }
         self.phase = Phase::Running(Box::new(Running {
             source_end: stitch.head(),
+            expiry: Expiry::new(ledger.target_next(), now),
             stitch,
             writer,
             ledger,
@@ -279,7 +286,7 @@ impl Flow {
             hold_until,
             reopen: None,
             truncated: None,
-            recut: false,
+            judged: false,
             idle,
         }));
     }

@@ -7,6 +7,7 @@
 mod along;
 pub mod answer;
 mod error;
+mod expiry;
 mod fence;
 pub mod fit;
 mod flow;

@@ -55,6 +55,8 @@ pub(crate) struct Opening {
     pub(crate) drained: Option<Option<Instant>>,
     /// The size of a batch that the target refused as too large.
     pub(crate) too_large: Option<usize>,
+    /// The target deletes what was mirrored a moment ago, and the flow is to stop at that.
+    pub(crate) expired: bool,
 }
 
 /// Both partitions of a flow.
@@ -222,7 +224,10 @@ impl Opening {
         let ids = (position.source_topic_id, position.target_topic_id);
         let isolation = self.session.spec.isolation;
         let max_decoded = self.session.spec.decode_bytes();
+        let expired = position.flags.contains(PositionFlags::EXPIRED)
+            && self.session.spec.policies.target_expired == Policy::Stop;
         if ids != ends.ids
+            || expired
             || position.isolation != isolation
             || ends.source.offset_at(-1).await? != position.source_next
             // Nothing will be written that could find out about a loss.
@@ -307,7 +312,7 @@ impl Opening {
                 named.0, named.1, self.spec.target_topic, self.spec.key.partition
             )));
         }
-        let known = PositionFlags::SHARED | PositionFlags::COMPACTED;
+        let known = PositionFlags::SHARED | PositionFlags::COMPACTED | PositionFlags::EXPIRED;
         if position.flags | known != known {
             return Err(FlowError::Position(
                 "it was written in a mode this version does not have: upgrade this instance"
@@ -381,6 +386,7 @@ impl Opening {
         if recreated {
             return self.start_over(ends, ledger, current).await;
         }
+        self.judge_expiry(ends, position).await?;
         let end = ends.target.log_end().await?;
         let acked = self.acked.as_ref().map(|acked| acked.ledger.target_next());
         let expected = position.target_next.max(acked.unwrap_or(0));
@@ -464,11 +470,14 @@ impl Opening {
         let kind = SyncKind::Periodic;
         let mut sync = sync_record(&self.session, &self.spec, kind, ledger, *identity, *ids);
         (sync.upstream, sync.downstream) = (-1, -1);
+        self.keep(sync).await
+    }
+
+    /// Persists a position although the flow does not go on from it yet.
+    pub(crate) async fn keep(&mut self, sync: SyncRecord) -> Result<(), FlowError> {
         let record = sync.to_record(self.session.rt.wall_ms());
-        self.session
-            .syncs
-            .append(&self.session.spec.name, vec![record])
-            .await?;
+        let link = &self.session.spec.name;
+        self.session.syncs.append(link, vec![record]).await?;
         self.last = Some(sync);
         Ok(())
     }

@@ -78,6 +78,8 @@ pub struct Policies {
     pub target_lost: Policy,
     /// The target topic was deleted and created again. Going on mirrors everything again.
     pub target_recreated: Policy,
+    /// The target deletes records that were mirrored a moment ago. Going on leaves them deleted.
+    pub target_expired: Policy,
     /// Another producer wrote to the target partition. Going on writes beside it.
     pub foreign_writer: Policy,
     /// The target refuses a record. Going on leaves it out.
@@ -93,6 +95,7 @@ impl Default for Policies {
             source_truncated: Policy::GoOn,
             target_lost: Policy::GoOn,
             target_recreated: Policy::GoOn,
+            target_expired: Policy::GoOn,
             foreign_writer: Policy::Stop,
             refused_record: Policy::Stop,
         }

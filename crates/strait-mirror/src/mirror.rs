@@ -212,6 +212,7 @@ fn policies(config: &LinkConfig) -> Policies {
         source_truncated: policy(configured.source_truncated),
         target_lost: policy(configured.target_lost),
         target_recreated: policy(configured.target_recreated),
+        target_expired: policy(configured.target_expired),
         foreign_writer: policy(configured.foreign_writer),
         refused_record: policy(configured.refused_record),
     }

@@ -153,6 +153,8 @@ impl PositionFlags {
     pub const PROVENANCE: Self = Self(4);
     /// Target offsets are the source's.
     pub const IDENTICAL: Self = Self(8);
+    /// The target deletes what was mirrored a moment ago, and the flow was to stop at that.
+    pub const EXPIRED: Self = Self(16);
 
     /// Whether all flags of `other` are set.
     pub fn contains(self, other: Self) -> bool {

@@ -117,52 +117,126 @@ fn beside_another_writer_each_record_still_arrives_once() {
     mirror.stop();
 }
 
-#[test]
-fn a_target_that_retention_emptied_goes_on_where_it_was() {
-    let retaining = || {
+/// Two clusters, of which the target looks every 200 ms for what has expired.
+fn retaining() -> Pair {
+    let options = || {
         KafkaOptions::new()
             .property("log.retention.check.interval.ms", "200")
             .property("log.initial.task.delay.ms", "100")
     };
-    let target = KafkaCluster::shared("retaining", retaining).unwrap();
-    let pair = Pair {
+    let target = KafkaCluster::shared("retaining", options).unwrap();
+    Pair {
         east: target.bootstrap(),
         ..Pair::shared()
-    };
-    let topic = "emptied";
-    let forever = [("retention.ms", "-1")];
-    pair.create_both(topic, &forever);
+    }
+}
+
+const FOREVER: [(&str, &str); 1] = [("retention.ms", "-1")];
+
+fn create_keeping(pair: &Pair, topic: &str) {
+    pair.create_both(topic, &FOREVER);
     let on_source = pair
         .oracle
-        .alter_topic_configs(&pair.west, topic, &forever, &[]);
+        .alter_topic_configs(&pair.west, topic, &FOREVER, &[]);
     on_source.unwrap();
-    let old = |value| RecordSpec {
-        timestamp: Some(1_650_000_000_000),
-        ..record(value)
-    };
-    pair.batch(topic, &[old("a"), old("b")]);
-    pair.batch(topic, &[old("c")]);
+}
+
+/// Records of years ago, in one batch each.
+fn write_old(pair: &Pair, topic: &str, values: &[&str]) {
+    for value in values {
+        let old = RecordSpec {
+            timestamp: Some(1_650_000_000_000),
+            ..record(value)
+        };
+        pair.batch(topic, &[old]);
+    }
+}
+
+/// Retention takes all that the target holds.
+fn empty(pair: &Pair, topic: &str) {
+    pair.set(topic, &[("retention.ms", "1")]);
+    pair.wait_for(topic, &[]);
+    pair.set(topic, &FOREVER);
+}
+
+#[test]
+fn a_target_that_retention_emptied_goes_on_where_it_was() {
+    let pair = retaining();
+    let topic = "emptied";
+    create_keeping(&pair, topic);
+    write_old(&pair, topic, &["a", "b", "c"]);
     let mut mirror = pair.mirror(topic, "internal-replication-factor = 1");
     pair.wait_for(topic, &["a", "b", "c"]);
     wait_for_gaps(&mirror, "\"source_next\":3,");
 
     // The markers of a restart are of today: they go too.
-    let empty = || {
-        pair.set(topic, &[("retention.ms", "1")]);
-        pair.wait_for(topic, &[]);
-        pair.set(topic, &forever);
-    };
     mirror.kill9();
-    pair.batch(topic, &[old("d")]);
-    empty();
+    write_old(&pair, topic, &["d"]);
+    empty(&pair, topic);
     let mut mirror = pair.mirror(topic, "internal-replication-factor = 1");
     pair.wait_for(topic, &["d"]);
-    // And under the running mirror.
-    empty();
-    pair.batch(topic, &[old("e")]);
-    pair.wait_for(topic, &["e"]);
-    wait_for_gaps(&mirror, "\"source_next\":5,");
-    mirror.stop();
+    wait_for_gaps(&mirror, "\"source_next\":4,");
     let log = mirror.log();
     assert!(!log.contains(" WARN ") && !log.contains(" ERROR "), "{log}");
+    // And under the running mirror, which is told by the next answer.
+    empty(&pair, topic);
+    write_old(&pair, topic, &["e"]);
+    pair.wait_for(topic, &["e"]);
+    mirror.wait_for_log("id=target-expired topic=west.emptied partition=0 the target deletes what was just mirrored: the log of west.emptied-0 on cluster east starts at offset 5 now; mirroring goes on, and what was deleted is not mirrored again", SOON);
+    wait_for_gaps(&mirror, "\"source_next\":5,");
+    mirror.stop();
+}
+
+#[test]
+fn a_target_that_retention_empties_can_stop_its_flow() {
+    let pair = retaining();
+    let topic = "emptied-stop";
+    create_keeping(&pair, topic);
+    write_old(&pair, topic, &["a"]);
+    let stop = "internal-replication-factor = 1\non-target-expired = \"stop\"";
+    let mut mirror = pair.mirror(topic, stop);
+    pair.wait_for(topic, &["a"]);
+    empty(&pair, topic);
+    write_old(&pair, topic, &["b"]);
+    let stopped = "id=target-expired topic=emptied-stop partition=0 flow stopped: the target deletes what was just mirrored: the log of west.emptied-stop-0 on cluster east starts at offset 1 now; nothing was mirrored since";
+    mirror.wait_for_log(stopped, SOON);
+    write_old(&pair, topic, &["c"]);
+    mirror.stop();
+
+    // The next process knows it.
+    let mut mirror = pair.mirror(topic, stop);
+    mirror.wait_for_log(stopped, SOON);
+    assert_eq!(pair.values(topic), ["b"]);
+    mirror.kill9();
+    let mut mirror = pair.mirror(topic, "internal-replication-factor = 1");
+    pair.wait_for(topic, &["b", "c"]);
+    mirror.stop();
+    // Nothing expired since.
+    let mut mirror = pair.mirror(topic, stop);
+    write_old(&pair, topic, &["d"]);
+    pair.wait_for(topic, &["b", "c", "d"]);
+    mirror.stop();
+}
+
+#[test]
+fn a_target_that_retention_emptied_is_mirrored_again_into_a_new_topic() {
+    let pair = retaining();
+    let topic = "emptied-anew";
+    create_keeping(&pair, topic);
+    write_old(&pair, topic, &["a"]);
+    let stop = "internal-replication-factor = 1\non-target-expired = \"stop\"";
+    let mut mirror = pair.mirror(topic, stop);
+    pair.wait_for(topic, &["a"]);
+    empty(&pair, topic);
+    write_old(&pair, topic, &["b"]);
+    mirror.wait_for_log("id=target-expired", SOON);
+    // As the message says.
+    let mirrored = format!("west.{topic}");
+    pair.oracle.delete_topic(&pair.east, &mirrored).unwrap();
+    let created = pair
+        .oracle
+        .create_topic(&pair.east, &mirrored, 1, 1, &FOREVER);
+    created.unwrap();
+    pair.wait_for(topic, &["a", "b"]);
+    mirror.stop();
 }

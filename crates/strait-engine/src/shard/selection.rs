@@ -78,6 +78,7 @@ impl Shard<'_> {
             looked_cut: flow.looked_cut,
             drained: flow.drained,
             too_large: flow.verdicts.too_large,
+            expired: flow.verdicts.expired,
         };
         let generation = flow.generation;
         self.opening += 1;

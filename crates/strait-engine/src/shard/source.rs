@@ -636,7 +636,7 @@ impl Shard<'_> {
                 if head < start
                     && self.session.spec.policies.retention_overtook == Policy::Stop =>
             {
-                running.recut = true;
+                running.judged = true;
                 running.ranges.clear();
             }
             Ok((start, _)) if head < start => {

@@ -12,6 +12,7 @@ use super::health::Side;
 use super::{Event, Shard};
 use crate::answer::{Answer, Refusal};
 use crate::error::FlowError;
+use crate::expiry::warn_expired;
 use crate::internal_log::PRODUCE;
 use crate::limits;
 use crate::open::sync_record;
@@ -244,6 +245,7 @@ impl Shard<'_> {
         }
         let (mut records, mut bytes) = (0, 0);
         for (part, answered) in parts {
+            let log_start = answered.as_ref().map_or(-1, |a| a.log_start_offset);
             let answer = match answered {
                 Some(a) => Answer::classify(a.error, a.base_offset, a.message, a.refused),
                 None => Answer::Doubt(
@@ -262,8 +264,14 @@ impl Shard<'_> {
             let freed = held - running.writer.bytes();
             let moved = running.ledger.forwarded() - forwarded;
             (records, bytes) = (records + moved as u64, bytes + freed);
+            let expired = running
+                .expiry
+                .noticed(log_start, running.ledger.target_next(), now);
             if moved > 0 {
                 self.flows[part.flow].recovered(&self.session.spec.name);
+            }
+            if expired {
+                self.expired(part.flow, log_start);
             }
             self.settle(part.flow, now);
             self.schedule(part.flow, now);
@@ -316,7 +324,7 @@ impl Shard<'_> {
             return self.reopen(at, &FlowError::Doubt(why), now);
         }
         let drained = (!running.idle).then_some(running.hold_until);
-        if running.recut {
+        if running.judged {
             self.flows[at].drained = drained;
             self.flows[at].wait(now);
             return self.schedule(at, now);
@@ -341,6 +349,18 @@ impl Shard<'_> {
         self.flows[at].wait(now + wait);
     }
 
+    /// The target deletes what was mirrored a moment ago.
+    fn expired(&mut self, at: usize, start: i64) {
+        if self.session.spec.policies.target_expired == Policy::GoOn {
+            return warn_expired(&self.session.spec, &self.flows[at].spec, start);
+        }
+        // Opening it again persists that it stops, before anything else.
+        self.flows[at].verdicts.expired = true;
+        if let Some(running) = self.flows[at].running() {
+            running.judged = true;
+        }
+    }
+
     /// The target refused a batch; it is the next one to be sent again.
     fn refused(&mut self, at: usize, refusal: Refusal, now: Instant) {
         let Refusal {
@@ -361,7 +381,7 @@ impl Shard<'_> {
         let (first, last, size) = (outgoing.first, outgoing.last, outgoing.size());
         // MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE
         if matches!(error.0, 10 | 18) && outgoing.count() > 1 {
-            running.recut = true;
+            running.judged = true;
             flow.verdicts.too_large = Some(size);
             let error = FlowError::TooLarge {
                 first,
@@ -373,7 +393,7 @@ impl Shard<'_> {
         }
         // Rights, damage and faults of Strait's own are mended, not left out.
         if skip && matches!(error.0, 10 | 18 | 32 | 44 | 87) {
-            running.recut = true;
+            running.judged = true;
             if records.is_empty() && outgoing.count() > 1 {
                 flow.verdicts.singles_to = last + 1;
                 return;

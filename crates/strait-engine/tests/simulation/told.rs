@@ -199,6 +199,13 @@ fn troubles_of_the_target_are_told_by_their_ids() {
         pair.target.delete_records(TOPIC, 0, -1).unwrap();
         pair.write(0, 5);
     });
+    // The target holds nothing of what it took a moment ago.
+    let deleted: fn(&mut Pair) = |pair| {
+        pair.target.delete_records(TOPIC, 0, -1).unwrap();
+        pair.write(0, 5);
+    };
+    history("target-expired", Crashed, Stays, deleted);
+    history("target-expired", Running, Stays, deleted);
     history("late-writes", Crashed, Stays, |pair| {
         let syncs = pair.target.records(SYNCS, 0, true);
         let last = syncs.iter().rev().find_map(Sync::read).unwrap();
