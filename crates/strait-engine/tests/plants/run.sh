@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Plants known bugs into a copy of the workspace, one after the other, and demands that the simulation finds each.
-# PLANT_SEEDS: seeds tried per bug (default 200). Arguments: patches to try (default: all).
+# PLANT_SEEDS: seeds tried per bug (default 400). Arguments: patches to try (default: all).
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -30,9 +30,9 @@ for patch in "${patches[@]}"; do
         exit 1
     fi
     began=$SECONDS
-    if STRAIT_SEEDS=${PLANT_SEEDS:-200} STRAIT_FAILURES=1 \
+    if STRAIT_SEEDS=${PLANT_SEEDS:-400} STRAIT_FAILURES=1 \
         cargo test --quiet --locked -p strait-engine --test simulation no_ > "$log" 2>&1; then
-        echo "$name: NOT caught by ${PLANT_SEEDS:-200} seeds"
+        echo "$name: NOT caught by ${PLANT_SEEDS:-400} seeds"
         missed=1
     elif caught=$(grep -m 1 -oE '^seed [0-9]+ violates .*' "$log"); then
         echo "$name: caught in $((SECONDS - began)) s: ${caught:0:160}"

@@ -1,5 +1,6 @@
 //! Brokers that are away for hours, under load: the mirror waits quietly, and goes on by itself.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,6 +19,8 @@ const HOUR_MS: u64 = 3_600_000;
 const AWAY_MS: u64 = 6 * HOUR_MS;
 /// From the brokers' return until records move again: a pause of 4 s, or the end of what a request waited for.
 const SOON: Duration = Duration::from_secs(20);
+/// From a broker's return until very many flows are open: a pause of 4 s, and their openings.
+const WOKEN: Duration = Duration::from_secs(15);
 /// Until all that was written meanwhile is mirrored.
 const BACK: Duration = Duration::from_secs(150);
 /// As `strait.pos` numbers it.
@@ -216,4 +219,40 @@ fn what_expires_in_hours_without_brokers_is_counted() {
     ]) {
         outage(seed, who, how, HOUR_MS);
     }
+}
+
+/// So many flows that could not be opened pause for 20 s each; the one broker that answers again wakes them all.
+#[test]
+fn very_many_flows_go_on_at_once_when_their_broker_is_back() {
+    const FLOWS: i32 = 2_000;
+    live(async |journal| {
+        let mut pair = Pair::new(journal, 20, FLOWS, -1);
+        // Those before it are done.
+        let first = Cell::new(0);
+        let mirrored = |pair: &Pair| {
+            let done = |p: i32| Pair::serials(&pair.target, p).len() == pair.written[&p].len();
+            while first.get() < FLOWS && done(first.get()) {
+                first.set(first.get() + 1);
+            }
+            first.get() == FLOWS
+        };
+        (0..FLOWS).for_each(|partition| pair.write(partition, 1));
+        pair.start();
+        assert!(pair.holds_within(BACK, mirrored).await, "the beginning");
+        pair.crash();
+        (0..FLOWS).for_each(|partition| pair.write(partition, 1));
+        pair.start();
+        let begun = pair.told("flow open").len();
+        let begins = |pair: &Pair| pair.told("flow open").len() > begun;
+        assert!(pair.holds_within(BACK, begins).await, "the second start");
+        pair.away(Away::Source, How::Refuse, true);
+        tokio::time::sleep(Duration::from_secs(200)).await;
+        pair.away(Away::Source, How::Refuse, false);
+        first.set(0);
+        assert!(
+            pair.holds_within(WOKEN, mirrored).await,
+            "flow {} still waits",
+            first.get()
+        );
+    });
 }
