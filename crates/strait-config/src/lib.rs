@@ -11,6 +11,8 @@ mod error;
 mod mm2_file;
 mod mm2_keys;
 mod model;
+mod naming;
+mod naming_toml;
 mod nearest;
 mod pattern;
 mod properties;
@@ -26,10 +28,11 @@ pub use error::{ConfigError, Problem};
 pub use model::{
     AdminConfig, ClusterConfig, Config, DEFAULT_ADMIN_LISTEN, DEFAULT_CONFIG_EXCLUDES,
     DEFAULT_FETCH_CONNECTIONS, DEFAULT_MEMORY_BUDGET, DEFAULT_OPEN_TRANSACTION_WARNING,
-    DEFAULT_REFRESH_TOPICS, DEFAULT_SEPARATOR, Isolation, LinkConfig, MAX_FETCH_CONNECTIONS,
-    MIN_MEMORY_BUDGET, MM2_REFRESH_TOPICS, Naming, PasswordFrom, Policies, Policy, SaslConfig,
-    SaslMechanism, Timeouts, TlsConfig, default_link_name,
+    DEFAULT_REFRESH_TOPICS, Isolation, LinkConfig, MAX_FETCH_CONNECTIONS, MIN_MEMORY_BUDGET,
+    MM2_REFRESH_TOPICS, PasswordFrom, Policies, Policy, SaslConfig, SaslMechanism, Timeouts,
+    TlsConfig, default_link_name,
 };
+pub use naming::{DEFAULT_SEPARATOR, MAX_TOPIC_NAME, Naming, Template, check_topic_name};
 pub use pattern::Pattern;
 pub use secret::Secret;
 pub use selection::{DEFAULT_TOPICS_EXCLUDE, TopicSelection};
