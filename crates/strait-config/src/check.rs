@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Problem;
-use crate::model::{Config, LinkConfig, SaslMechanism};
-use crate::naming::{MAX_TOPIC_NAME, Naming};
+use crate::model::{Config, Forward, LinkConfig, SaslMechanism};
+use crate::naming::{MAX_TOPIC_NAME, Naming, names_source};
 use crate::nearest::nearest;
 
 /// Where a link stands in its file.
@@ -82,12 +82,20 @@ pub(crate) fn problems(config: &Config, places: &[Place]) -> Vec<Problem> {
             let instead = "Exclude in one link what the other mirrors";
             problems.push(Problem::at(place.line, place.key.clone(), why, instead));
         }
-        if let Some(round) = loop_through(config, index) {
+        if let Some((from, to)) = missing_link(config, index) {
+            let why = format!(
+                "links with forward = \"local\" go round under the same names, but none goes from {from} to {to}: no record passes through a third cluster, so what is produced on {from} never comes to {to}"
+            );
+            let instead = format!(
+                "Add a link from {from} to {to}, or take one of the clusters out of the round"
+            );
+            problems.push(Problem::at(place.line, place.key.clone(), why, instead));
+        } else if let Some(round) = loop_through(config, index) {
             let why = format!(
                 "identity naming sends the same topics round and round: {}",
                 round.join(", ")
             );
-            let instead = "Use the default naming in one of these links, or make their topics plainly different (other names or other beginnings)";
+            let instead = "Use the default naming in one of these links, or write forward = \"local\" in all of them, or make their topics plainly different (other names or other beginnings)";
             problems.push(Problem::at(place.line, place.key.clone(), why, instead));
         } else if let Some((topic, round)) = named_round(config, index) {
             let why = format!(
@@ -180,15 +188,6 @@ fn keeps_names(link: &LinkConfig) -> bool {
     link.naming == Naming::Identity || link.names.iter().any(|(topic, name)| topic == name)
 }
 
-/// Whether topics of different sources have different names.
-fn names_source(naming: &Naming) -> bool {
-    match naming {
-        Naming::Default { .. } | Naming::Suffix { .. } => true,
-        Naming::Identity => false,
-        Naming::Template(template) => template.names_source(),
-    }
-}
-
 fn shared_broker<'c>(config: &'c Config, link: &LinkConfig) -> Option<&'c str> {
     if link.source == link.target {
         return None;
@@ -235,7 +234,53 @@ fn loop_through(config: &Config, index: usize) -> Option<Vec<String>> {
         cluster = &by.source;
     }
     round.push(link.name.clone());
-    Some(round)
+    let local = |name: &String| {
+        let mut links = config.links.iter().filter(|link| link.name == *name);
+        links.all(|link| link.forward == Forward::Local)
+    };
+    (!round.iter().all(local)).then_some(round)
+}
+
+/// Two clusters that this link's round of local links goes over, in a direction in which no link leads; told once, at
+/// the last link of the file that is in such a round.
+fn missing_link(config: &Config, index: usize) -> Option<(&str, &str)> {
+    let link = config.links.get(index)?;
+    let local = |other: &&LinkConfig| {
+        other.forward == Forward::Local && other.topics.may_overlap(&link.topics)
+    };
+    let links: Vec<&LinkConfig> = config.links.iter().filter(local).collect();
+    let reached = |from: &str| {
+        let mut reached = BTreeSet::from([from.to_owned()]);
+        while let Some(next) = links
+            .iter()
+            .find(|l| reached.contains(&l.source) && !reached.contains(&l.target))
+        {
+            reached.insert(next.target.clone());
+        }
+        reached
+    };
+    let back = |from: &str| reached(from).contains(&link.source);
+    let round: Vec<&str> = config
+        .clusters
+        .keys()
+        .map(String::as_str)
+        .filter(|cluster| reached(&link.source).contains(*cluster) && back(cluster))
+        .collect();
+    let inside =
+        |l: &&LinkConfig| round.contains(&l.source.as_str()) && round.contains(&l.target.as_str());
+    let last = config.links.iter().rposition(|l| local(&l) && inside(&l))?;
+    if last != index {
+        return None;
+    }
+    for &from in &round {
+        for &to in &round {
+            let leads = |l: &&&LinkConfig| l.source == from && l.target == to;
+            if from != to && !links.iter().any(|l| leads(&l)) {
+                return Some((from, to));
+            }
+        }
+    }
+    None
 }
 
 /// A topic that `names` of this link send out and that other links bring back under its first name, with the links of

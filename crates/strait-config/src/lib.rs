@@ -28,9 +28,9 @@ pub use error::{ConfigError, Problem};
 pub use model::{
     AdminConfig, ClusterConfig, Config, DEFAULT_ADMIN_LISTEN, DEFAULT_CONFIG_EXCLUDES,
     DEFAULT_FETCH_CONNECTIONS, DEFAULT_MEMORY_BUDGET, DEFAULT_OPEN_TRANSACTION_WARNING,
-    DEFAULT_REFRESH_TOPICS, Isolation, LinkConfig, MAX_FETCH_CONNECTIONS, MIN_MEMORY_BUDGET,
-    MM2_REFRESH_TOPICS, PasswordFrom, Policies, Policy, SaslConfig, SaslMechanism, Timeouts,
-    TlsConfig, default_link_name,
+    DEFAULT_REFRESH_TOPICS, Forward, Isolation, LinkConfig, MAX_FETCH_CONNECTIONS,
+    MIN_MEMORY_BUDGET, MM2_REFRESH_TOPICS, PasswordFrom, Policies, Policy, SaslConfig,
+    SaslMechanism, Timeouts, TlsConfig, default_link_name,
 };
 pub use naming::{DEFAULT_SEPARATOR, MAX_TOPIC_NAME, Naming, Template, check_topic_name};
 pub use pattern::Pattern;

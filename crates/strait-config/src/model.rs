@@ -163,6 +163,8 @@ pub struct LinkConfig {
     pub start: StartRules,
     /// Whether records of aborted transactions are mirrored.
     pub isolation: Isolation,
+    /// Whether records that other links brought to the source are mirrored.
+    pub forward: Forward,
     /// Whether a target topic is given more partitions when its source grows.
     pub grow_partitions: bool,
     /// Patience with brokers.
@@ -198,6 +200,7 @@ impl LinkConfig {
                 .collect(),
             start: StartRules::default(),
             isolation: Isolation::ReadCommitted,
+            forward: Forward::All,
             grow_partitions: true,
             timeouts: Timeouts::default(),
             memory_budget: DEFAULT_MEMORY_BUDGET,
@@ -249,6 +252,27 @@ impl Isolation {
         match self {
             Self::ReadCommitted => "read_committed",
             Self::ReadUncommitted => "read_uncommitted",
+        }
+    }
+}
+
+/// Which records of the source are mirrored, by who wrote them there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Forward {
+    /// All.
+    #[default]
+    All,
+    /// Those produced on the source, and none that a link of Strait's brought there: for links that go both ways under
+    /// the same names. `policies.foreign_writer` goes on then: applications write to the target topics too.
+    Local,
+}
+
+impl Forward {
+    /// The word in a TOML file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Local => "local",
         }
     }
 }

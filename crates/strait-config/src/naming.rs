@@ -111,6 +111,15 @@ impl Template {
     }
 }
 
+/// Whether topics of different sources have different names.
+pub(crate) fn names_source(naming: &Naming) -> bool {
+    match naming {
+        Naming::Default { .. } | Naming::Suffix { .. } => true,
+        Naming::Identity => false,
+        Naming::Template(template) => template.names_source(),
+    }
+}
+
 /// Whether a topic may be called so. The error is a sentence without a full stop.
 pub fn check_topic_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name == "." || name == ".." {

@@ -1,10 +1,12 @@
-//! The keys of a link that say what its topics are called on the target.
+//! The keys of a link that say what its topics are called on the target, and whose records go there.
 
 use std::collections::BTreeMap;
 
-use crate::naming::{DEFAULT_SEPARATOR, Naming, Template, check_topic_name};
+use crate::model::{Forward, LinkConfig, Policy};
+use crate::naming::{DEFAULT_SEPARATOR, Naming, Template, check_topic_name, names_source};
 use crate::nearest::nearest;
 use crate::table::{Reader, Table};
+use crate::toml_file::read_choice;
 
 const KINDS: [&str; 3] = ["default", "suffix", "identity"];
 const EXAMPLE: &str =
@@ -118,6 +120,41 @@ pub(crate) fn read_names(
         }
     }
     (reader.problems.len() == before).then_some(names)
+}
+
+/// `forward = "local"` and what it asks of the link's other keys. Read behind all of them.
+pub(crate) fn read_forward(
+    reader: &mut Reader<'_>,
+    table: &Table<'_, '_>,
+    link: &mut LinkConfig,
+) -> Option<()> {
+    let Some(field) = table.field(reader, "forward") else {
+        return Some(());
+    };
+    let all = [Forward::All, Forward::Local];
+    link.forward = read_choice(reader, &field, &all, Forward::as_str)?;
+    if link.forward == Forward::All {
+        return Some(());
+    }
+    let before = reader.problems.len();
+    if names_source(&link.naming) {
+        let why = "it is for links that go both ways under the same names";
+        let instead = "Write naming = \"identity\", or leave out forward";
+        reader.problems.push(field.problem(why, instead));
+    }
+    match table.field(reader, "on-foreign-writer") {
+        Some(field) if link.policies.foreign_writer == Policy::Stop => {
+            let why = "with forward = \"local\" applications write to the same topics";
+            let instead = "Write on-foreign-writer = \"continue\", or leave it out";
+            reader.problems.push(field.problem(why, instead));
+        }
+        _ => link.policies.foreign_writer = Policy::GoOn,
+    }
+    if table.field(reader, "start").is_none() {
+        let instead = "With forward = \"local\" both sides may hold records before: write start = \"earliest\" in the link whose source's history the other side is to get, and start = \"latest\" in the other one";
+        table.missing(reader, "start", instead);
+    }
+    (reader.problems.len() == before).then_some(())
 }
 
 /// A separator becomes part of topic names.

@@ -134,6 +134,7 @@ fn write_link(out: &mut String, link: &LinkConfig) -> std::fmt::Result {
         out.push_str("]\n");
     }
     writeln!(out, "isolation = \"{}\"", link.isolation.as_str())?;
+    writeln!(out, "forward = \"{}\"", link.forward.as_str())?;
     writeln!(out, "grow-partitions = {}", link.grow_partitions)?;
     writeln!(
         out,

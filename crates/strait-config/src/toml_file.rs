@@ -14,7 +14,7 @@ use crate::model::{
     AdminConfig, Config, DEFAULT_ADMIN_LISTEN, Isolation, LinkConfig, MAX_FETCH_CONNECTIONS,
     MIN_MEMORY_BUDGET, Policy, share_memory,
 };
-use crate::naming_toml::{read_names, read_naming};
+use crate::naming_toml::{read_forward, read_names, read_naming};
 use crate::nearest::nearest;
 use crate::pattern::Pattern;
 use crate::quantity::{parse_duration, parse_size};
@@ -23,7 +23,7 @@ use crate::start::{StartPosition, StartRules};
 use crate::table::{Field, Reader, Table};
 
 const TOP_KEYS: [&str; 5] = ["clusters", "links", "admin", "instance", "state-dir"];
-const LINK_KEYS: [&str; 31] = [
+const LINK_KEYS: [&str; 32] = [
     "name",
     "source",
     "target",
@@ -40,6 +40,7 @@ const LINK_KEYS: [&str; 31] = [
     "start",
     "start-rules",
     "isolation",
+    "forward",
     "grow-partitions",
     "connect-timeout",
     "request-timeout",
@@ -262,6 +263,7 @@ fn read_link(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<LinkConfi
             *policy = read_choice(reader, &field, &all, name)?;
         }
     }
+    read_forward(reader, &table, &mut link)?;
     if let Some(field) = table.field(reader, "open-transaction-warning") {
         let range = Duration::from_secs(1)..=Duration::from_secs(86_400);
         link.open_transaction_warning = read_duration(reader, &field, range)?;
@@ -355,7 +357,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn read_choice<T: Copy>(
+pub(crate) fn read_choice<T: Copy>(
     reader: &mut Reader<'_>,
     field: &Field<'_, '_>,
     all: &[T],

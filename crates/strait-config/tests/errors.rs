@@ -4,6 +4,7 @@
 mod said;
 
 use said::{CLUSTERS, LINK, MM2, cluster, link, load, toml, wrong};
+use strait_config::Policy;
 
 #[test]
 fn files_that_are_no_configuration() {
@@ -416,7 +417,7 @@ fn links_that_would_harm_each_other() {
     toml(
         &format!("{CLUSTERS}{there}{back}"),
         &[
-            "f.toml:9: links[1]: identity naming sends the same topics round and round: a->b, b->a. Use the default naming in one of these links, or make their topics plainly different (other names or other beginnings).",
+            "f.toml:9: links[1]: identity naming sends the same topics round and round: a->b, b->a. Use the default naming in one of these links, or write forward = \"local\" in all of them, or make their topics plainly different (other names or other beginnings).",
         ],
     );
     assert!(
@@ -451,7 +452,82 @@ fn a_longer_round_of_identity_links_is_found() {
     toml(
         &text,
         &[
-            "f.toml:15: links[2]: identity naming sends the same topics round and round: b->c, a->b, c->a. Use the default naming in one of these links, or make their topics plainly different (other names or other beginnings).",
+            "f.toml:15: links[2]: identity naming sends the same topics round and round: b->c, a->b, c->a. Use the default naming in one of these links, or write forward = \"local\" in all of them, or make their topics plainly different (other names or other beginnings).",
+        ],
+    );
+}
+
+#[test]
+fn what_forward_local_asks_for_is_said() {
+    for (lines, said) in [
+        (
+            "forward = \"local\"\nstart = \"latest\"",
+            "f.toml:8: links[0].forward = \"local\": it is for links that go both ways under the same names. Write naming = \"identity\", or leave out forward.",
+        ),
+        (
+            "naming = \"identity\"\nforward = \"local\"",
+            "f.toml:4: links[0].start: it is missing. With forward = \"local\" both sides may hold records before: write start = \"earliest\" in the link whose source's history the other side is to get, and start = \"latest\" in the other one.",
+        ),
+        (
+            "naming = \"identity\"\nforward = \"local\"\nstart = \"latest\"\non-foreign-writer = \"stop\"",
+            "f.toml:11: links[0].on-foreign-writer = \"stop\": with forward = \"local\" applications write to the same topics. Write on-foreign-writer = \"continue\", or leave it out.",
+        ),
+    ] {
+        toml(&format!("{CLUSTERS}{LINK}{lines}\n"), &[said]);
+    }
+}
+
+#[test]
+fn a_round_of_local_links_has_to_be_a_full_mesh() {
+    let link = |from: &str, to: &str| {
+        format!(
+            "[[links]]\nsource = \"{from}\"\ntarget = \"{to}\"\ntopics = [\".*\"]\nnaming = \"identity\"\nforward = \"local\"\nstart = \"latest\"\n"
+        )
+    };
+    let links = |all: &[(&str, &str)]| {
+        let clusters = "[clusters]\na = \"a:1\"\nb = \"b:1\"\nc = \"c:1\"\n".to_owned();
+        clusters
+            + &all
+                .iter()
+                .map(|(from, to)| link(from, to))
+                .collect::<String>()
+    };
+    let pair = links(&[("a", "b"), ("b", "a")]);
+    let config = load("f.toml", pair.as_bytes()).unwrap();
+    assert!(
+        config
+            .links
+            .iter()
+            .all(|l| l.policies.foreign_writer == Policy::GoOn)
+    );
+    let mesh = [
+        ("a", "b"),
+        ("b", "a"),
+        ("a", "c"),
+        ("c", "a"),
+        ("b", "c"),
+        ("c", "b"),
+    ];
+    assert!(load("f.toml", links(&mesh).as_bytes()).is_ok());
+    // A link that only leads out of the round needs no way back.
+    assert!(
+        load(
+            "f.toml",
+            links(&[("a", "b"), ("b", "a"), ("b", "c")]).as_bytes()
+        )
+        .is_ok()
+    );
+    toml(
+        &links(&[("a", "b"), ("b", "c"), ("c", "a")]),
+        &[
+            "f.toml:19: links[2]: links with forward = \"local\" go round under the same names, but none goes from a to c: no record passes through a third cluster, so what is produced on a never comes to c. Add a link from a to c, or take one of the clusters out of the round.",
+        ],
+    );
+    let open = pair.replacen("forward = \"local\"\n", "", 1);
+    toml(
+        &open,
+        &[
+            "f.toml:11: links[1]: identity naming sends the same topics round and round: a->b, b->a. Use the default naming in one of these links, or write forward = \"local\" in all of them, or make their topics plainly different (other names or other beginnings).",
         ],
     );
 }

@@ -94,7 +94,7 @@ fn properties_with_wrong_values() {
     mm2(
         "replication.policy.class = IdentityReplicationPolicy\nb->a.enabled = true",
         &[
-            "f.properties:6: b->a: identity naming sends the same topics round and round: a->b, b->a. Use the default naming in one of these links, or make their topics plainly different (other names or other beginnings).",
+            "f.properties:6: b->a: identity naming sends the same topics round and round: a->b, b->a. Use the default naming in one of these links, or write forward = \"local\" in all of them, or make their topics plainly different (other names or other beginnings).",
         ],
     );
 }

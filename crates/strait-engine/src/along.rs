@@ -153,7 +153,8 @@ impl Opening {
             self.spec.compacted,
             position.isolation,
             self.session.spec.decode_bytes(),
-        );
+        )
+        .only_local(self.session.producers_then(position));
         let mut patience = source.patience(stitch.head());
         while !walk.done() && !walk.doubtful() {
             let fetched = source
@@ -169,6 +170,9 @@ impl Opening {
             match stitch.admit(&fetched.part, fetched.proven, &mut items) {
                 // The next answer decides about a hole; what came before it counts.
                 Ok(()) | Err(StitchError::Hole { .. }) => {}
+                Err(StitchError::Origin { producer_id, .. }) => {
+                    self.session.provenance.look_up(producer_id).await?;
+                }
                 Err(StitchError::Stale { .. } | StitchError::Unproven { .. }) => break,
                 Err(error) => return Err(error.into()),
             }
@@ -324,7 +328,8 @@ impl Opening {
             self.spec.compacted,
             position.isolation,
             self.session.spec.decode_bytes(),
-        );
+        )
+        .only_local(self.session.producers_then(position));
         let mut patience = ends.source.patience(from);
         while !matching.done() {
             let fetched = ends.source.fetch(stitch.head(), -1, Duration::ZERO).await?;
@@ -335,6 +340,9 @@ impl Opening {
             match stitch.admit(&fetched.part, true, &mut items) {
                 // The next answer decides; what came before counts.
                 Ok(()) | Err(StitchError::Hole { .. }) => {}
+                Err(StitchError::Origin { producer_id, .. }) => {
+                    self.session.provenance.look_up(producer_id).await?;
+                }
                 Err(error) => return Err(error.into()),
             }
             let end = readable_end(&fetched.part, position.isolation);

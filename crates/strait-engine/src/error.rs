@@ -255,6 +255,11 @@ pub enum FlowError {
         /// The offset asked for.
         offset: i64,
     },
+    /// The register of links on the source cannot be read, and only what was produced there is forwarded.
+    #[error(
+        "mm2-strait.internal there tells what links brought to this cluster, and cannot be read: {0}; it is asked again"
+    )]
+    Origin(String),
     /// A stretch of a log that a broker says is there cannot be read.
     #[error(
         "nothing could be read of {topic}-{partition} on cluster {cluster} at offset {offset} for {} s, although its log ends at {end}: \
@@ -339,11 +344,13 @@ impl FlowError {
             Self::Stitch(StitchError::Stale { .. }) => "source-stale",
             Self::Stitch(StitchError::Unproven { .. }) => "source-epoch",
             Self::Stitch(StitchError::Hole { .. }) => "source-hole",
+            Self::Stitch(StitchError::Origin { .. }) => "source-origin",
             Self::Stitch(StitchError::Inflates { .. }) | Self::Wire(WireError::TooLarge { .. }) => {
                 "batch-inflates"
             }
             Self::Stitch(StitchError::Wire { .. }) => "source-unreadable",
             Self::Source { .. } => "source-error",
+            Self::Origin(_) => "source-origin",
             Self::NothingRead { .. } => "nothing-to-read",
             Self::Target { .. } => "target-error",
             Self::Doubt(_) => "target-in-doubt",
@@ -369,7 +376,7 @@ impl FlowError {
             | Self::Scan { .. }
             | Self::NothingRead { .. }
             | Self::Refused { .. } => self.to_string(),
-            Self::SourceMissing | Self::Source { .. } | Self::Stitch(_) => {
+            Self::SourceMissing | Self::Source { .. } | Self::Stitch(_) | Self::Origin(_) => {
                 format!("{topic}-{partition} on cluster {source}: {self}")
             }
             Self::TargetMissing
@@ -405,12 +412,16 @@ impl FlowError {
             | Self::Source { .. }
             | Self::Target { .. }
             | Self::Doubt(_)
+            | Self::Origin(_)
             | Self::NothingRead { .. }
             | Self::TooLarge { .. }
             | Self::Hole { .. }
             | Self::Fence { .. } => Action::Retry,
             Self::Stitch(
-                StitchError::Stale { .. } | StitchError::Unproven { .. } | StitchError::Hole { .. },
+                StitchError::Stale { .. }
+                | StitchError::Unproven { .. }
+                | StitchError::Hole { .. }
+                | StitchError::Origin { .. },
             ) => Action::Retry,
             Self::Net(error) => error.action(),
             Self::Session(error) => error.action(),

@@ -25,6 +25,7 @@ mod open;
 mod partition;
 mod patience;
 mod positions;
+mod provenance;
 mod queue;
 pub mod ranges;
 mod registry;

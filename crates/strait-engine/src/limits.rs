@@ -122,6 +122,8 @@ pub const OPEN_TRANSACTION_REMIND: Duration = Duration::from_secs(600);
 pub const OPEN_TRANSACTION_RETRY: Duration = Duration::from_secs(10);
 /// Flows being opened at the same time.
 pub const OPENING_FLOWS: usize = 256;
+/// Producer ids of applications that a link remembers, where it has to know who writes to its source.
+pub const PRODUCERS_KNOWN: usize = 65_536;
 /// `producer.id.expiration.ms` where the broker does not tell: Apache Kafka's default.
 pub const PRODUCER_ID_EXPIRATION: Duration = Duration::from_secs(24 * 3600);
 

@@ -124,7 +124,8 @@ impl Opening {
                 self.spec.compacted,
                 isolation,
                 self.session.spec.decode_bytes(),
-            ),
+            )
+            .only_local(self.session.producers_here()),
             writer: Writer::new(identity.0, identity.1, ledger.target_next())
                 .shared(self.session.spec.shared_target()),
             ledger,
@@ -237,7 +238,8 @@ impl Opening {
         }
         let (next, epoch) = (position.source_next, position.source_epoch);
         Ok(Some(Opened {
-            stitch: Stitch::new(next, epoch, self.spec.compacted, isolation, max_decoded),
+            stitch: Stitch::new(next, epoch, self.spec.compacted, isolation, max_decoded)
+                .only_local(self.session.producers_here()),
             writer: Writer::new(
                 position.producer_id,
                 position.producer_epoch,
@@ -312,7 +314,10 @@ impl Opening {
                 named.0, named.1, self.spec.target_topic, self.spec.key.partition
             )));
         }
-        let known = PositionFlags::SHARED | PositionFlags::COMPACTED | PositionFlags::EXPIRED;
+        let known = PositionFlags::SHARED
+            | PositionFlags::COMPACTED
+            | PositionFlags::PROVENANCE
+            | PositionFlags::EXPIRED;
         if position.flags | known != known {
             return Err(FlowError::Position(
                 "it was written in a mode this version does not have: upgrade this instance"
@@ -326,7 +331,9 @@ impl Opening {
     async fn fresh(&self, ends: &Ends) -> Result<Ledger, FlowError> {
         let start = ends.target.log_start().await?;
         let end = ends.target.log_end().await?;
-        self.refuse_data(ends, start, end).await?;
+        if !self.session.spec.only_local {
+            self.refuse_data(ends, start, end).await?;
+        }
         let from = match self.spec.start {
             Start::Earliest => ends.source.log_start().await?,
             Start::Latest => ends.source.offset_at(-1).await?,
@@ -508,6 +515,9 @@ pub(crate) fn sync_record(
     }
     if session.spec.shared_target() {
         flags = flags | PositionFlags::SHARED;
+    }
+    if session.spec.only_local {
+        flags = flags | PositionFlags::PROVENANCE;
     }
     SyncRecord {
         topic: spec.key.topic.clone(),

@@ -161,6 +161,19 @@ impl Ranges {
         })
     }
 
+    /// Gives back an answer of which a part was admitted: it is taken again, at `head`, before anything is asked for.
+    pub fn put_back(&mut self, head: i64, fetched: FetchedPartition, proven: bool) {
+        let to = self.ranges.front().map_or(head + 1, |next| next.from);
+        self.ranges.push_front(Range {
+            // No fetch has it: they count from 1.
+            id: 0,
+            from: head,
+            to: to.max(head + 1),
+            proves: proven,
+            answer: Some((fetched, proven)),
+        });
+    }
+
     /// What an answer of `bytes` covered: offsets `[from, to)`.
     pub fn learn(&mut self, from: i64, to: i64, bytes: usize) {
         if to <= from || bytes == 0 {

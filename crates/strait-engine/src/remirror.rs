@@ -198,7 +198,8 @@ impl Opening {
             true,
             position.isolation,
             self.session.spec.decode_bytes(),
-        );
+        )
+        .only_local(self.session.producers_then(position));
         let mut patience = source.patience(from);
         while stitch.head() < position.source_next {
             let fetched = source.fetch(stitch.head(), -1, Duration::ZERO).await?;
@@ -209,6 +210,9 @@ impl Opening {
             match stitch.admit(&fetched.part, true, &mut items) {
                 // The next answer decides; what came before counts.
                 Ok(()) | Err(StitchError::Hole { .. }) => {}
+                Err(StitchError::Origin { producer_id, .. }) => {
+                    self.session.provenance.look_up(producer_id).await?;
+                }
                 Err(error) => return Err(error.into()),
             }
             for item in &items {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use strait_net::{KafkaError, NetError, NewTopic, Pool, Runtime};
-use strait_wire::{OffsetSync, RegistryRecord, SyncRecord};
+use strait_wire::{OffsetSync, Position, PositionFlags, RegistryRecord, SyncRecord};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -16,6 +16,7 @@ use crate::internal_log::{InternalLog, Until, read_log};
 use crate::lease::Lease;
 use crate::limits;
 use crate::match_memory::MatchMemory;
+use crate::provenance::{Producers, Provenance};
 use crate::registry::Registry;
 use crate::routes::Routes;
 use crate::session_error::SessionError;
@@ -49,6 +50,8 @@ pub(crate) struct Session {
     pub(crate) producer_expiration: Duration,
     /// Where the source's answers are read into; knows what they hold.
     pub(crate) pool: Pool,
+    /// Who writes to the source.
+    pub(crate) provenance: Arc<Provenance>,
     /// Where flows find their position by content.
     pub(crate) matching: MatchMemory,
     owner: Owner,
@@ -67,6 +70,7 @@ impl Session {
         target: Arc<Routes>,
     ) -> Result<Self, SessionError> {
         let syncs_topic = spec.syncs_topic();
+        let source_id = clusters.0.clone();
         create_own_topics(rt, spec, &target, &[STRAIT_TOPIC, &syncs_topic]).await?;
         let (registry, read_to) = read_registry(rt, spec, &target, Registry::default(), 0).await?;
         check_clusters(spec, &registry, &clusters)?;
@@ -200,6 +204,8 @@ impl Session {
         })
         .await?;
         let producer_expiration = producer_expiration(spec).await;
+        let provenance = Provenance::new(rt.clone(), source.clone(), source_id);
+        let provenance = Arc::new(provenance);
         let budget = usize::try_from(spec.memory_budget).unwrap_or(usize::MAX);
         let pool = Pool::new(limits::IDLE_BUFFERS, budget);
         info!(link = %spec.name, producer_id, epoch, positions = positions.len(), "session open");
@@ -224,6 +230,7 @@ impl Session {
                 .collect(),
             fenced_at,
             producer_expiration,
+            provenance,
             matching: MatchMemory::new(rt.clone(), pool.clone(), budget),
             pool,
             owner,
@@ -239,6 +246,18 @@ impl Session {
         let remembered = self.producer_expiration.saturating_sub(margin);
         let age = self.rt.wall_ms().saturating_sub(timestamp);
         age > i64::try_from(remembered.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// Who writes to the source, where that decides about what is forwarded.
+    pub(crate) fn producers_here(&self) -> Option<Arc<Producers>> {
+        let producers = &self.provenance.producers;
+        self.spec.only_local.then(|| producers.clone())
+    }
+
+    /// The same for what was forwarded up to a position and behind it, in its session.
+    pub(crate) fn producers_then(&self, position: &Position) -> Option<Arc<Producers>> {
+        let filtered = position.flags.contains(PositionFlags::PROVENANCE);
+        filtered.then(|| self.provenance.producers.clone())
     }
 
     /// Why the session ended, once it has.

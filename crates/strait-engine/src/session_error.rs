@@ -101,6 +101,24 @@ pub enum SessionError {
         /// Why.
         why: String,
     },
+    /// The register of links on the source is another cluster's, and the link forwards only what was produced there.
+    #[error(
+        "mm2-strait.internal on cluster {cluster}, which is {id}, has at offset {offset} a record of link {link}, which writes to {other}: \
+         the topic or the whole cluster is a copy, so that nobody can tell there what links brought from what was produced; \
+         this process stops; take forward = \"local\" from this link, or delete that topic if links never wrote to this cluster under the same names"
+    )]
+    Register {
+        /// The source's alias.
+        cluster: String,
+        /// Its id.
+        id: String,
+        /// The record's offset.
+        offset: i64,
+        /// The link it speaks of.
+        link: String,
+        /// The id of the cluster that link writes to.
+        other: String,
+    },
     /// The session's producer id or epoch is no longer valid; a new session begins.
     #[error("the session ended: {0}; a new one begins")]
     Lost(String),
@@ -121,6 +139,7 @@ impl SessionError {
             Self::OtherClusters { .. } => "other-clusters",
             Self::OwnTopic { .. } => "own-topic",
             Self::Internal { .. } => "own-topic-unavailable",
+            Self::Register { .. } => "register-copied",
             Self::Lost(_) => "session-ended",
             Self::Net(error) => error.id(),
         }
@@ -134,7 +153,8 @@ impl SessionError {
             | Self::Locked { .. }
             | Self::LockFile { .. }
             | Self::Registry { .. }
-            | Self::OtherClusters { .. } => Action::Stop,
+            | Self::OtherClusters { .. }
+            | Self::Register { .. } => Action::Stop,
             Self::Internal { .. } | Self::Lost(_) => Action::Reconnect,
             Self::OwnTopic { error, .. } | Self::Net(error) => error.action(),
         }

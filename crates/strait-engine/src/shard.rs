@@ -94,6 +94,12 @@ enum Event {
         found: i32,
         result: Result<(i32, i64, bool), FlowError>,
     },
+    /// Whether a link wrote what stands at a flow's head.
+    OriginFound {
+        flow: usize,
+        generation: u64,
+        result: Result<(), FlowError>,
+    },
     /// Who writes to a flow's source partition, asked because its last stable offset stands still.
     Producers {
         flow: usize,
@@ -530,6 +536,16 @@ impl<'a> Shard<'a> {
             } => {
                 if self.flows[flow].generation == generation {
                     self.epoch_checked(flow, found, result);
+                    self.schedule(flow, now);
+                }
+            }
+            Event::OriginFound {
+                flow,
+                generation,
+                result,
+            } => {
+                if self.flows[flow].generation == generation {
+                    self.origin_found(flow, result);
                     self.schedule(flow, now);
                 }
             }

@@ -135,6 +135,10 @@ pub struct LinkSpec {
     pub drain: Duration,
     /// Whether its flows go on or stop where either can be wanted.
     pub policies: Policies,
+    /// Forward only what was produced on the source, and not what links brought there; for links that go both ways
+    /// under the same names. Others write to its target partitions, so `policies.foreign_writer` has to go on.
+    /// A flow without a position may begin on a target partition that holds records.
+    pub only_local: bool,
 }
 
 impl LinkSpec {

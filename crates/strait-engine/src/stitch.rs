@@ -3,6 +3,8 @@
 //! Nothing is assumed to be missing: a hole is accepted only where a response to a fetch at or below it
 //! shows the batch behind it (positions.md in the book, "In a session").
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use strait_wire::{
     Batch, Codec, Entries, Entry, FetchedPartition, GapReason, Isolation, Judge, Record, Upgraded,
@@ -12,6 +14,7 @@ use strait_wire::{
 use thiserror::Error;
 
 use crate::limits;
+use crate::provenance::{Origin, Producers};
 
 /// What goes down to the writer, in source order and without anything missing between two items.
 #[derive(Clone, Debug)]
@@ -169,6 +172,14 @@ pub enum StitchError {
         /// The bytes that are allowed.
         limit: usize,
     },
+    /// Nobody knows yet who wrote a batch: the register of links is looked at first.
+    #[error("producer id {producer_id} at offset {at} is not known yet")]
+    Origin {
+        /// The batch's producer id.
+        producer_id: i64,
+        /// Its base offset.
+        at: i64,
+    },
     /// Bytes that are no record batch.
     #[error("the records at offset {at} cannot be read: {source}")]
     Wire {
@@ -196,6 +207,7 @@ impl StitchError {
             }
             Self::Unproven { .. } => "the leader is asked where the older epoch ends",
             Self::Hole { .. } => "they are fetched once more, then recorded as a gap",
+            Self::Origin { .. } => "the register of links on this cluster is read",
             Self::Inflates { .. } => INFLATES_ADVICE,
             Self::Wire { .. } => {
                 "nothing from there on is mirrored; check the source's log with kafka-dump-log"
@@ -217,6 +229,8 @@ pub struct Stitch {
     max_decoded: usize,
     /// The head behind which an answer showed a hole that nothing explains: the next answer there decides.
     doubted: Option<i64>,
+    /// Who writes to the source, where only what was produced there is forwarded.
+    producers: Option<Arc<Producers>>,
 }
 
 impl Stitch {
@@ -236,7 +250,15 @@ impl Stitch {
             isolation,
             max_decoded,
             doubted: None,
+            producers: None,
         }
+    }
+
+    /// Leaves out what links brought to the source, as these producers tell.
+    #[must_use]
+    pub(crate) fn only_local(mut self, producers: Option<Arc<Producers>>) -> Self {
+        self.producers = producers;
+        self
     }
 
     /// The next offset to fetch.
@@ -304,9 +326,28 @@ impl Stitch {
                     entry.map_err(|source| StitchError::wire(self.head, source))?;
                 }
             }
-            self.take(batch, verdict, items)?;
+            let brought = self.brought(&batch, verdict)?;
+            self.take(batch, verdict, brought, items)?;
         }
         Ok(())
+    }
+
+    /// Whether a link brought the batch here, and it is left out for that.
+    fn brought(&self, batch: &Batch, verdict: Verdict) -> Result<bool, StitchError> {
+        let header = &batch.header;
+        match &self.producers {
+            Some(producers) if verdict == Verdict::Forward => {
+                match producers.origin(header.producer_id) {
+                    Origin::Here => Ok(false),
+                    Origin::Link => Ok(true),
+                    Origin::Unknown => Err(StitchError::Origin {
+                        producer_id: header.producer_id,
+                        at: header.base_offset,
+                    }),
+                }
+            }
+            _ => Ok(false),
+        }
     }
 
     /// A message of an old format. It has no leader epoch, so what follows it proves nothing by one.
@@ -383,12 +424,14 @@ impl Stitch {
         &mut self,
         batch: Batch,
         verdict: Verdict,
+        brought: bool,
         items: &mut Vec<Item>,
     ) -> Result<(), StitchError> {
         let header = &batch.header;
         self.hole(header.base_offset, header.leader_epoch, items);
         let (first, last, source_epoch) = (self.head, header.last_offset(), header.leader_epoch);
         let reason = match verdict {
+            Verdict::Forward if brought => GapReason::OtherLink,
             Verdict::Forward => {
                 let (batch, original) =
                     if header.base_offset < first || needs_repack(header).is_some() {

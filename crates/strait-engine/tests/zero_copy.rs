@@ -234,6 +234,7 @@ fn a_link_allocates_less_than_it_forwards() {
             open_transaction: Duration::from_secs(300),
             drain: Duration::from_secs(5),
             policies: Policies::default(),
+            only_local: false,
         };
         let (link, handle) = Link::new(rt.clone(), spec);
         let task = tokio::spawn(link.run());

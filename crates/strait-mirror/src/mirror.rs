@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use strait_config::{Isolation, LinkConfig, StartPosition};
+use strait_config::{Forward, Isolation, LinkConfig, StartPosition};
 use strait_engine::{
     FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, LinkStatus, Policies, Policy, SessionError,
     Start,
@@ -111,6 +111,7 @@ impl Mirror {
             open_transaction: config.open_transaction_warning,
             drain: config.timeouts.drain,
             policies: policies(&config),
+            only_local: config.forward == Forward::Local,
         };
         let (link, handle) = Link::new(rt.clone(), spec);
         Self {

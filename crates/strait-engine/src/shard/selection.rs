@@ -1,5 +1,7 @@
 //! Which flows there are: those that come are opened, those that go leave a legacy.
 
+use std::collections::BTreeSet;
+
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -147,7 +149,10 @@ impl Shard<'_> {
     fn forget_routes(&self) {
         let flows = || self.index.values().map(|&at| &self.flows[at].spec);
         let own = [STRAIT_TOPIC.to_owned(), self.session.spec.syncs_topic()];
-        let sources = flows().map(|spec| spec.key.topic.clone()).collect();
+        let mut sources: BTreeSet<String> = flows().map(|spec| spec.key.topic.clone()).collect();
+        if self.session.spec.only_local {
+            sources.insert(STRAIT_TOPIC.to_owned());
+        }
         let targets = flows().map(|spec| spec.target_topic.clone());
         self.session.source.keep(&sources);
         self.session.target.keep(&targets.chain(own).collect());

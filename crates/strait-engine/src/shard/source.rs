@@ -572,6 +572,19 @@ impl Shard<'_> {
                     }
                 });
             }
+            Err(StitchError::Origin { producer_id, .. }) => {
+                running.ranges.put_back(reached, fetched, proven);
+                running.checking = true;
+                let (session, generation) = (self.session.clone(), self.flows[at].generation);
+                self.jobs.spawn(async move {
+                    let result = session.provenance.look_up(producer_id).await;
+                    Event::OriginFound {
+                        flow: at,
+                        generation,
+                        result,
+                    }
+                });
+            }
             Err(error) => {
                 running.ranges.clear();
                 running.fetch_at = now
@@ -620,6 +633,7 @@ impl Shard<'_> {
         let cluster = self.session.spec.source.alias().to_owned();
         let (compacted, isolation) = (flow.spec.compacted, self.session.spec.isolation);
         let max_decoded = self.session.spec.decode_bytes();
+        let producers = self.session.producers_here();
         let Some(running) = flow.running() else {
             return;
         };
@@ -652,12 +666,32 @@ impl Shard<'_> {
                     source_epoch: -1,
                 });
                 running.ranges.clear();
-                running.stitch = Stitch::new(start, -1, compacted, isolation, max_decoded);
+                running.stitch =
+                    Stitch::new(start, -1, compacted, isolation, max_decoded).only_local(producers);
             }
             Ok((_, end)) if head > end => running.truncated = Some((-1, end)),
             Ok(_) => running.fetch_at = now + limits::ROUTES_MIN_AGE,
             Err(error) => {
                 running.fetch_at = now + limits::BACKOFF_MAX / 6;
+                self.trouble(at, &error);
+            }
+        }
+    }
+
+    pub(super) fn origin_found(&mut self, at: usize, result: Result<(), FlowError>) {
+        let now = self.session.rt.now();
+        let Some(running) = self.flows[at].running() else {
+            return;
+        };
+        running.checking = false;
+        match result {
+            Ok(()) => self.admit_arrived(at, now),
+            Err(FlowError::Session(error)) => {
+                self.lost.get_or_insert(error);
+            }
+            Err(error) => {
+                running.ranges.clear();
+                running.fetch_at = now + limits::BACKOFF_PASSING;
                 self.trouble(at, &error);
             }
         }

@@ -15,6 +15,7 @@
     missing_docs
 )]
 
+mod both_ways;
 mod checker;
 mod journal;
 mod losses;

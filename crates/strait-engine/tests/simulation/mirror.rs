@@ -36,6 +36,7 @@ pub(crate) fn link(rt: &Runtime, source: &Broker, target: &Broker, instance: &st
         open_transaction: Duration::from_secs(300),
         drain: Duration::from_secs(5),
         policies: Policies::default(),
+        only_local: false,
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) struct Pair {
     weather: Arc<Weather>,
     pub(crate) memory_budget: u64,
     pub(crate) policies: Policies,
+    /// Forward only what was produced on the source.
+    pub(crate) only_local: bool,
     /// The link's name.
     pub(crate) link: &'static str,
     /// The number of the next record that is written.
@@ -67,6 +69,7 @@ impl Pair {
             weather: Arc::default(),
             memory_budget: 64 << 20,
             policies: Policies::default(),
+            only_local: false,
             link: "link",
             serial: 0,
             record_bytes: 0,
@@ -127,6 +130,7 @@ impl Pair {
             memory_budget: self.memory_budget,
             name: self.link.to_owned(),
             policies: self.policies,
+            only_local: self.only_local,
             ..mirror::link(&rt, &self.source, &self.target, "one")
         };
         let (link, handle) = Link::new(rt, spec);

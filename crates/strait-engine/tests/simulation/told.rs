@@ -17,6 +17,7 @@ const SOON: Duration = Duration::from_secs(90);
 /// Kafka's numbers.
 const PRODUCE: i16 = 0;
 const FETCH: i16 = 1;
+const LIST_OFFSETS: i16 = 2;
 const METADATA: i16 = 3;
 const SYNCS: &str = "mm2-offset-syncs.source.internal";
 
@@ -146,6 +147,21 @@ fn troubles_of_the_source_are_told_by_their_ids() {
         });
         fail(&pair.source, METADATA, TOPIC, Fault::Answer(hidden));
         pair.write(0, 5);
+    });
+    history("source-origin", Crashed, Stays, |pair| {
+        let registry = "mm2-strait.internal";
+        pair.only_local = true;
+        pair.policies.foreign_writer = Policy::GoOn;
+        pair.source.create_topic(registry, 1, &[]).unwrap();
+        fail(&pair.source, LIST_OFFSETS, registry, Fault::Error(-1));
+        // An application's, but who knows.
+        let unknown = BatchSpec {
+            producer_id: 1_000_000,
+            producer_epoch: 0,
+            base_sequence: 0,
+            ..BatchSpec::default()
+        };
+        append(&pair.source, TOPIC, unknown, b"app", b"0");
     });
     history("source-hole", Running, Stays, |pair| {
         change(&pair.source, |bytes| {
