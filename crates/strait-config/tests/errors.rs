@@ -77,7 +77,7 @@ fn unknown_keys_are_answered_with_the_nearest_known_one() {
     );
     toml(
         &format!("[admin]\nport = 1\n{CLUSTERS}{LINK}"),
-        &["f.toml:2: admin.port: there is no such key. Known here: listen."],
+        &["f.toml:2: admin.port: there is no such key. Known here: listen, token-file."],
     );
 }
 
