@@ -148,13 +148,8 @@ fn read_admin(
     field: &Field<'_, '_>,
 ) -> Option<(AdminConfig, Option<PathBuf>)> {
     let entries = field.table(reader, "[admin] and under it listen = \"127.0.0.1:9464\"")?;
-    let table = Table::open(
-        reader,
-        "admin",
-        Some(field.line),
-        entries,
-        &["listen", "token-file"],
-    );
+    let known = ["listen", "token-file"];
+    let table = Table::open(reader, "admin", Some(field.line), entries, &known);
     let tokens = match table.field(reader, "token-file") {
         Some(entry) => Some(around.path(entry.string(reader, "token-file = \"admin-tokens\"")?)),
         None => None,
