@@ -55,6 +55,11 @@ impl RegistryLog {
         }
     }
 
+    /// Whether the registry was there and was read to an end.
+    pub fn was_read(&self) -> bool {
+        self.next.is_some()
+    }
+
     /// Tells `each` everything that is new, up to the log end of this moment at least. A registry that does not exist
     /// yet is empty.
     ///

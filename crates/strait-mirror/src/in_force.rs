@@ -14,6 +14,8 @@ use crate::stored_selection::{SelectionError, StoredSelection, StoredSelections}
 
 /// How often the end of the registry is looked at: one request.
 const POLL: Duration = Duration::from_secs(1);
+/// How soon it is looked for where it is not there yet.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
 /// How often it is said that this is in vain.
 const REMIND: Duration = Duration::from_secs(60);
 /// How long at a start it is not said.
@@ -90,12 +92,19 @@ pub(crate) async fn follow(
     let mut said: Option<(String, Instant)> = None;
     let mut failing: Option<Instant> = None;
     let mut read = false;
+    let mut pause = FIRST_LOOK;
     loop {
         let result = if read {
             stored.poll().await
         } else {
             stored.refresh().await
         };
+        // The session makes it before anything else. A broker that only begins may not know it yet.
+        if result.is_ok() && !stored.known() {
+            rt.sleep(pause).await;
+            pause = (pause * 2).min(POLL);
+            continue;
+        }
         let (read_it, problem) = match result.and_then(|()| stored.get(&link.name)) {
             Ok(found) => {
                 (read, failing) = (true, None);

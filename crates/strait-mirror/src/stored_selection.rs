@@ -157,6 +157,11 @@ impl StoredSelections {
         Ok(self.log.read_to_end(|news| fold.take(news)).await?)
     }
 
+    /// Whether there is a registry, and it was read.
+    pub(crate) fn known(&self) -> bool {
+        self.log.was_read()
+    }
+
     /// Reads what was stored since, at the price of one request; what was stored a moment ago may be missing yet.
     ///
     /// # Errors

@@ -112,7 +112,8 @@ fn a_running_link_obeys_what_is_set_and_a_restarted_one_too() {
     kafka.create(&["sel.a", "sel.b", "sel.secret"]);
     kafka.write(&["sel.a", "sel.b", "sel.secret"], 100);
     let more = "name = \"sel-cli\"\nexclude = [\".*secret\"]";
-    let toml = west_to_east(&kafka.west, &kafka.east, &["sel.a"], more);
+    let toml = west_to_east(&kafka.west, &kafka.east, &["sel.a"], more)
+        .replace("refresh-topics = \"1s\"", "refresh-topics = \"off\"");
     let port = free_port();
     let mut mirror = served(&toml, port);
     // Before the first start: nothing is stored yet, and there may be no registry.
@@ -223,6 +224,15 @@ fn a_running_link_obeys_what_is_set_and_a_restarted_one_too() {
         SOON,
     );
     assert_eq!(kafka.mirrored("sel.b"), 200);
+    // What retention took meanwhile is reported.
+    let taken = kafka.oracle.delete_records(&kafka.west, "sel.b", 0, 225);
+    taken.unwrap();
+    printed(&mirror, &[&select[..], &["sel.b"]].concat());
+    kafka.wait_for("sel.b", 225);
+    mirror.wait_for_log(
+        "retention on the source overtook the mirror: offsets 200 to 224 of sel.b-0 are gone on cluster west",
+        SOON,
+    );
     mirror.stop();
     assert_eq!(active(&mirror), "");
 }
