@@ -174,6 +174,7 @@ impl Mirror {
             let (mut first, mut empty) = (true, false);
             let mut changes = known.subscribe();
             let mut last = None;
+            let mut running: Vec<FlowSpec> = Vec::new();
             loop {
                 let Known { in_force, refused } = changes.borrow_and_update().clone();
                 let Some(in_force) = in_force else {
@@ -186,6 +187,20 @@ impl Mirror {
                 let stored = in_force.stored.clone();
                 if last.as_ref() != Some(&in_force) {
                     (first, last) = (true, Some(in_force));
+                    // At once: the source may not answer now, and must not be mirrored when it does.
+                    let flows = running.len();
+                    running.retain(|flow| config.topics.selects(&flow.key.topic));
+                    if running.len() < flows {
+                        handle.set_flows(running.clone()).await;
+                    }
+                    selection.send_modify(|now| {
+                        now.flows = running.len();
+                        now.active = topics_of(&running);
+                        now.troubles
+                            .retain(|(topic, _)| config.topics.selects(topic));
+                        now.stored.clone_from(&stored);
+                        now.refused.clone_from(&refused);
+                    });
                 }
                 let wait = match flows(&rt, &config, &source, &target, &mut keeper, first).await {
                     Ok(found) => {
@@ -207,12 +222,10 @@ impl Mirror {
                             );
                         }
                         (first, empty) = (false, found.topics == 0);
-                        let mut active: Vec<String> =
-                            found.flows.iter().map(|f| f.key.topic.clone()).collect();
-                        active.dedup();
+                        running.clone_from(&found.flows);
                         let now = Selection {
                             known: true,
-                            active: active.into(),
+                            active: topics_of(&running),
                             stored,
                             refused,
                             topics: found.topics,
@@ -253,6 +266,13 @@ impl Mirror {
             () = following => Ok(()),
         }
     }
+}
+
+/// The source's names of the topics of these flows, which are sorted.
+fn topics_of(flows: &[FlowSpec]) -> Arc<[String]> {
+    let mut topics: Vec<String> = flows.iter().map(|f| f.key.topic.clone()).collect();
+    topics.dedup();
+    topics.into()
 }
 
 fn policies(config: &LinkConfig) -> Policies {

@@ -28,7 +28,7 @@ fn strait(mirror: &Mirror, arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn what_was_selected_holds_on_where_a_selection_is_lost_or_damaged() {
+fn what_was_selected_holds_on_where_a_selection_is_refused_or_damaged() {
     let runtime = kit::runtime();
     let [west, east] = ["west", "east"].map(|id| kit::start(&runtime, cluster(id)));
     let write = |topic: &str, name: &str| {
@@ -125,6 +125,27 @@ fn what_was_selected_holds_on_where_a_selection_is_lost_or_damaged() {
     wait_until("the page is clean", SOON, || {
         get(port, "/readyz").is_some_and(|(_, body)| body == "1 link mirroring\n")
     });
+
+    // What is de-selected while the source is away is not mirrored when it is back.
+    west.broker.set_online(false);
+    let set = strait(
+        &mirror,
+        &["selection", "set", "mirror.toml", "--select", "b"],
+    );
+    assert!(set.status.success(), "{set:?}");
+    wait_until("only b is active", SOON, || {
+        let answer = send(port, "GET", "/admin/mirroring/active-topics", &headers, "");
+        answer.is_some_and(|a| a.body == "{\"active_topics\":[\"b\"]}\n")
+    });
+    let mirrored = east.broker.log_end("west.a", 0);
+    for topic in ["a", "b"] {
+        write(topic, "third");
+    }
+    west.broker.set_online(true);
+    wait_until("b goes on", SOON, || {
+        difference((&west, "b"), (&east, "west.b")).is_none()
+    });
+    assert_eq!(east.broker.log_end("west.a", 0), mirrored);
     mirror.stop();
     runtime.shutdown_background();
 }
