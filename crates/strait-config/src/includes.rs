@@ -37,6 +37,11 @@ fn read_include(text: &str) -> Result<Pattern, String> {
     if text.is_empty() {
         return Err("an empty pattern beside others matches nothing; leave it out".to_owned());
     }
+    if text.chars().any(char::is_control) {
+        return Err(format!(
+            "pattern {text:?} has a control character, and no topic has one"
+        ));
+    }
     if has_bare_comma(text) {
         return Err(format!(
             "pattern {text:?}: one string is one pattern, and no topic has a comma; make it several"
@@ -139,6 +144,7 @@ mod tests {
         assert_eq!(texts(&read(&["^a.*", "b"]).unwrap()), ["^a.*", "b"]);
         for (list, why) in [
             (&["a,b"][..], "one string is one pattern"),
+            (&["a\nb"], "control character"),
             (&["a", ""], "an empty pattern beside others"),
             (
                 &["fine", "("],

@@ -298,7 +298,8 @@ fn printed(
     let mut text = format!("link {}\n", link.name);
     let lines = |text: &mut String, of: &[String]| {
         for pattern in of {
-            let _ = writeln!(text, "  {pattern}");
+            // One line each, whatever was written into the registry.
+            let _ = writeln!(text, "  {}", pattern.replace(char::is_control, "?"));
         }
         if of.is_empty() {
             text.push_str("  (none)\n");
