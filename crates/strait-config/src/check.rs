@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Problem;
-use crate::model::{Config, LinkConfig, Naming, SaslMechanism};
+use crate::model::{Config, LinkConfig, SaslMechanism};
+use crate::naming::{MAX_TOPIC_NAME, Naming};
 use crate::nearest::nearest;
 
 /// Where a link stands in its file.
@@ -44,7 +45,7 @@ pub(crate) fn problems(config: &Config, places: &[Place]) -> Vec<Problem> {
                 "Give one of them another name = \"...\"".to_owned(),
             ));
         }
-        if link.naming == Naming::Identity && shared_broker(config, link).is_some() {
+        if keeps_names(link) && shared_broker(config, link).is_some() {
             let why = format!(
                 "source and target share the broker {}, so topics would be mirrored into themselves",
                 shared_broker(config, link).unwrap_or_default()
@@ -88,6 +89,13 @@ pub(crate) fn problems(config: &Config, places: &[Place]) -> Vec<Problem> {
             );
             let instead = "Use the default naming in one of these links, or make their topics plainly different (other names or other beginnings)";
             problems.push(Problem::at(place.line, place.key.clone(), why, instead));
+        } else if let Some((topic, round)) = named_round(config, index) {
+            let why = format!(
+                "the topic {topic:?} comes back to where it was under the names given to it: {}",
+                round.join(", ")
+            );
+            let instead = "Give it a name that no link on the way back mirrors";
+            problems.push(Problem::at(place.line, place.key.clone(), why, instead));
         }
     }
     problems
@@ -112,8 +120,8 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
     }
     for (index, link) in config.links.iter().enumerate() {
         for earlier in config.links.iter().take(index) {
-            let merged = link.naming == Naming::Identity
-                && earlier.naming == Naming::Identity
+            let merged = !names_source(&link.naming)
+                && link.naming == earlier.naming
                 && earlier.target == link.target
                 && earlier.source != link.source;
             if merged && earlier.topics.may_overlap(&link.topics) {
@@ -164,7 +172,21 @@ fn glob(pattern: &str) -> Option<String> {
 
 /// Two links whose equal source topics have one target topic.
 fn same_targets(a: &LinkConfig, b: &LinkConfig) -> bool {
-    a.source == b.source && a.target == b.target && a.naming == b.naming
+    (&a.source, &a.target, &a.naming, &a.names) == (&b.source, &b.target, &b.naming, &b.names)
+}
+
+/// Whether some topics have the same name on both sides.
+fn keeps_names(link: &LinkConfig) -> bool {
+    link.naming == Naming::Identity || link.names.iter().any(|(topic, name)| topic == name)
+}
+
+/// Whether topics of different sources have different names.
+fn names_source(naming: &Naming) -> bool {
+    match naming {
+        Naming::Default { .. } | Naming::Suffix { .. } => true,
+        Naming::Identity => false,
+        Naming::Template(template) => template.names_source(),
+    }
 }
 
 fn shared_broker<'c>(config: &'c Config, link: &LinkConfig) -> Option<&'c str> {
@@ -214,6 +236,40 @@ fn loop_through(config: &Config, index: usize) -> Option<Vec<String>> {
     }
     round.push(link.name.clone());
     Some(round)
+}
+
+/// A topic that `names` of this link send out and that other links bring back under its first name, with the links of
+/// the way; told once per round, at the first link in the file that names it.
+fn named_round(config: &Config, index: usize) -> Option<(String, Vec<String>)> {
+    let first = config.links.get(index)?;
+    for (topic, name) in first.names.iter().filter(|(t, _)| first.topics.selects(t)) {
+        let mut seen = BTreeSet::from([(&first.target, name.clone())]);
+        let mut ways = vec![(&first.target, name.clone(), vec![index])];
+        while let Some((cluster, name, way)) = ways.pop() {
+            if *cluster == first.source && name == *topic {
+                let named =
+                    |at: &&usize| config.links.get(**at).is_some_and(|l| !l.names.is_empty());
+                if way.iter().filter(named).any(|at| *at < index) {
+                    continue;
+                }
+                let links = way.iter().filter_map(|at| config.links.get(*at));
+                return Some((topic.clone(), links.map(|l| l.name.clone()).collect()));
+            }
+            for (at, next) in config.links.iter().enumerate() {
+                // What has the source's alias in its name is known for a mirrored topic when it comes back.
+                let plain = next.names.contains_key(&name) || !names_source(&next.naming);
+                if next.source != *cluster || !plain || !next.topics.selects(&name) {
+                    continue;
+                }
+                let there = (&next.target, next.remote_name(&name));
+                if there.1.len() <= MAX_TOPIC_NAME && seen.insert(there.clone()) {
+                    let way = [way.as_slice(), &[at]].concat();
+                    ways.push((there.0, there.1, way));
+                }
+            }
+        }
+    }
+    None
 }
 
 #[cfg(test)]

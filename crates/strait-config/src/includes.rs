@@ -107,7 +107,8 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{LinkConfig, Naming};
+    use crate::model::LinkConfig;
+    use crate::naming::Naming;
 
     fn texts(patterns: &[Pattern]) -> Vec<&str> {
         patterns.iter().map(Pattern::as_str).collect()

@@ -13,6 +13,8 @@ mod includes;
 mod mm2_file;
 mod mm2_keys;
 mod model;
+mod naming;
+mod naming_toml;
 mod nearest;
 mod pattern;
 mod properties;
@@ -30,10 +32,11 @@ pub use includes::{MAX_INCLUDES, MAX_INCLUDES_BYTES, read_includes, read_select}
 pub use model::{
     AdminConfig, ClusterConfig, Config, DEFAULT_ADMIN_LISTEN, DEFAULT_CONFIG_EXCLUDES,
     DEFAULT_FETCH_CONNECTIONS, DEFAULT_MEMORY_BUDGET, DEFAULT_OPEN_TRANSACTION_WARNING,
-    DEFAULT_REFRESH_TOPICS, DEFAULT_SEPARATOR, Isolation, LinkConfig, MAX_FETCH_CONNECTIONS,
-    MIN_MEMORY_BUDGET, MM2_REFRESH_TOPICS, Naming, PasswordFrom, Policies, Policy, SaslConfig,
-    SaslMechanism, Timeouts, TlsConfig, default_link_name,
+    DEFAULT_REFRESH_TOPICS, Isolation, LinkConfig, MAX_FETCH_CONNECTIONS, MIN_MEMORY_BUDGET,
+    MM2_REFRESH_TOPICS, PasswordFrom, Policies, Policy, SaslConfig, SaslMechanism, Timeouts,
+    TlsConfig, default_link_name,
 };
+pub use naming::{DEFAULT_SEPARATOR, MAX_TOPIC_NAME, Naming, Template, check_topic_name};
 pub use pattern::Pattern;
 pub use secret::Secret;
 pub use selection::{DEFAULT_TOPICS_EXCLUDE, TopicSelection};

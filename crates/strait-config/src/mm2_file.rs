@@ -10,15 +10,15 @@ use crate::cluster_toml::check_alias;
 use crate::error::{ConfigError, Problem};
 use crate::mm2_keys::{Meaning, Policy, Refusal, known_keys, meaning};
 use crate::model::{
-    AdminConfig, ClusterConfig, Config, Isolation, LinkConfig, MM2_REFRESH_TOPICS, Naming,
-    share_memory,
+    AdminConfig, ClusterConfig, Config, Isolation, LinkConfig, MM2_REFRESH_TOPICS, share_memory,
 };
+use crate::naming::Naming;
+use crate::naming_toml::check_separator;
 use crate::nearest::nearest;
 use crate::pattern::Pattern;
 use crate::properties::{Entry, Properties, Scope, split_scope};
 use crate::selection::{DEFAULT_TOPICS_EXCLUDE, TopicSelection};
 use crate::start::StartPosition;
-use crate::toml_file::check_separator;
 
 /// Reads and validates the bytes of a properties file.
 pub(crate) fn read(bytes: &[u8], file: &Path) -> Result<Config, ConfigError> {

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::naming::Naming;
 use crate::pattern::Pattern;
 use crate::secret::Secret;
 use crate::selection::TopicSelection;
@@ -30,8 +31,6 @@ pub const MIN_MEMORY_BUDGET: u64 = 16 << 20;
 pub const DEFAULT_FETCH_CONNECTIONS: u8 = 16;
 /// The most that [`LinkConfig::fetch_connections`] may be.
 pub const MAX_FETCH_CONNECTIONS: u8 = 64;
-/// MirrorMaker 2's separator between the source's alias and the topic (`replication.policy.separator`).
-pub const DEFAULT_SEPARATOR: &str = ".";
 /// Topic properties that are not copied to the target: MirrorMaker 2's `config.properties.exclude` as of Kafka 4.3.
 pub const DEFAULT_CONFIG_EXCLUDES: [&str; 8] = [
     "follower.replication.throttled.replicas",
@@ -149,6 +148,9 @@ pub struct LinkConfig {
     pub topics: TopicSelection,
     /// What they are called on the target.
     pub naming: Naming,
+    /// Source topics that have another name on the target than [`naming`](Self::naming) gives them; checked topic
+    /// names, no target name twice.
+    pub names: BTreeMap<String, String>,
     /// For topics this link creates. `None`: chosen by the mirror and capped at the live brokers, with a warning.
     /// `Some(-1)`: the target broker's default. Anything else is used as it is or refused.
     pub replication_factor: Option<i16>,
@@ -188,6 +190,7 @@ impl LinkConfig {
             target: target.to_owned(),
             topics,
             naming: Naming::default(),
+            names: BTreeMap::new(),
             replication_factor: None,
             internal_replication_factor: None,
             refresh_topics: Some(DEFAULT_REFRESH_TOPICS),
@@ -204,6 +207,14 @@ impl LinkConfig {
             fetch_connections: DEFAULT_FETCH_CONNECTIONS,
             policies: Policies::default(),
             open_transaction_warning: DEFAULT_OPEN_TRANSACTION_WARNING,
+        }
+    }
+
+    /// What a source topic of this name is called on the target. Not checked against Kafka's limit for names.
+    pub fn remote_name(&self, topic: &str) -> String {
+        match self.names.get(topic) {
+            Some(name) => name.clone(),
+            None => self.naming.remote_name(&self.source, &self.target, topic),
         }
     }
 }
@@ -223,32 +234,6 @@ pub(crate) fn share_memory(links: &mut [LinkConfig], own: &[bool]) {
 /// The name of a link that was given none: `source->target`, MirrorMaker 2's name for a flow.
 pub fn default_link_name(source: &str, target: &str) -> String {
     format!("{source}->{target}")
-}
-
-/// What a mirrored topic is called on the target.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Naming {
-    /// `<source alias><separator><topic>`: MirrorMaker 2's `DefaultReplicationPolicy`.
-    Default {
-        /// Not empty; characters a topic name may have.
-        separator: String,
-    },
-    /// `<topic><separator><source alias>`: IBM Event Streams' way, by which `orders.*` finds local and remote topics.
-    Suffix {
-        /// As above.
-        separator: String,
-    },
-    /// The same name: `IdentityReplicationPolicy`.
-    Identity,
-}
-
-impl Default for Naming {
-    fn default() -> Self {
-        Self::Default {
-            separator: DEFAULT_SEPARATOR.to_owned(),
-        }
-    }
 }
 
 /// Which records of a source partition are visible to the mirror.

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::model::{Config, LinkConfig, Naming, PasswordFrom, Policy, SaslConfig, TlsConfig};
+use crate::model::{Config, LinkConfig, PasswordFrom, Policy, SaslConfig, TlsConfig};
+use crate::naming::Naming;
 use crate::pattern::Pattern;
 use crate::quantity::{duration_text, size_text};
 
@@ -93,6 +94,15 @@ fn write_link(out: &mut String, link: &LinkConfig) -> std::fmt::Result {
             )?;
         }
         Naming::Identity => out.push_str("naming = \"identity\"\n"),
+        Naming::Template(template) => {
+            writeln!(out, "naming = {}", quoted(&template.text()))?;
+        }
+    }
+    if !link.names.is_empty() {
+        let pair =
+            |(topic, name): (&String, &String)| format!("{} = {}", quoted(topic), quoted(name));
+        let pairs: Vec<String> = link.names.iter().map(pair).collect();
+        writeln!(out, "names = {{ {} }}", pairs.join(", "))?;
     }
     match link.replication_factor {
         Some(factor) => writeln!(out, "replication-factor = {factor}")?,

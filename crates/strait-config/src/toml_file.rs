@@ -11,9 +11,10 @@ use crate::check::{self, Place};
 use crate::cluster_toml::{Surroundings, read_clusters};
 use crate::error::{ConfigError, Problem};
 use crate::model::{
-    AdminConfig, Config, DEFAULT_ADMIN_LISTEN, DEFAULT_SEPARATOR, Isolation, LinkConfig,
-    MAX_FETCH_CONNECTIONS, MIN_MEMORY_BUDGET, Naming, Policy, share_memory,
+    AdminConfig, Config, DEFAULT_ADMIN_LISTEN, Isolation, LinkConfig, MAX_FETCH_CONNECTIONS,
+    MIN_MEMORY_BUDGET, Policy, share_memory,
 };
+use crate::naming_toml::{read_names, read_naming};
 use crate::nearest::nearest;
 use crate::pattern::Pattern;
 use crate::quantity::{parse_duration, parse_size};
@@ -22,7 +23,7 @@ use crate::start::{StartPosition, StartRules};
 use crate::table::{Field, Reader, Table};
 
 const TOP_KEYS: [&str; 5] = ["clusters", "links", "admin", "instance", "state-dir"];
-const LINK_KEYS: [&str; 30] = [
+const LINK_KEYS: [&str; 31] = [
     "name",
     "source",
     "target",
@@ -30,6 +31,7 @@ const LINK_KEYS: [&str; 30] = [
     "exclude",
     "naming",
     "separator",
+    "names",
     "replication-factor",
     "internal-replication-factor",
     "refresh-topics",
@@ -213,6 +215,7 @@ fn read_link(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<LinkConfi
         link.name = read_name(reader, &field)?;
     }
     link.naming = read_naming(reader, &table)?;
+    link.names = read_names(reader, &table)?;
     if let Some(field) = table.field(reader, "replication-factor") {
         link.replication_factor = read_replication(reader, &field);
     }
@@ -364,52 +367,6 @@ pub fn check_name(name: &str) -> Result<(), String> {
         ));
     }
     Ok(())
-}
-
-fn read_naming(reader: &mut Reader<'_>, table: &Table<'_, '_>) -> Option<Naming> {
-    let kinds = ["default", "suffix", "identity"];
-    let kind = match table.field(reader, "naming") {
-        Some(field) => read_choice(reader, &field, &kinds, |kind| kind)?,
-        None => "default",
-    };
-    let separator = table.field(reader, "separator");
-    if kind == "identity" {
-        if let Some(field) = separator {
-            let instead = "Leave out separator, or write naming = \"default\"";
-            reader
-                .problems
-                .push(field.problem("identity naming keeps names as they are", instead));
-        }
-        return Some(Naming::Identity);
-    }
-    let separator = match separator {
-        None => DEFAULT_SEPARATOR.to_owned(),
-        Some(field) => {
-            let text = field.string(reader, "separator = \".\"")?;
-            if let Err((why, instead)) = check_separator(text) {
-                reader.problems.push(field.problem(why, instead));
-                return None;
-            }
-            text.to_owned()
-        }
-    };
-    Some(match kind {
-        "suffix" => Naming::Suffix { separator },
-        _ => Naming::Default { separator },
-    })
-}
-
-/// A separator becomes part of topic names.
-pub(crate) fn check_separator(text: &str) -> Result<(), (String, String)> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if (1..=16).contains(&text.len()) && text.chars().all(fits) {
-        return Ok(());
-    }
-    let why = "a separator becomes part of topic names and may have 1 to 16 letters, digits, '.', '_' and '-'";
-    Err((
-        why.to_owned(),
-        format!("Write \"{DEFAULT_SEPARATOR}\", \"_\" or \"-\""),
-    ))
 }
 
 fn read_choice<T: Copy>(

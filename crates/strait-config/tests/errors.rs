@@ -249,7 +249,7 @@ fn links() {
     link(
         "naming = \"prefix\"",
         &[
-            "f.toml:8: links[0].naming = \"prefix\": this is not one of its values. Write \"default\", \"suffix\" or \"identity\".",
+            "f.toml:8: links[0].naming = \"prefix\": this is not one of its values. Write \"default\", \"suffix\", \"identity\" or a template such as \"dr.{source}.{topic}\".",
         ],
     );
     link(
@@ -452,6 +452,60 @@ fn a_longer_round_of_identity_links_is_found() {
         &text,
         &[
             "f.toml:15: links[2]: identity naming sends the same topics round and round: b->c, a->b, c->a. Use the default naming in one of these links, or make their topics plainly different (other names or other beginnings).",
+        ],
+    );
+}
+
+#[test]
+fn templates_and_names_that_cannot_stand_are_refused() {
+    for (line, said) in [
+        (
+            "naming = \"{source}.orders\"",
+            "f.toml:8: links[0].naming = \"{source}.orders\": it has no {topic} in it. Write \"default\", \"suffix\", \"identity\" or a template such as \"dr.{source}.{topic}\".",
+        ),
+        (
+            "naming = \"{topic}.{source}\"\nseparator = \".\"",
+            "f.toml:9: links[0].separator = \".\": a template has its separators in it. Leave out separator, or write naming = \"default\".",
+        ),
+        (
+            "names = { x = \"a b\" }",
+            "f.toml:8: links[0].names.x = \"a b\": the name on the target: ' ' cannot stand in a topic name: letters, digits, '.', '_' and '-' can. names = { \"orders\" = \"orders-of-paris\" }.",
+        ),
+        (
+            "names = { x = \"z\", y = \"z\" }",
+            "f.toml:8: links[0].names.y = \"z\": the topic \"x\" goes to \"z\" too, and two source topics cannot share a target topic within one link. Give each a name of its own.",
+        ),
+    ] {
+        toml(&format!("{CLUSTERS}{LINK}{line}\n"), &[said]);
+    }
+}
+
+#[test]
+fn a_topic_that_comes_back_under_given_names_is_found() {
+    let link = |from: &str, to: &str, names: &str| {
+        format!(
+            "[[links]]\nsource = \"{from}\"\ntarget = \"{to}\"\ntopics = [\".*\"]\nnames = {{ {names} }}\n"
+        )
+    };
+    let there = link("a", "b", "x = \"y\"");
+    toml(
+        &format!("{CLUSTERS}{there}{}", link("b", "a", "y = \"x\"")),
+        &[
+            "f.toml:4: links[0]: the topic \"x\" comes back to where it was under the names given to it: a->b, b->a. Give it a name that no link on the way back mirrors.",
+        ],
+    );
+    for back in ["y = \"z\"", "x = \"y\""] {
+        let text = format!("{CLUSTERS}{there}{}", link("b", "a", back));
+        assert!(load("f.toml", text.as_bytes()).is_ok(), "{back}");
+    }
+    toml(
+        &format!(
+            "{CLUSTERS}{}{}",
+            link("a", "b", "x = \"x\""),
+            link("b", "a", "x = \"x\"")
+        ),
+        &[
+            "f.toml:4: links[0]: the topic \"x\" comes back to where it was under the names given to it: a->b, b->a. Give it a name that no link on the way back mirrors.",
         ],
     );
 }

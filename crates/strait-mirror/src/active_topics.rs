@@ -1,8 +1,10 @@
 //! Which topics a link mirrors now, as it is seen from outside of its process.
 
+use std::collections::BTreeSet;
+
 use strait_config::LinkConfig;
 use strait_engine::SessionError;
-use strait_net::{Cluster, NetError};
+use strait_net::{Cluster, NetError, TopicMetadata};
 
 use crate::naming::{Route, route};
 use crate::stored_selection::{SelectionError, StoredSelections};
@@ -24,13 +26,16 @@ pub async fn active_topics(
     let topics = stored.topics(link)?;
     let net = |error: NetError| SelectionError::Registry(SessionError::Net(error));
     let found = source.metadata(None).await.map_err(net)?;
-    let mut chosen = Vec::new();
-    for (name, topic) in &found.topics {
-        if topic.internal || topic.error != 0 || !topics.selects(name) {
-            continue;
-        }
-        let routed = route(&link.naming, source.alias(), target.alias(), name);
-        if let Ok(Route::Mirror(mirrored)) = routed {
+    let named = |name: &&String| link.names.contains_key(*name);
+    let (first, rest): (Vec<&String>, Vec<&String>) = found.topics.keys().partition(named);
+    let (mut chosen, mut taken) = (Vec::new(), BTreeSet::new());
+    for name in first.into_iter().chain(rest) {
+        let fits = |t: &TopicMetadata| !t.internal && topics.selects(name);
+        if let Some(topic) = found.topics.get(name).filter(|t| fits(t))
+            && let Ok(Route::Mirror(mirrored)) = route(link, name)
+            && taken.insert(mirrored.clone())
+            && topic.error == 0
+        {
             chosen.push((name.clone(), mirrored));
         }
     }

@@ -5,6 +5,7 @@
 
 mod active_topics;
 mod in_force;
+mod left_out;
 mod mirror;
 mod naming;
 mod stored_selection;

@@ -16,7 +16,8 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::in_force::{Known, Selections, follow};
-use crate::naming::{Route, route};
+use crate::left_out::LeftOut;
+use crate::naming::{NamingError, Route, names_its_own_cluster, route};
 use crate::stored_selection::StoredSelection;
 use crate::topics::{TOPIC_IN_PART, TOPIC_NOT_MIRRORED, TopicKeeper, Wanted, setting};
 
@@ -304,14 +305,7 @@ async fn flows(
 ) -> Result<Found, NetError> {
     let found = source.metadata(None).await?;
     let mut troubles = Vec::new();
-    let chosen = choose(
-        config,
-        source.alias(),
-        target.alias(),
-        &found,
-        keeper,
-        &mut troubles,
-    );
+    let chosen = choose(config, source.alias(), &found, keeper, &mut troubles);
     let topics = chosen.len() + troubles.len();
     let mirrored: BTreeSet<&str> = chosen.values().map(String::as_str).collect();
     keeper.report_gone(&config.name, source.alias(), &found);
@@ -472,40 +466,62 @@ fn wanted<'a>(
 fn choose(
     config: &LinkConfig,
     source: &str,
-    target: &str,
     found: &Metadata,
     keeper: &mut TopicKeeper,
     troubles: &mut Vec<(String, String)>,
 ) -> BTreeMap<String, String> {
     let mut chosen: BTreeMap<String, String> = BTreeMap::new();
-    for (name, topic) in &found.topics {
+    // Those that were given a name have it before those that come to it by their own.
+    let named = |name: &&String| config.names.contains_key(*name);
+    let (first, rest): (Vec<&String>, Vec<&String>) = found.topics.keys().partition(named);
+    let mut taken: BTreeMap<String, &String> = BTreeMap::new();
+    let mut left_out = LeftOut::default();
+    for name in first.into_iter().chain(rest) {
+        let Some(topic) = found.topics.get(name) else {
+            continue;
+        };
         if topic.internal || !config.topics.selects(name) {
             continue;
         }
-        match route(&config.naming, source, target, name) {
-            Ok(Route::Mirror(_)) if topic.error != 0 => {
-                let error = KafkaError(topic.error);
-                let why = format!(
-                    "the source answers {error} for this topic on cluster {source}: it is not mirrored until that is over; look at that cluster's brokers, and at the rights of Strait's user (Describe)"
-                );
-                keeper.report(&config.name, name, &why);
-                troubles.push((name.clone(), format!("{why} (id={TOPIC_NOT_MIRRORED})")));
-            }
+        let routed = route(config, name).and_then(|routed| match routed {
+            Route::Mirror(target) => match taken.get(&target) {
+                Some(other) => Err(NamingError::Taken {
+                    name: target,
+                    other: (*other).clone(),
+                }),
+                None => Ok(Route::Mirror(target)),
+            },
+            other => Ok(other),
+        });
+        let why = match routed {
             Ok(Route::Mirror(target_name)) => {
-                // Under the same name the keeper knows whether all is well.
-                if target_name != *name {
-                    keeper.settled(name);
+                taken.insert(target_name.clone(), name);
+                if topic.error == 0 {
+                    if !config.names.contains_key(name) && names_its_own_cluster(config, name) {
+                        keeper.report_alias(config, name, &target_name);
+                    }
+                    // Under the same name the keeper knows whether all is well.
+                    if target_name != *name {
+                        keeper.settled(name);
+                    }
+                    chosen.insert(name.clone(), target_name);
+                    continue;
                 }
-                chosen.insert(name.clone(), target_name);
+                let error = KafkaError(topic.error);
+                format!(
+                    "the source answers {error} for this topic on cluster {source}: it is not mirrored until that is over; look at that cluster's brokers, and at the rights of Strait's user (Describe)"
+                )
             }
-            Ok(Route::Leave) => {}
-            Ok(Route::CameThrough) => keeper.report_cycle(&config.name, name, target),
-            Err(error) => {
-                let why = error.to_string();
-                keeper.report(&config.name, name, &why);
-                troubles.push((name.clone(), format!("{why} (id={TOPIC_NOT_MIRRORED})")));
+            Ok(Route::Leave) => continue,
+            Ok(by_name) => {
+                left_out.add(&by_name, name);
+                continue;
             }
-        }
+            Err(error) => error.to_string(),
+        };
+        keeper.report(&config.name, name, &why);
+        troubles.push((name.clone(), format!("{why} (id={TOPIC_NOT_MIRRORED})")));
     }
+    keeper.report_left_out(config, left_out);
     chosen
 }

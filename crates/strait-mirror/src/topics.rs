@@ -6,6 +6,8 @@ use strait_config::LinkConfig;
 use strait_net::{Cluster, ConfigEntry, KafkaError, Metadata, NetError, NewTopic, TopicMetadata};
 use tracing::{error, info, warn};
 
+use crate::left_out::LeftOut;
+
 /// A topic's own settings, as opposed to defaults: DescribeConfigs source 1 (`DYNAMIC_TOPIC_CONFIG`).
 const OWN: i8 = 1;
 const INVALID_TOPIC: KafkaError = KafkaError(17);
@@ -29,6 +31,8 @@ pub(crate) struct TopicKeeper {
     /// The source's topics that were mirrored when it was looked at last.
     mirrored: BTreeSet<String>,
     reported: BTreeMap<String, String>,
+    /// Topics of which it was said that they are left out by their names.
+    left_out: BTreeSet<String>,
 }
 
 /// How a topic stands on the target.
@@ -90,16 +94,24 @@ impl TopicKeeper {
         }
     }
 
-    /// Says once that a topic came through the target before. It is no trouble: most such topics are where links form a ring.
-    pub(crate) fn report_cycle(&mut self, link: &str, topic: &str, target: &str) {
-        let through = "came through the target";
-        if self.reported.get(topic).map(String::as_str) != Some(through) {
-            info!(
-                link,
-                topic,
-                "not mirrored: by its name it came through cluster {target}; if it did not, choose another separator or alias, or exclude it"
+    /// Says which selected topics are left out by their names.
+    pub(crate) fn report_left_out(&mut self, link: &LinkConfig, left_out: LeftOut) {
+        left_out.report(link, &mut self.left_out);
+    }
+
+    /// Says once that a topic is called like one that came from its own cluster.
+    pub(crate) fn report_alias(&mut self, link: &LinkConfig, topic: &str, target_name: &str) {
+        // No topic has a space in its name.
+        if self
+            .reported
+            .insert(format!("{topic} alias"), String::new())
+            .is_none()
+        {
+            warn!(
+                link = %link.name, id = "alias-in-name", topic,
+                "the topic has the alias of its own cluster {} in its name, so that MirrorMaker 2's clients take it for one that came from there; it is mirrored as {target_name}; give it another name under names, or another separator or alias to the link",
+                link.source
             );
-            self.reported.insert(topic.to_owned(), through.to_owned());
         }
     }
 
