@@ -40,6 +40,7 @@ fn one_line(why: &str) -> String {
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     links: Arc<Mutex<BTreeMap<String, State>>>,
+    notes: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl Health {
@@ -53,6 +54,21 @@ impl Health {
         self.table().insert(link.to_owned(), state);
     }
 
+    /// What else the page shall say about a link, in one line, until it is told something else.
+    pub fn note(&self, link: &str, note: Option<String>) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        match note {
+            Some(note) => notes.insert(link.to_owned(), note),
+            None => notes.remove(link),
+        };
+    }
+
+    fn notes(&self) -> String {
+        let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = notes.iter().map(|(l, n)| format!("{l}: {}\n", one_line(n)));
+        lines.collect()
+    }
+
     /// All links and what they are doing, by name.
     pub fn states(&self) -> Vec<(String, State)> {
         self.table()
@@ -62,7 +78,7 @@ impl Health {
     }
 
     /// Ready, with one short line and one for each link of which a part stands still; or not, with one line for each
-    /// link that is not mirroring.
+    /// link that is not mirroring. The notes follow.
     pub fn readiness(&self) -> Result<String, String> {
         let table = self.table();
         if table.is_empty() {
@@ -74,7 +90,7 @@ impl Health {
             .map(|(link, state)| format!("{link}: {state}\n"))
             .collect();
         if !waiting.is_empty() {
-            return Err(waiting);
+            return Err(waiting + &self.notes());
         }
         let links = if table.len() == 1 { "link" } else { "links" };
         let impaired: String = table
@@ -82,7 +98,11 @@ impl Health {
             .filter(|(_, state)| **state != State::Mirroring)
             .map(|(link, state)| format!("{link}: {state}\n"))
             .collect();
-        Ok(format!("{} {links} mirroring\n{impaired}", table.len()))
+        let notes = self.notes();
+        Ok(format!(
+            "{} {links} mirroring\n{impaired}{notes}",
+            table.len()
+        ))
     }
 
     fn table(&self) -> MutexGuard<'_, BTreeMap<String, State>> {
@@ -123,6 +143,13 @@ mod tests {
                     .to_owned()
             )
         );
+        health.note("a->b", Some("topics as selected on the target".to_owned()));
+        let noted = health.readiness().unwrap();
+        assert!(
+            noted.ends_with("stands still\na->b: topics as selected on the target\n"),
+            "{noted}"
+        );
+        health.note("a->b", None);
         health.set("b->a", State::Stopped);
         assert_eq!(health.readiness(), Err("b->a: stopped\n".to_owned()));
     }

@@ -3,19 +3,23 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::{ConnectInfo, Request};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{any, get};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use crate::access::Access;
 use crate::error::AdminError;
 use crate::health::Health;
 use crate::metrics_page::Metrics;
+use crate::mirroring::{Endpoints, Mirroring, Subject, answer};
 
 /// Samples wait this long in memory at most.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -30,6 +34,7 @@ pub struct Admin {
     address: SocketAddr,
     metrics: Metrics,
     health: Health,
+    endpoints: Option<Endpoints>,
 }
 
 impl Admin {
@@ -53,7 +58,14 @@ impl Admin {
             address: bound,
             metrics,
             health,
+            endpoints: None,
         })
+    }
+
+    /// Serves the endpoints for mirroring too, to those with a token. Without them they answer that there are none.
+    pub fn with_mirroring(mut self, access: Access, mirroring: Arc<dyn Mirroring>) -> Self {
+        self.endpoints = Some(Endpoints { access, mirroring });
+        self
     }
 
     /// The address with the port that was really given, where port 0 was asked for.
@@ -67,12 +79,13 @@ impl Admin {
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), AdminError> {
         let (stopping, stopped) = oneshot::channel::<()>();
-        let server = axum::serve(self.listener, pages(self.metrics.clone(), self.health))
-            .with_graceful_shutdown(async move {
-                stop.await;
-                // Nobody listens when the server has ended by itself.
-                let _ = stopping.send(());
-            });
+        let pages = pages(self.metrics.clone(), self.health, self.endpoints);
+        let pages = pages.into_make_service_with_connect_info::<SocketAddr>();
+        let server = axum::serve(self.listener, pages).with_graceful_shutdown(async move {
+            stop.await;
+            // Nobody listens when the server has ended by itself.
+            let _ = stopping.send(());
+        });
         let overdue = async move {
             let _ = stopped.await;
             tokio::time::sleep(GRACE).await;
@@ -92,7 +105,15 @@ impl Admin {
     }
 }
 
-fn pages(metrics: Metrics, health: Health) -> Router {
+fn pages(metrics: Metrics, health: Health, endpoints: Option<Endpoints>) -> Router {
+    let about = |subject| {
+        let endpoints = endpoints.clone();
+        any(
+            move |ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
+                answer(endpoints.clone(), subject, peer, request)
+            },
+        )
+    };
     let text =
         |status: StatusCode, body: String| (status, [(CONTENT_TYPE, TEXT)], body).into_response();
     Router::new()
@@ -117,6 +138,8 @@ fn pages(metrics: Metrics, health: Health) -> Router {
                 }
             }),
         )
+        .route("/admin/mirroring/topic-selection", about(Subject::Selection))
+        .route("/admin/mirroring/active-topics", about(Subject::ActiveTopics))
         .fallback(move || async move {
             text(StatusCode::NOT_FOUND, "not found; see /\n".to_owned())
         })

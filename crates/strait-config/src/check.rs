@@ -167,7 +167,7 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
             }
         }
     }
-    warnings.extend(config.admin.warning());
+    warnings.extend(config.admin_warnings());
     warnings
 }
 

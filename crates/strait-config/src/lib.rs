@@ -5,9 +5,11 @@
 //! [`Config::to_toml`] writes the effective configuration, defaults included; [`load`] reads it back as the same model.
 
 mod address;
+mod admin_tokens;
 mod check;
 mod cluster_toml;
 mod error;
+mod includes;
 mod mm2_file;
 mod mm2_keys;
 mod model;
@@ -24,7 +26,9 @@ mod start;
 mod table;
 mod toml_file;
 
+pub use admin_tokens::AdminTokens;
 pub use error::{ConfigError, Problem};
+pub use includes::{MAX_INCLUDES, MAX_INCLUDES_BYTES, read_includes, read_select};
 pub use model::{
     AdminConfig, ClusterConfig, Config, DEFAULT_ADMIN_LISTEN, DEFAULT_CONFIG_EXCLUDES,
     DEFAULT_FETCH_CONNECTIONS, DEFAULT_MEMORY_BUDGET, DEFAULT_OPEN_TRANSACTION_WARNING,

@@ -93,6 +93,7 @@ impl Reading {
             clusters,
             links,
             admin: AdminConfig::default(),
+            admin_token_file: None,
             instance: None,
             state_dir: None,
             warnings: Vec::new(),

@@ -53,6 +53,9 @@ pub struct Config {
     pub links: Vec<LinkConfig>,
     /// Metrics and health over HTTP.
     pub admin: AdminConfig,
+    /// Whose tokens open the admin server's endpoints for the selection of topics, to be read with
+    /// [`crate::AdminTokens::read`]. `None`: there are no such endpoints.
+    pub admin_token_file: Option<PathBuf>,
     /// This process's name in leases. `None`: the caller makes one that is stable for the machine.
     pub instance: Option<String>,
     /// Where lock files are kept. `None`: the caller chooses the platform's place for state.
@@ -404,14 +407,49 @@ impl AdminConfig {
     }
 }
 
+/// The port of Kafka Connect's REST API, which scripts around MirrorMaker 2 talk to.
+const CONNECT_PORT: u16 = 8083;
+
 impl Config {
+    /// What an operator should know about the admin server.
+    pub(crate) fn admin_warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::from_iter(self.admin.warning());
+        let Some(listen) = self.admin.listen else {
+            if self.admin_token_file.is_some() {
+                warnings.push(
+                    "admin.token-file is of no use while admin.listen is off: nothing is served"
+                        .to_owned(),
+                );
+            }
+            return warnings;
+        };
+        if listen.port() == CONNECT_PORT {
+            warnings.push(format!(
+                "admin.listen = {listen}: port {CONNECT_PORT} is that of Kafka Connect's REST API; scripts that look for connectors there would talk to Strait"
+            ));
+        }
+        if self.admin_token_file.is_some() && !listen.ip().is_loopback() {
+            warnings.push(format!(
+                "the tokens of admin.token-file cross the network readable on {listen}: put TLS in front of it"
+            ));
+        }
+        warnings
+    }
+
+    /// Takes another token file, and keeps `warnings` true. For the command line, as [`set_admin`](Self::set_admin).
+    pub fn set_admin_token_file(&mut self, file: PathBuf) {
+        let old = self.admin_warnings();
+        self.warnings.retain(|warning| !old.contains(warning));
+        self.admin_token_file = Some(file);
+        self.warnings.extend(self.admin_warnings());
+    }
+
     /// Takes another address for metrics and health, and keeps `warnings` true. For the command line, because a
     /// MirrorMaker 2 file has no key for it.
     pub fn set_admin(&mut self, admin: AdminConfig) {
-        if let Some(old) = self.admin.warning() {
-            self.warnings.retain(|warning| *warning != old);
-        }
-        self.warnings.extend(admin.warning());
+        let old = self.admin_warnings();
+        self.warnings.retain(|warning| !old.contains(warning));
         self.admin = admin;
+        self.warnings.extend(self.admin_warnings());
     }
 }

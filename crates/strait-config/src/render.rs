@@ -32,6 +32,10 @@ impl Config {
             Some(listen) => writeln!(out, "listen = \"{listen}\"")?,
             None => out.push_str("listen = \"off\"\n"),
         }
+        if let Some(file) = &self.admin_token_file {
+            let file = quoted(&file.display().to_string());
+            writeln!(out, "token-file = {file}")?;
+        }
         for cluster in self.clusters.values() {
             writeln!(out, "\n[clusters.{}]", quoted(&cluster.alias))?;
             writeln!(

@@ -19,6 +19,11 @@ impl TopicSelection {
         Self { includes, excludes }
     }
 
+    /// Other includes with the same excludes.
+    pub fn with_includes(&self, includes: Vec<Pattern>) -> Self {
+        Self::new(includes, self.excludes.clone())
+    }
+
     /// Whether a source topic of this name is mirrored.
     pub fn selects(&self, topic: &str) -> bool {
         self.includes.iter().any(|p| p.matches(topic))

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
@@ -86,9 +86,9 @@ pub(crate) fn read(
             Default::default()
         }
     };
-    let admin = match top.field(&reader, "admin") {
-        Some(field) => read_admin(&mut reader, &field).unwrap_or_default(),
-        None => AdminConfig::default(),
+    let (admin, admin_token_file) = match top.field(&reader, "admin") {
+        Some(field) => read_admin(&mut reader, &around, &field).unwrap_or_default(),
+        None => Default::default(),
     };
     let instance = top
         .field(&reader, "instance")
@@ -130,6 +130,7 @@ pub(crate) fn read(
         clusters,
         links,
         admin,
+        admin_token_file,
         instance,
         state_dir,
         warnings: Vec::new(),
@@ -144,9 +145,22 @@ pub(crate) fn read(
     Ok(config)
 }
 
-fn read_admin(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<AdminConfig> {
+fn read_admin(
+    reader: &mut Reader<'_>,
+    around: &Surroundings<'_>,
+    field: &Field<'_, '_>,
+) -> Option<(AdminConfig, Option<PathBuf>)> {
     let entries = field.table(reader, "[admin] and under it listen = \"127.0.0.1:9464\"")?;
-    let table = Table::open(reader, "admin", Some(field.line), entries, &["listen"]);
+    let known = ["listen", "token-file"];
+    let table = Table::open(reader, "admin", Some(field.line), entries, &known);
+    let tokens = match table.field(reader, "token-file") {
+        Some(entry) => Some(around.path(entry.string(reader, "token-file = \"admin-tokens\"")?)),
+        None => None,
+    };
+    Some((read_listen(reader, &table)?, tokens))
+}
+
+fn read_listen(reader: &mut Reader<'_>, table: &Table<'_, '_>) -> Option<AdminConfig> {
     let Some(entry) = table.field(reader, "listen") else {
         return Some(AdminConfig {
             listen: Some(DEFAULT_ADMIN_LISTEN),
@@ -322,7 +336,7 @@ fn read_patterns(
 }
 
 /// A comma outside `{1,3}` and `[a,b]`.
-fn has_bare_comma(pattern: &str) -> bool {
+pub(crate) fn has_bare_comma(pattern: &str) -> bool {
     let mut depth = 0_usize;
     pattern.chars().any(|c| {
         match c {

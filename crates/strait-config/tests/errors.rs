@@ -78,7 +78,7 @@ fn unknown_keys_are_answered_with_the_nearest_known_one() {
     );
     toml(
         &format!("[admin]\nport = 1\n{CLUSTERS}{LINK}"),
-        &["f.toml:2: admin.port: there is no such key. Known here: listen."],
+        &["f.toml:2: admin.port: there is no such key. Known here: listen, token-file."],
     );
 }
 
@@ -614,6 +614,37 @@ fn what_should_be_known_is_a_warning() {
     let mut config = load("f.toml", text.as_bytes()).unwrap();
     config.set_admin(strait_config::AdminConfig { listen: None });
     assert_eq!(config.warnings.len(), 5);
+}
+
+#[test]
+fn an_admin_server_that_others_reach_is_warned_about() {
+    let plain = format!("{CLUSTERS}{LINK}");
+    let with = |admin: &str| {
+        let text = format!("{admin}{plain}");
+        load("f.toml", text.as_bytes()).unwrap().warnings
+    };
+    assert_eq!(
+        with("[admin]\nlisten = \"127.0.0.1:8083\"\ntoken-file = \"tokens\"\n"),
+        [
+            "admin.listen = 127.0.0.1:8083: port 8083 is that of Kafka Connect's REST API; scripts that look for connectors there would talk to Strait",
+        ]
+    );
+    let told = with("[admin]\nlisten = \"0.0.0.0:9464\"\ntoken-file = \"tokens\"\n");
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(
+        told[1],
+        "the tokens of admin.token-file cross the network readable on 0.0.0.0:9464: put TLS in front of it"
+    );
+    assert_eq!(
+        with("[admin]\nlisten = \"off\"\ntoken-file = \"tokens\"\n"),
+        ["admin.token-file is of no use while admin.listen is off: nothing is served"]
+    );
+    // What the command line says is what counts.
+    let mut config = load("f.toml", plain.as_bytes()).unwrap();
+    config.set_admin_token_file("tokens".into());
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    config.set_admin(strait_config::AdminConfig { listen: None });
+    assert_eq!(config.warnings.len(), 1);
 }
 
 /// Whatever stands in a file, reading it ends with an answer.

@@ -259,6 +259,64 @@ impl Task {
     }
 }
 
+/// Appends one record outside of any session: without a producer id, so that it touches nobody's sequences and needs no
+/// lease. It is repeated until it is acknowledged by all replicas, and may then stand more than once: only for what means
+/// the same twice.
+///
+/// # Errors
+/// The topic refuses it, or does not answer in time; then it may have been appended all the same.
+pub(crate) async fn append_once(
+    rt: &Runtime,
+    routes: &Arc<Routes>,
+    topic: &str,
+    record: Record,
+) -> Result<(), SessionError> {
+    let failed = |why: String| SessionError::Internal {
+        cluster: routes.cluster().alias().to_owned(),
+        topic: topic.to_owned(),
+        why,
+    };
+    let mut builder = BatchBuilder::new(Codec::Lz4);
+    builder.push(record);
+    let batch = builder
+        .build(Stamp::NONE)
+        .map_err(|e| failed(e.to_string()))?;
+    let mut task = Task {
+        rt: rt.clone(),
+        link: String::new(),
+        routes: routes.clone(),
+        topic: topic.to_owned(),
+        producer: (Stamp::NONE.producer_id, Stamp::NONE.producer_epoch),
+        next_sequence: Stamp::NONE.base_sequence,
+        connection: None,
+    };
+    let deadline = rt.now() + limits::REQUEST_TIMEOUT;
+    loop {
+        let why = match task.produce(batch.clone()).await {
+            Ok((0, _)) => return Ok(()),
+            Ok((code @ (29 | 31), _)) => {
+                let error = KafkaError(code);
+                return Err(failed(format!(
+                    "{error}; give Strait's user Write on the topic"
+                )));
+            }
+            // MESSAGE_TOO_LARGE, INVALID_TOPIC, RECORD_LIST_TOO_LARGE, INVALID_RECORD: the same the next time.
+            Ok((code @ (10 | 17 | 18 | 87), _)) => {
+                return Err(failed(KafkaError(code).to_string()));
+            }
+            Ok((code, Some(message))) => format!("{} ({message})", KafkaError(code)),
+            Ok((code, None)) => KafkaError(code).to_string(),
+            Err(error) => error.to_string(),
+        };
+        if rt.now() >= deadline {
+            return Err(failed(why));
+        }
+        task.connection = None;
+        routes.invalidate();
+        rt.sleep(limits::ROUTES_MIN_AGE).await;
+    }
+}
+
 /// How far to read one of Strait's own topics.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Until {

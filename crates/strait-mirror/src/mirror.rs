@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use strait_config::{Forward, Isolation, LinkConfig, StartPosition};
@@ -14,8 +15,10 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::in_force::{Known, Selections, follow};
 use crate::left_out::LeftOut;
 use crate::naming::{NamingError, Route, names_its_own_cluster, route};
+use crate::stored_selection::StoredSelection;
 use crate::topics::{TOPIC_IN_PART, TOPIC_NOT_MIRRORED, TopicKeeper, Wanted, setting};
 
 /// How long to wait after a refresh that failed.
@@ -58,6 +61,12 @@ pub struct Selection {
     pub flows: usize,
     /// Topics selected that are not mirrored, or not with all their partitions: the name and why.
     pub troubles: Vec<(String, String)>,
+    /// Names of the source's topics that are mirrored, sorted.
+    pub active: Arc<[String]>,
+    /// The selection stored on the target, where that is obeyed instead of the file's.
+    pub stored: Option<StoredSelection>,
+    /// Why what is stored on the target is not obeyed, if so.
+    pub refused: Option<String>,
 }
 
 /// One link, ready to run.
@@ -69,6 +78,7 @@ pub struct Mirror {
     link: Link,
     handle: LinkHandle,
     selection: watch::Sender<Selection>,
+    selections: Selections,
 }
 
 /// What a look at both clusters brought.
@@ -82,7 +92,9 @@ struct Found {
 }
 
 impl Mirror {
-    /// A mirror of `source` into `target`. `instance` names this process in leases; `lock_dir` holds the local lock.
+    /// A mirror of `source` into `target`. `instance` names this process in leases; `lock_dir` holds the local lock;
+    /// `selections` is shared by all links of the process.
+    #[allow(clippy::too_many_arguments)] // Each once, in one place.
     pub fn new(
         rt: Runtime,
         config: LinkConfig,
@@ -91,6 +103,7 @@ impl Mirror {
         instance: String,
         lock_dir: Option<PathBuf>,
         take_over: bool,
+        selections: Selections,
     ) -> Self {
         let spec = LinkSpec {
             name: config.name.clone(),
@@ -122,6 +135,7 @@ impl Mirror {
             link,
             handle,
             selection: watch::Sender::new(Selection::default()),
+            selections,
         }
     }
 
@@ -153,26 +167,69 @@ impl Mirror {
             link,
             handle,
             selection,
+            selections,
         } = self;
+        let known = watch::Sender::new(Known::default());
+        let following = follow(&rt, &config, target.clone(), &selections, &known);
         let refresh = async {
             let mut keeper = TopicKeeper::default();
             let (mut first, mut empty) = (true, false);
+            let mut changes = known.subscribe();
+            let mut last = None;
+            let mut running: Vec<FlowSpec> = Vec::new();
             loop {
+                let Known { in_force, refused } = changes.borrow_and_update().clone();
+                let Some(in_force) = in_force else {
+                    selection.send_modify(|now| now.refused = refused);
+                    let _ = changes.changed().await;
+                    continue;
+                };
+                let mut config = config.clone();
+                config.topics = in_force.topics.clone();
+                let stored = in_force.stored.clone();
+                if last.as_ref() != Some(&in_force) {
+                    (first, last) = (true, Some(in_force));
+                    // At once: the source may not answer now, and must not be mirrored when it does.
+                    let flows = running.len();
+                    running.retain(|flow| config.topics.selects(&flow.key.topic));
+                    if running.len() < flows {
+                        handle.set_flows(running.clone()).await;
+                    }
+                    selection.send_modify(|now| {
+                        now.flows = running.len();
+                        now.active = topics_of(&running);
+                        now.troubles
+                            .retain(|(topic, _)| config.topics.selects(topic));
+                        now.stored.clone_from(&stored);
+                        now.refused.clone_from(&refused);
+                    });
+                }
                 let wait = match flows(&rt, &config, &source, &target, &mut keeper, first).await {
                     Ok(found) => {
                         if first {
                             info!(link = %config.name, topics = found.topics, flows = found.flows.len(), "topics found");
                         }
-                        if found.topics == 0 && (first || !empty) {
+                        let includes = config.topics.includes();
+                        // That none is wanted was said when it was stored.
+                        let wanted = stored.is_none() || !includes.is_empty();
+                        if found.topics == 0 && wanted && (first || !empty) {
+                            let by = match stored {
+                                None => "topics",
+                                Some(_) => "the selection on the target",
+                            };
                             warn!(
                                 link = %config.name, id = "nothing-selected",
-                                "no topic of the source is selected by topics = {}: nothing is mirrored until one appears",
-                                config.topics.includes().join(", ")
+                                "no topic of the source is selected by {by} = {}: nothing is mirrored until one appears",
+                                includes.join(", ")
                             );
                         }
                         (first, empty) = (false, found.topics == 0);
+                        running.clone_from(&found.flows);
                         let now = Selection {
                             known: true,
+                            active: topics_of(&running),
+                            stored,
+                            refused,
                             topics: found.topics,
                             flows: found.flows.len(),
                             troubles: found.troubles,
@@ -180,26 +237,44 @@ impl Mirror {
                         handle.set_flows(found.flows).await;
                         selection.send_replace(now);
                         match (config.refresh_topics, found.refused) {
-                            (Some(interval), false) => interval,
-                            (Some(interval), true) => interval.min(RETRY_REFUSED),
-                            (None, true) => RETRY_REFUSED,
-                            (None, false) => return std::future::pending::<()>().await,
+                            (Some(interval), false) => Some(interval),
+                            (Some(interval), true) => Some(interval.min(RETRY_REFUSED)),
+                            (None, true) => Some(RETRY_REFUSED),
+                            (None, false) => None,
                         }
                     }
                     Err(error) => {
                         warn!(link = %config.name, id = "topics-unreadable", "cannot look for topics, trying again: {error}");
-                        RETRY
+                        Some(RETRY)
                     }
                 };
-                rt.sleep(rt.jitter(wait)).await;
+                let pause = async {
+                    match wait {
+                        Some(wait) => rt.sleep(rt.jitter(wait)).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    biased;
+                    _ = changes.changed() => {}
+                    () = pause => {}
+                }
             }
         };
         tokio::select! {
             biased;
             result = link.run() => Ok(result?),
             () = refresh => Ok(()),
+            () = following => Ok(()),
         }
     }
+}
+
+/// The source's names of the topics of these flows, which are sorted.
+fn topics_of(flows: &[FlowSpec]) -> Arc<[String]> {
+    let mut topics: Vec<String> = flows.iter().map(|f| f.key.topic.clone()).collect();
+    topics.dedup();
+    topics.into()
 }
 
 fn policies(config: &LinkConfig) -> Policies {

@@ -37,7 +37,7 @@ pub use position::{
 pub use produce::{ProducePartition, ProduceRequest, ProduceResponse, ProducedPartition};
 pub use reader::Reader;
 pub use record::{BatchBuilder, Record};
-pub use registry::{MAX_RUNGS, REGISTRY_VERSION, RegistryError, RegistryRecord};
+pub use registry::{MAX_RUNGS, REGISTRY_VERSION, RegistryError, RegistryRecord, SELECTION_RESET};
 pub use rewrite::{RepackCause, Stamp, needs_repack, repack, restamp};
 pub use split::split;
 pub use writer::Writer;

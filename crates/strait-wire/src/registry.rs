@@ -6,7 +6,8 @@
 //!   STRING target cluster id.
 //! - 3 lease: STRING link, INT16 shard -> INT64 producer id, INT16 epoch, STRING instance, INT64 ms, INT8 closed.
 //! - 4 ladder: STRING link, STRING source topic, INT32 partition -> INT16 k, k x (INT64 S, INT64 T, INT64 F).
-//! - 5 selection: STRING link -> INT32 n, n x (INT32 length and UTF-8 of a pattern), INT64 ms.
+//! - 5 selection: STRING link -> INT32 n, n x (INT32 length and UTF-8 of a pattern), INT64 ms. No pattern and a time
+//!   of -1: reset, the configuration file holds. No pattern and any other time: none selected.
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -15,6 +16,8 @@ use crate::{Reader, Record, WireError, Writer};
 
 /// The version of the values this build writes, and the highest it reads.
 pub const REGISTRY_VERSION: i8 = 1;
+/// The time of a selection that was reset. No tombstone: a session that reads one stops.
+pub const SELECTION_RESET: i64 = -1;
 /// The most rungs a ladder has.
 pub const MAX_RUNGS: usize = 64;
 
@@ -88,9 +91,9 @@ pub enum RegistryRecord {
     Selection {
         /// The link's id.
         link: String,
-        /// The patterns.
+        /// The patterns; none selects nothing.
         includes: Vec<String>,
-        /// When it was set, wall clock in milliseconds.
+        /// When it was set, wall clock in milliseconds; [`SELECTION_RESET`] without patterns: none is set any more.
         wall_ms: i64,
     },
 }
@@ -226,6 +229,15 @@ impl RegistryRecord {
             }
         }
         w.split()
+    }
+
+    /// The link that a record is a selection of, also where the selection itself cannot be read.
+    pub fn selection_of(record: &Record) -> Option<String> {
+        let k = &mut Reader::new(record.key.clone()?);
+        let kind = k.i8("registry record type").ok()?;
+        (kind == SELECTION)
+            .then(|| k.string("selection's link", false).ok())
+            .flatten()
     }
 
     /// Reads a record.

@@ -304,3 +304,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_reset_is_a_selection_that_every_version_reads() {
+    let record = RegistryRecord::Selection {
+        link: "ab".into(),
+        includes: Vec::new(),
+        wall_ms: strait_wire::SELECTION_RESET,
+    };
+    golden(record, "05 0002 6162", "01 00000000 ffffffffffffffff");
+}
+
+#[test]
+fn the_link_of_a_selection_is_known_without_its_value() {
+    let mut record = RegistryRecord::Selection {
+        link: "ab".into(),
+        includes: Vec::new(),
+        wall_ms: 0,
+    }
+    .to_record(0);
+    record.value = Some(vec![99].into());
+    assert!(RegistryRecord::from_record(&record).is_err());
+    assert_eq!(RegistryRecord::selection_of(&record).as_deref(), Some("ab"));
+    record.key = Some(vec![1, 0, 2, b'a', b'b'].into());
+    assert_eq!(RegistryRecord::selection_of(&record), None);
+    record.key = Some(vec![5, 0, 2, b'a'].into());
+    assert_eq!(RegistryRecord::selection_of(&record), None);
+}

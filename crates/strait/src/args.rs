@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use strait_config::{AdminConfig, Config};
 
 use crate::exit;
+use crate::selection::{OfLink, SelectionArgs, SetOrNone};
 
 /// `0.1.0 (0123456789ab, x86_64-unknown-linux-musl)`.
 pub(crate) const VERSION: &str = concat!(
@@ -43,6 +44,17 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Print what each partition has forwarded, left out and lost, from the positions on the target; also while links run
     Gaps(GapsArgs),
+    /// Show or replace the selection of topics at run time; it is stored on the target and wins over the file
+    Selection(SelectionArgs),
+    /// Replace the selection of topics, by the name that it has in Event Streams: `selection set` and `selection none`
+    #[command(name = "mirroring-topic-selection-set")]
+    MirroringTopicSelectionSet(SetOrNone),
+    /// Show the selection of topics, by the name that it has in Event Streams: `selection get`
+    #[command(name = "mirroring-topic-selection")]
+    MirroringTopicSelection(OfLink),
+    /// List the source's topics that are mirrored now
+    #[command(name = "mirroring-active-topics")]
+    MirroringActiveTopics(OfLink),
 }
 
 /// `strait run`.
@@ -53,6 +65,9 @@ pub(crate) struct RunArgs {
     /// Serve metrics and health on this address instead, or `off`
     #[arg(long, value_name = "ADDRESS", value_parser = admin_listen)]
     pub(crate) admin_listen: Option<AdminConfig>,
+    /// The file with the tokens for /admin/mirroring/...
+    #[arg(long, value_name = "FILE")]
+    pub(crate) admin_token_file: Option<PathBuf>,
     /// The name of this process among those that may run the same links
     #[arg(long, value_name = "NAME", value_parser = instance_name)]
     pub(crate) instance: Option<String>,
@@ -131,6 +146,9 @@ impl RunArgs {
     pub(crate) fn apply(&self, config: &mut Config) {
         if let Some(admin) = self.admin_listen {
             config.set_admin(admin);
+        }
+        if let Some(file) = &self.admin_token_file {
+            config.set_admin_token_file(file.clone());
         }
         if let Some(instance) = &self.instance {
             config.instance = Some(instance.clone());

@@ -3,6 +3,7 @@
 use crate::args::CheckArgs;
 use crate::exit::Exit;
 use crate::output::{Out, complain};
+use crate::run::tokens;
 
 /// Prints the effective configuration to stdout, and warnings or everything that is wrong to stderr, in the form that
 /// editors and CI systems know: `file:line: what`.
@@ -16,6 +17,10 @@ pub(crate) fn check(args: &CheckArgs) -> Exit {
     };
     for warning in &config.warnings {
         complain(format_args!("warning: {warning}"));
+    }
+    // Not an error here: the file may lie on the machine that will run it only.
+    if let Err(error) = tokens(&config, &args.file) {
+        complain(format_args!("warning: {error}"));
     }
     match Out::stdout().text(config.to_toml()) {
         Ok(()) => Exit::Ok,

@@ -334,7 +334,7 @@ fn json_unlisted(position: &Position) -> String {
     format!("\"lost_not_kept\":{},", json_gaps(unlisted(position)))
 }
 
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

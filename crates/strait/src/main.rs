@@ -6,8 +6,10 @@ mod demo;
 mod exit;
 mod gaps;
 mod logging;
+mod mirroring;
 mod output;
 mod run;
+mod selection;
 mod serve;
 mod standing;
 
@@ -40,6 +42,10 @@ fn main() -> ExitCode {
         Command::Run(args) => run(&args, &logging),
         Command::Check(args) => check::check(&args),
         Command::Gaps(args) => gaps::gaps(&args),
+        Command::Selection(args) => selection::selection(&args),
+        Command::MirroringTopicSelectionSet(args) => selection::set_or_none(&args),
+        Command::MirroringTopicSelection(args) => selection::get(&args),
+        Command::MirroringActiveTopics(args) => selection::active(&args),
         Command::Demo(args) => demo::demo(&args, line.log.quiet),
     };
     drop(logging);
@@ -47,8 +53,8 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &args::RunArgs, logging: &Logging) -> Exit {
-    let config = match run::configuration(args) {
-        Ok(config) => config,
+    let (config, tokens) = match run::configuration(args) {
+        Ok(found) => found,
         Err(error) => {
             for problem in error.lines() {
                 tracing::error!("{problem}");
@@ -56,5 +62,5 @@ fn run(args: &args::RunArgs, logging: &Logging) -> Exit {
             return Exit::Configuration;
         }
     };
-    serve::serve(&config, args, logging)
+    serve::serve(&config, tokens, args, logging)
 }

@@ -1,12 +1,13 @@
 //! `strait run` at work: every link mirrors until a signal or an error ends it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use strait_admin::{Admin, Health, Metrics, State};
-use strait_config::{ClusterConfig, Config, LinkConfig, SaslMechanism};
+use strait_admin::{Access, Admin, Health, Metrics, State};
+use strait_config::{AdminTokens, ClusterConfig, Config, LinkConfig, SaslMechanism};
 use strait_engine::{LinkHandle, SessionError};
-use strait_mirror::{Mirror, MirrorError};
+use strait_mirror::{Mirror, MirrorError, Selections};
 use strait_net::{
     Action, ClientCertificate, Cluster, Identity, Limits, NetError, Runtime, Sasl, Security, Tls,
 };
@@ -18,7 +19,8 @@ use tracing::{debug, error, info, warn};
 use crate::args::RunArgs;
 use crate::exit::Exit;
 use crate::logging::Logging;
-use crate::standing::{follow, report};
+use crate::mirroring::Links;
+use crate::standing::{ActiveTopics, follow, report};
 
 /// How many times the connect timeout a cluster may be out of reach at start before the link is given up.
 const START_PATIENCE: u32 = 3;
@@ -32,13 +34,18 @@ const HELD_PAUSE: Duration = Duration::from_secs(10);
 const ONE_SIGNAL: Duration = Duration::from_millis(100);
 
 /// Runs every link of the configuration.
-pub(crate) fn serve(config: &Config, args: &RunArgs, logging: &Logging) -> Exit {
+pub(crate) fn serve(
+    config: &Config,
+    tokens: Option<AdminTokens>,
+    args: &RunArgs,
+    logging: &Logging,
+) -> Exit {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     match runtime {
         Ok(runtime) => {
-            let exit = runtime.block_on(mirror_all(config, args, logging));
+            let exit = runtime.block_on(mirror_all(config, tokens, args, logging));
             runtime.shutdown_timeout(Duration::from_millis(200));
             exit
         }
@@ -49,7 +56,12 @@ pub(crate) fn serve(config: &Config, args: &RunArgs, logging: &Logging) -> Exit 
     }
 }
 
-async fn mirror_all(config: &Config, args: &RunArgs, logging: &Logging) -> Exit {
+async fn mirror_all(
+    config: &Config,
+    tokens: Option<AdminTokens>,
+    args: &RunArgs,
+    logging: &Logging,
+) -> Exit {
     let rt = Runtime::system();
     let health = Health::new();
     let (stop, stopped) = watch::channel(false);
@@ -63,7 +75,14 @@ async fn mirror_all(config: &Config, args: &RunArgs, logging: &Logging) -> Exit 
     for link in &config.links {
         health.set(&link.name, State::Starting);
     }
-    if let Err(exit) = serve_admin(&rt, config, &health, stopped.clone()).await {
+    let selections = Selections::new(config.clone());
+    let active = ActiveTopics::default();
+    let endpoints = tokens.map(|tokens| {
+        let access = Access::new(tokens.viewer.expose(), tokens.manager.expose());
+        let links = Links::new(&rt, config, selections.clone(), active.clone());
+        (access, links)
+    });
+    if let Err(exit) = serve_admin(&rt, config, &health, endpoints, stopped.clone()).await {
         return exit;
     }
     for link in &config.links {
@@ -93,6 +112,8 @@ async fn mirror_all(config: &Config, args: &RunArgs, logging: &Logging) -> Exit 
             lock_dir: lock_dir.clone(),
             take_over: args.take_over,
             health: health.clone(),
+            selections: selections.clone(),
+            active: active.clone(),
         };
         links.spawn(on_its_thread(one, stopped.clone()));
     }
@@ -182,6 +203,7 @@ async fn serve_admin(
     rt: &Runtime,
     config: &Config,
     health: &Health,
+    endpoints: Option<(Access, Links)>,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), Exit> {
     let failed = |cause: &dyn std::fmt::Display| {
@@ -194,9 +216,12 @@ async fn serve_admin(
     let Some(listen) = config.admin.listen else {
         return Ok(());
     };
-    let admin = Admin::bind(listen, metrics, health.clone())
+    let mut admin = Admin::bind(listen, metrics, health.clone())
         .await
         .map_err(|e| failed(&e))?;
+    if let Some((access, links)) = endpoints {
+        admin = admin.with_mirroring(access, Arc::new(links));
+    }
     info!("metrics and health on http://{}", admin.address());
     let stop = async move {
         let _ = stopped.wait_for(|stop| *stop).await;
@@ -218,6 +243,8 @@ struct OneLink {
     lock_dir: PathBuf,
     take_over: bool,
     health: Health,
+    selections: Selections,
+    active: ActiveTopics,
 }
 
 impl OneLink {
@@ -241,11 +268,13 @@ impl OneLink {
                 self.instance.clone(),
                 Some(self.lock_dir.clone()),
                 self.take_over,
+                self.selections.clone(),
             );
             let (handle, status) = (mirror.handle(), mirror.status());
             let selection = mirror.selection();
             let mut beside = JoinSet::new();
-            beside.spawn(follow(name.clone(), status, selection, self.health.clone()));
+            let (health, active) = (self.health.clone(), self.active.clone());
+            beside.spawn(follow(name.clone(), status, selection, health, active));
             beside.spawn(stop_when(handle, stopped.clone()));
             let ended = mirror.run().await;
             beside.shutdown().await;

@@ -1,13 +1,44 @@
 //! How a link stands: told to health, metrics and the log.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use strait_admin::{Health, State};
 use strait_engine::LinkStatus;
-use strait_mirror::Selection;
+use strait_mirror::{Selection, StoredSelection};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 /// Topics named at most where troubles are told.
 const NAMED: usize = 20;
+
+/// The topics that each link of the process mirrors now, for those who ask. Clones share one table.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ActiveTopics {
+    links: Arc<Mutex<BTreeMap<String, Arc<[String]>>>>,
+}
+
+impl ActiveTopics {
+    fn set(&self, link: &str, topics: Arc<[String]>) {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        links.insert(link.to_owned(), topics);
+    }
+
+    /// Those of a link, sorted; none while it does not run.
+    pub(crate) fn of(&self, link: &str) -> Arc<[String]> {
+        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        links.get(link).cloned().unwrap_or_default()
+    }
+}
+
+/// The link ends: it mirrors nothing from here on.
+struct UntilItEnds<'a>(&'a ActiveTopics, &'a str);
+
+impl Drop for UntilItEnds<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.1, Arc::default());
+    }
+}
 
 /// What was said last about a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +54,10 @@ pub(crate) async fn follow(
     mut status: watch::Receiver<LinkStatus>,
     mut selection: watch::Receiver<Selection>,
     health: Health,
+    active: ActiveTopics,
 ) {
     let mut said = Said::Nothing;
+    let _until = UntilItEnds(&active, &link);
     loop {
         // Whichever ends first: the link has ended, and the caller tells that.
         let changed = tokio::select! {
@@ -41,6 +74,14 @@ pub(crate) async fn follow(
         said = say(&link, said, &now, &topics, &state);
         let troubled = u32::try_from(topics.troubles.len()).unwrap_or(u32::MAX);
         metrics::gauge!("strait_topics_troubled", "link" => link.clone()).set(f64::from(troubled));
+        let runs = now.open && now.trouble.is_none();
+        let mirrored = if runs {
+            topics.active.clone()
+        } else {
+            Arc::default()
+        };
+        active.set(&link, mirrored);
+        health.note(&link, topics.stored.as_ref().map(selected));
         report(&health, &link, state);
     }
 }
@@ -50,6 +91,16 @@ pub(crate) fn report(health: &Health, link: &str, state: State) {
     let ready = matches!(state, State::Mirroring | State::Impaired(_));
     metrics::gauge!("strait_link_ready", "link" => link.to_owned()).set(f64::from(u8::from(ready)));
     health.set(link, state);
+}
+
+/// What the page says about a link that obeys a stored selection.
+fn selected(stored: &StoredSelection) -> String {
+    let since = stored.since();
+    if stored.includes.is_empty() {
+        return format!("no topic is selected, as stored on the target since {since}");
+    }
+    let patterns = stored.includes.join(", ");
+    format!("topics = {patterns}, as stored on the target since {since}")
 }
 
 /// One line when everything that can run runs, one when nothing does.
@@ -87,10 +138,13 @@ fn state_of(now: &LinkStatus, topics: &Selection) -> State {
     if let Some(trouble) = &now.trouble {
         return State::Failed(trouble.clone());
     }
+    if let Some(why) = topics.refused.as_ref().filter(|_| !topics.known) {
+        return State::Failed(why.clone());
+    }
     if !now.open || !topics.known || now.flows < topics.flows {
         return State::Starting;
     }
-    let mut troubles = Vec::new();
+    let mut troubles = Vec::from_iter(topics.refused.clone());
     if let Some((flow, why)) = now.troubles.first() {
         let stand = if now.troubled == 1 { "stands" } else { "stand" };
         troubles.push(format!(
@@ -158,6 +212,7 @@ mod tests {
                 .iter()
                 .map(|topic| ((*topic).to_owned(), "refused".to_owned()))
                 .collect(),
+            ..Selection::default()
         }
     }
 

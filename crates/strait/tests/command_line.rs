@@ -51,7 +51,8 @@ fn help_goes_to_stdout_and_has_the_exit_codes() {
     assert_eq!(said.code, Some(0));
     assert_eq!(said.stderr, "");
     for part in [
-        "run    Mirror,",
+        "Mirror, as a configuration file says, until SIGINT or SIGTERM",
+        "mirroring-topic-selection-set ",
         "demo ",
         "check ",
         "--log-format <LOG_FORMAT>",
@@ -75,6 +76,9 @@ fn every_command_explains_itself() {
         ("demo", "--seed <NUMBER>"),
         ("check", "as TOML, with every default"),
         ("gaps", "--link <NAME>"),
+        ("selection", "Select no topic"),
+        ("mirroring-topic-selection-set", "--none"),
+        ("mirroring-active-topics", "--json"),
         (
             "gaps",
             "left out and lost, from the positions on the target",

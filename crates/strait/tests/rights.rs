@@ -205,10 +205,10 @@ fn topic<'a>(name: &'a str, operations: &'a [&'a str]) -> Right<'a> {
     }
 }
 
-/// What `strait COMMAND FILE` prints.
+/// What `strait COMMAND FILE` prints; the command may be of two words.
 fn strait(command: &str, mirror: &Mirror) -> Output {
     Command::new(env!("CARGO_BIN_EXE_strait"))
-        .arg(command)
+        .args(command.split(' '))
         .arg(mirror.folder().join("mirror.toml"))
         .output()
         .unwrap()
@@ -382,6 +382,22 @@ fn the_rights_in_the_book_are_enough() {
         text.contains("orders.placed-2") && text.contains("2010"),
         "{text}"
     );
+    // The selection is another topic's: to look at it Read, to change it Write, and no transactional id.
+    for (command, right, of) in [
+        ("selection get", "READ", "Read"),
+        ("selection none", "WRITE", "Write"),
+    ] {
+        let refused = strait(command, &positions);
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        let said = String::from_utf8(refused.stderr).unwrap();
+        for part in ["mm2-strait.internal", "tokyo", of] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        reader.allow(target, topic("mm2-strait.internal", &[right]));
+        wait_until(command, SOON, || {
+            strait(command, &positions).status.success()
+        });
+    }
 }
 
 #[test]
