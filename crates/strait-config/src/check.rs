@@ -16,6 +16,23 @@ pub(crate) struct Place {
 
 /// Everything that cannot stand. `places` has one entry per link.
 pub(crate) fn problems(config: &Config, places: &[Place]) -> Vec<Problem> {
+    let mut problems = conflicts(config, places);
+    for (index, place) in places.iter().enumerate() {
+        if let Some((from, to)) = missing_link(config, index) {
+            let why = format!(
+                "links with forward = \"local\" go round under the same names, but none goes from {from} to {to}: no record passes through a third cluster, so what is produced on {from} never comes to {to}"
+            );
+            let instead = format!(
+                "Add a link from {from} to {to}, or take one of the clusters out of the round"
+            );
+            problems.push(Problem::at(place.line, place.key.clone(), why, instead));
+        }
+    }
+    problems
+}
+
+/// What would double or lose records, whichever of the links run: the selections of a running process may do that, too.
+pub(crate) fn conflicts(config: &Config, places: &[Place]) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut names: BTreeSet<&str> = BTreeSet::new();
     for (link, place) in config.links.iter().zip(places) {
@@ -82,15 +99,7 @@ pub(crate) fn problems(config: &Config, places: &[Place]) -> Vec<Problem> {
             let instead = "Exclude in one link what the other mirrors";
             problems.push(Problem::at(place.line, place.key.clone(), why, instead));
         }
-        if let Some((from, to)) = missing_link(config, index) {
-            let why = format!(
-                "links with forward = \"local\" go round under the same names, but none goes from {from} to {to}: no record passes through a third cluster, so what is produced on {from} never comes to {to}"
-            );
-            let instead = format!(
-                "Add a link from {from} to {to}, or take one of the clusters out of the round"
-            );
-            problems.push(Problem::at(place.line, place.key.clone(), why, instead));
-        } else if let Some(round) = loop_through(config, index) {
+        if let Some(round) = loop_through(config, index) {
             let why = format!(
                 "identity naming sends the same topics round and round: {}",
                 round.join(", ")

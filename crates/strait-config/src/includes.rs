@@ -97,7 +97,7 @@ impl Config {
         };
         let places: Vec<Place> = config.links.iter().map(|l| place(&l.name)).collect();
         let said = |problem: Problem| format!("{}. {}", problem.why, problem.instead);
-        let problems = check::problems(&config, &places);
+        let problems = check::conflicts(&config, &places);
         let mut texts: Vec<String> = problems.into_iter().map(said).collect();
         texts.dedup();
         (!texts.is_empty()).then(|| texts.join("; "))
