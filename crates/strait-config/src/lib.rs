@@ -8,6 +8,7 @@ mod address;
 mod check;
 mod cluster_toml;
 mod error;
+mod heartbeats;
 mod mm2_file;
 mod mm2_keys;
 mod model;
@@ -23,6 +24,7 @@ mod table;
 mod toml_file;
 
 pub use error::{ConfigError, Problem};
+pub use heartbeats::{DEFAULT_HEARTBEATS_INTERVAL, EmitHeartbeats, Heartbeats};
 pub use model::{
     AdminConfig, ClusterConfig, Config, DEFAULT_ADMIN_LISTEN, DEFAULT_CONFIG_EXCLUDES,
     DEFAULT_FETCH_CONNECTIONS, DEFAULT_MEMORY_BUDGET, DEFAULT_OPEN_TRANSACTION_WARNING,

@@ -5,7 +5,7 @@
 use crate::properties::Scope;
 
 /// Keys that are obeyed, globally and per flow.
-pub(crate) const FLOW_KEYS: [&str; 13] = [
+pub(crate) const FLOW_KEYS: [&str; 17] = [
     "topics",
     "topics.exclude",
     "topics.blacklist",
@@ -19,10 +19,14 @@ pub(crate) const FLOW_KEYS: [&str; 13] = [
     "config.properties.exclude",
     "config.properties.blacklist",
     "enabled",
+    "emit.heartbeats.enabled",
+    "emit.heartbeats.interval.seconds",
+    "heartbeats.topic.replication.factor",
+    "heartbeats.replication.enabled",
 ];
 
 /// Keys of things MirrorMaker 2 does and this version does not.
-const NOT_DONE: [&str; 22] = [
+const NOT_DONE: [&str; 17] = [
     "groups",
     "groups.exclude",
     "groups.blacklist",
@@ -33,11 +37,6 @@ const NOT_DONE: [&str; 22] = [
     "checkpoints.topic.replication.factor",
     "sync.group.offsets.enabled",
     "sync.group.offsets.interval.seconds",
-    "emit.heartbeats",
-    "emit.heartbeats.enabled",
-    "emit.heartbeats.interval.seconds",
-    "heartbeats.topic.replication.factor",
-    "heartbeats.replication.enabled",
     "sync.topic.acls.enabled",
     "sync.topic.acls.interval.seconds",
     "sync.topic.configs.interval.seconds",
@@ -48,7 +47,7 @@ const NOT_DONE: [&str; 22] = [
 ];
 
 /// Keys that have no meaning here, by whole name.
-const NO_EFFECT: [&str; 34] = [
+const NO_EFFECT: [&str; 35] = [
     "tasks.max",
     "tasks.max.enforce",
     "offset.lag.max",
@@ -83,6 +82,7 @@ const NO_EFFECT: [&str; 34] = [
     "rebalance.timeout.ms",
     "scheduled.rebalance.max.delay.ms",
     "offsets.storage.topic",
+    "emit.heartbeats",
 ];
 
 /// The same, by beginning: settings of Connect's workers and of clients that Strait does not have.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::heartbeats;
 use crate::model::{Config, LinkConfig, Naming, PasswordFrom, Policy, SaslConfig, TlsConfig};
 use crate::pattern::Pattern;
 use crate::quantity::{duration_text, size_text};
@@ -153,7 +154,8 @@ fn write_link(out: &mut String, link: &LinkConfig) -> std::fmt::Result {
         out,
         "open-transaction-warning = \"{}\"",
         duration_text(link.open_transaction_warning)
-    )
+    )?;
+    heartbeats::write(out, &link.heartbeats)
 }
 
 fn tls_text(tls: &TlsConfig) -> String {

@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 use crate::check::{self, Place};
 use crate::cluster_toml::{Surroundings, read_clusters};
 use crate::error::{ConfigError, Problem};
+use crate::heartbeats;
 use crate::model::{
     AdminConfig, Config, DEFAULT_ADMIN_LISTEN, DEFAULT_SEPARATOR, Isolation, LinkConfig,
     MAX_FETCH_CONNECTIONS, MIN_MEMORY_BUDGET, Naming, Policy, share_memory,
@@ -22,7 +23,7 @@ use crate::start::{StartPosition, StartRules};
 use crate::table::{Field, Reader, Table};
 
 const TOP_KEYS: [&str; 5] = ["clusters", "links", "admin", "instance", "state-dir"];
-const LINK_KEYS: [&str; 30] = [
+const LINK_KEYS: [&str; 34] = [
     "name",
     "source",
     "target",
@@ -53,6 +54,10 @@ const LINK_KEYS: [&str; 30] = [
     "on-foreign-writer",
     "on-refused-record",
     "open-transaction-warning",
+    "emit-heartbeats",
+    "heartbeats-interval",
+    "heartbeats-replication-factor",
+    "replicate-heartbeats",
 ];
 const LINK_EXAMPLE: &str =
     "[[links]] and under it source = \"paris\", target = \"tokyo\" and topics = [\"orders.*\"]";
@@ -123,6 +128,7 @@ pub(crate) fn read(
     }
 
     share_memory(&mut links, &own_budget);
+    heartbeats::settle(&mut links);
     let mut config = Config {
         clusters,
         links,
@@ -263,6 +269,7 @@ fn read_link(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<LinkConfi
         let range = Duration::from_secs(1)..=Duration::from_secs(86_400);
         link.open_transaction_warning = read_duration(reader, &field, range)?;
     }
+    link.heartbeats = heartbeats::read(reader, &table)?;
     Some(link)
 }
 
@@ -398,7 +405,7 @@ pub(crate) fn check_separator(text: &str) -> Result<(), (String, String)> {
     ))
 }
 
-fn read_choice<T: Copy>(
+pub(crate) fn read_choice<T: Copy>(
     reader: &mut Reader<'_>,
     field: &Field<'_, '_>,
     all: &[T],
@@ -424,7 +431,7 @@ fn read_choice<T: Copy>(
     found.copied()
 }
 
-fn read_replication(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<i16> {
+pub(crate) fn read_replication(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<i16> {
     let value = field.integer(reader, "3")?;
     match i16::try_from(value) {
         Ok(factor) if factor > 0 || factor == -1 => Some(factor),
@@ -451,7 +458,7 @@ fn read_connections(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<u8
     }
 }
 
-fn read_duration(
+pub(crate) fn read_duration(
     reader: &mut Reader<'_>,
     field: &Field<'_, '_>,
     range: RangeInclusive<Duration>,

@@ -3,6 +3,7 @@
 //! [`Mirror`] runs one configured link: it finds the topics that the configuration selects, sees to it that the
 //! target has them, and hands the resulting flows to the engine, again and again while topics come and go.
 
+mod heartbeats;
 mod mirror;
 mod naming;
 mod topics;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use strait_config::{Isolation, LinkConfig, StartPosition};
+use strait_config::{Isolation, LinkConfig, Naming, StartPosition};
 use strait_engine::{
     FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, LinkStatus, Policies, Policy, SessionError,
     Start,
@@ -14,6 +14,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::heartbeats::{HEARTBEATS, Heart, is_heartbeats, separator};
 use crate::naming::{Route, route};
 use crate::topics::{TOPIC_IN_PART, TOPIC_NOT_MIRRORED, TopicKeeper, Wanted, setting};
 
@@ -152,11 +153,16 @@ impl Mirror {
             handle,
             selection,
         } = self;
+        let heart = Heart::new(&rt, &config, &source, &target);
+        let status = handle.status();
         let refresh = async {
             let mut keeper = TopicKeeper::default();
+            heart.begin().await;
             let (mut first, mut empty) = (true, false);
             loop {
-                let wait = match flows(&rt, &config, &source, &target, &mut keeper, first).await {
+                let wait = match flows(&rt, &config, &source, &target, &mut keeper, &heart, first)
+                    .await
+                {
                     Ok(found) => {
                         if first {
                             info!(link = %config.name, topics = found.topics, flows = found.flows.len(), "topics found");
@@ -196,6 +202,7 @@ impl Mirror {
             biased;
             result = link.run() => Ok(result?),
             () = refresh => Ok(()),
+            () = heart.run(status) => Ok(()),
         }
     }
 }
@@ -225,9 +232,13 @@ async fn flows(
     source: &Cluster,
     target: &Cluster,
     keeper: &mut TopicKeeper,
+    heart: &Heart,
     first: bool,
 ) -> Result<Found, NetError> {
-    let found = source.metadata(None).await?;
+    let mut found = source.metadata(None).await?;
+    if !heart.mirrors(&found).await {
+        found.topics.remove(HEARTBEATS);
+    }
     let mut troubles = Vec::new();
     let chosen = choose(
         config,
@@ -237,7 +248,9 @@ async fn flows(
         keeper,
         &mut troubles,
     );
-    let topics = chosen.len() + troubles.len();
+    // Heartbeats are mirrored beside what was asked for.
+    let asked_for = chosen.keys().filter(|name| config.topics.selects(name));
+    let topics = asked_for.count() + troubles.len();
     let mirrored: BTreeSet<&str> = chosen.values().map(String::as_str).collect();
     keeper.report_gone(&config.name, source.alias(), &found);
     keeper.keep_known(|topic| found.topics.contains_key(topic) || mirrored.contains(topic));
@@ -404,10 +417,21 @@ fn choose(
 ) -> BTreeMap<String, String> {
     let mut chosen: BTreeMap<String, String> = BTreeMap::new();
     for (name, topic) in &found.topics {
-        if topic.internal || !config.topics.selects(name) {
+        let separator = separator(&config.naming);
+        let heartbeat = topic.partitions.len() == 1 && is_heartbeats(name, separator);
+        let also = heartbeat && config.heartbeats.replicate;
+        if topic.internal || !(also || config.topics.selects(name)) {
             continue;
         }
-        match route(&config.naming, source, target, name) {
+        let of_heartbeats = Naming::Default {
+            separator: separator.to_owned(),
+        };
+        let naming = if heartbeat {
+            &of_heartbeats
+        } else {
+            &config.naming
+        };
+        match route(naming, source, target, name) {
             Ok(Route::Mirror(_)) if topic.error != 0 => {
                 let error = KafkaError(topic.error);
                 let why = format!(
