@@ -5,6 +5,7 @@
 //! [`Config::to_toml`] writes the effective configuration, defaults included; [`load`] reads it back as the same model.
 
 mod address;
+mod beside;
 mod check;
 mod cluster_toml;
 mod error;
@@ -23,6 +24,7 @@ mod start;
 mod table;
 mod toml_file;
 
+pub use beside::{Beside, DEFAULT_ACLS_INTERVAL, DefaultsFrom, MM2_CONFIGS_INTERVAL};
 pub use error::{ConfigError, Problem};
 pub use heartbeats::{DEFAULT_HEARTBEATS_INTERVAL, EmitHeartbeats, Heartbeats};
 pub use model::{

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::address::{parse_address, split_list};
+use crate::beside::{Beside, DefaultsFrom, MM2_CONFIGS_INTERVAL};
 use crate::check::{self, Place};
 use crate::cluster_toml::check_alias;
 use crate::error::{ConfigError, Problem};
@@ -346,6 +347,7 @@ impl Reading {
             link.isolation = self.read_isolation(&entry)?;
         }
         link.heartbeats = self.read_heartbeats(flow)?;
+        link.beside = self.read_beside(flow)?;
         Some(link)
     }
 
@@ -457,6 +459,38 @@ impl Reading {
                 None
             }
         }
+    }
+
+    fn read_beside(&mut self, flow: &Flow) -> Option<Beside> {
+        let mut beside = Beside {
+            configs_interval: Some(MM2_CONFIGS_INTERVAL),
+            sync_acls: true,
+            ..Beside::default()
+        };
+        if let Some(entry) = self.flow_entry(flow, "sync.topic.configs.interval.seconds") {
+            let off = "sync.topic.configs.enabled = false";
+            beside.configs_interval = Some(self.read_seconds(&entry, off)?);
+        }
+        if let Some(entry) = self.flow_entry(flow, "use.defaults.from") {
+            beside.defaults_from = match self.value_of(&entry)? {
+                "source" => DefaultsFrom::Source,
+                "target" => DefaultsFrom::Target,
+                _ => {
+                    let why = "this is not one of its values";
+                    self.problems
+                        .push(wrong(&entry, why, "Write target or source"));
+                    return None;
+                }
+            };
+        }
+        if let Some(entry) = self.flow_entry(flow, "sync.topic.acls.enabled") {
+            beside.sync_acls = self.read_bool(&entry)?;
+        }
+        if let Some(entry) = self.flow_entry(flow, "sync.topic.acls.interval.seconds") {
+            let off = "sync.topic.acls.enabled = false";
+            beside.acls_interval = self.read_seconds(&entry, off)?;
+        }
+        Some(beside)
     }
 
     fn read_heartbeats(&mut self, flow: &Flow) -> Option<Heartbeats> {
@@ -618,7 +652,6 @@ impl Reading {
         let features = [
             ("emit.checkpoints.enabled", true, "emit checkpoints"),
             ("sync.group.offsets.enabled", false, "sync group offsets"),
-            ("sync.topic.acls.enabled", true, "sync topic ACLs"),
         ];
         let missing: Vec<&str> = features
             .into_iter()

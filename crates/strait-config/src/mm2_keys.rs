@@ -5,7 +5,7 @@
 use crate::properties::Scope;
 
 /// Keys that are obeyed, globally and per flow.
-pub(crate) const FLOW_KEYS: [&str; 17] = [
+pub(crate) const FLOW_KEYS: [&str; 21] = [
     "topics",
     "topics.exclude",
     "topics.blacklist",
@@ -23,10 +23,14 @@ pub(crate) const FLOW_KEYS: [&str; 17] = [
     "emit.heartbeats.interval.seconds",
     "heartbeats.topic.replication.factor",
     "heartbeats.replication.enabled",
+    "sync.topic.acls.enabled",
+    "sync.topic.acls.interval.seconds",
+    "sync.topic.configs.interval.seconds",
+    "use.defaults.from",
 ];
 
 /// Keys of things MirrorMaker 2 does and this version does not.
-const NOT_DONE: [&str; 17] = [
+const NOT_DONE: [&str; 12] = [
     "groups",
     "groups.exclude",
     "groups.blacklist",
@@ -37,17 +41,12 @@ const NOT_DONE: [&str; 17] = [
     "checkpoints.topic.replication.factor",
     "sync.group.offsets.enabled",
     "sync.group.offsets.interval.seconds",
-    "sync.topic.acls.enabled",
-    "sync.topic.acls.interval.seconds",
-    "sync.topic.configs.interval.seconds",
     "replication.policy.internal.topic.separator.enabled",
-    "use.defaults.from",
-    "use.incremental.alter.configs",
     "offset-syncs.topic.location",
 ];
 
 /// Keys that have no meaning here, by whole name.
-const NO_EFFECT: [&str; 35] = [
+const NO_EFFECT: [&str; 36] = [
     "tasks.max",
     "tasks.max.enforce",
     "offset.lag.max",
@@ -83,6 +82,7 @@ const NO_EFFECT: [&str; 35] = [
     "scheduled.rebalance.max.delay.ms",
     "offsets.storage.topic",
     "emit.heartbeats",
+    "use.incremental.alter.configs",
 ];
 
 /// The same, by beginning: settings of Connect's workers and of clients that Strait does not have.

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::beside::Beside;
 use crate::heartbeats::Heartbeats;
 use crate::pattern::Pattern;
 use crate::secret::Secret;
@@ -177,6 +178,8 @@ pub struct LinkConfig {
     pub open_transaction_warning: Duration,
     /// Signs of life, and those of others.
     pub heartbeats: Heartbeats,
+    /// What goes with topics beside records.
+    pub beside: Beside,
 }
 
 impl LinkConfig {
@@ -205,6 +208,7 @@ impl LinkConfig {
             policies: Policies::default(),
             open_transaction_warning: DEFAULT_OPEN_TRANSACTION_WARNING,
             heartbeats: Heartbeats::default(),
+            beside: Beside::default(),
         }
     }
 }

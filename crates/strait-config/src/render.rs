@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::beside;
 use crate::heartbeats;
 use crate::model::{Config, LinkConfig, Naming, PasswordFrom, Policy, SaslConfig, TlsConfig};
 use crate::pattern::Pattern;
@@ -155,7 +156,8 @@ fn write_link(out: &mut String, link: &LinkConfig) -> std::fmt::Result {
         "open-transaction-warning = \"{}\"",
         duration_text(link.open_transaction_warning)
     )?;
-    heartbeats::write(out, &link.heartbeats)
+    heartbeats::write(out, &link.heartbeats)?;
+    beside::write(out, &link.beside)
 }
 
 fn tls_text(tls: &TlsConfig) -> String {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
+use crate::beside;
 use crate::check::{self, Place};
 use crate::cluster_toml::{Surroundings, read_clusters};
 use crate::error::{ConfigError, Problem};
@@ -23,7 +24,7 @@ use crate::start::{StartPosition, StartRules};
 use crate::table::{Field, Reader, Table};
 
 const TOP_KEYS: [&str; 5] = ["clusters", "links", "admin", "instance", "state-dir"];
-const LINK_KEYS: [&str; 34] = [
+const LINK_KEYS: [&str; 39] = [
     "name",
     "source",
     "target",
@@ -58,6 +59,11 @@ const LINK_KEYS: [&str; 34] = [
     "heartbeats-interval",
     "heartbeats-replication-factor",
     "replicate-heartbeats",
+    "sync-topic-configs-interval",
+    "config-defaults-from",
+    "sync-topic-acls",
+    "sync-topic-acls-interval",
+    "report-missing-users",
 ];
 const LINK_EXAMPLE: &str =
     "[[links]] and under it source = \"paris\", target = \"tokyo\" and topics = [\"orders.*\"]";
@@ -270,6 +276,7 @@ fn read_link(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<LinkConfi
         link.open_transaction_warning = read_duration(reader, &field, range)?;
     }
     link.heartbeats = heartbeats::read(reader, &table)?;
+    link.beside = beside::read(reader, &table)?;
     Some(link)
 }
 

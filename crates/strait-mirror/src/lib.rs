@@ -3,10 +3,13 @@
 //! [`Mirror`] runs one configured link: it finds the topics that the configuration selects, sees to it that the
 //! target has them, and hands the resulting flows to the engine, again and again while topics come and go.
 
+mod acls;
 mod heartbeats;
 mod mirror;
 mod naming;
 mod topics;
+mod users;
 
+pub use acls::wanted_acls;
 pub use mirror::{Mirror, MirrorError, Selection};
 pub use naming::{NamingError, Route, route};

@@ -14,9 +14,11 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::acls;
 use crate::heartbeats::{HEARTBEATS, Heart, is_heartbeats, separator};
 use crate::naming::{Route, route};
 use crate::topics::{TOPIC_IN_PART, TOPIC_NOT_MIRRORED, TopicKeeper, Wanted, setting};
+use crate::users;
 
 /// How long to wait after a refresh that failed.
 const RETRY: Duration = Duration::from_secs(2);
@@ -76,6 +78,8 @@ struct Found {
     /// Topics selected, mirrored or not.
     topics: usize,
     flows: Vec<FlowSpec>,
+    /// Those that are mirrored, in part at least.
+    names: acls::Names,
     /// The target refused something.
     refused: bool,
     troubles: Vec<(String, String)>,
@@ -155,6 +159,7 @@ impl Mirror {
         } = self;
         let heart = Heart::new(&rt, &config, &source, &target);
         let status = handle.status();
+        let names = watch::Sender::new(acls::Names::new());
         let refresh = async {
             let mut keeper = TopicKeeper::default();
             heart.begin().await;
@@ -181,6 +186,11 @@ impl Mirror {
                             flows: found.flows.len(),
                             troubles: found.troubles,
                         };
+                        names.send_if_modified(|names| {
+                            let changed = *names != found.names;
+                            *names = found.names;
+                            changed
+                        });
                         handle.set_flows(found.flows).await;
                         selection.send_replace(now);
                         match (config.refresh_topics, found.refused) {
@@ -203,6 +213,8 @@ impl Mirror {
             result = link.run() => Ok(result?),
             () = refresh => Ok(()),
             () = heart.run(status) => Ok(()),
+            () = acls::keep(&rt, &config, &source, &target, names.subscribe()) => Ok(()),
+            () = users::report(&rt, &config, &source, &target) => Ok(()),
         }
     }
 }
@@ -314,6 +326,11 @@ async fn flows(
         .collect();
     let target_configs = target.describe_topic_configs(&on_target).await?;
     let mut flows = Vec::new();
+    let in_step = keeper.compares_now(rt.now(), config);
+    let names = kept
+        .keys()
+        .filter_map(|name| Some((name.clone(), chosen.get(name)?.clone())))
+        .collect();
     for (name, partitions) in kept {
         let Some(target_name) = chosen.get(&name) else {
             continue;
@@ -334,7 +351,8 @@ async fn flows(
             }
             None => &[],
         };
-        if config.sync_topic_configs && !existing.is_empty() && !wanted.configs.is_empty() {
+        let comparable = !existing.is_empty() && !wanted.configs.is_empty();
+        if config.sync_topic_configs && in_step && comparable {
             keeper
                 .sync_settings(config, target, &wanted, existing)
                 .await?;
@@ -372,6 +390,7 @@ async fn flows(
     Ok(Found {
         topics,
         flows,
+        names,
         refused,
         troubles,
     })

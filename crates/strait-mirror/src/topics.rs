@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use strait_config::LinkConfig;
+use strait_config::{DefaultsFrom, LinkConfig};
 use strait_net::{Cluster, ConfigEntry, KafkaError, Metadata, NetError, NewTopic, TopicMetadata};
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 /// A topic's own settings, as opposed to defaults: DescribeConfigs source 1 (`DYNAMIC_TOPIC_CONFIG`).
 const OWN: i8 = 1;
+/// What stands in a broker's file: DescribeConfigs source 4 (`STATIC_BROKER_CONFIG`).
+const STATIC_BROKER: i8 = 4;
 const INVALID_TOPIC: KafkaError = KafkaError(17);
 const INVALID_REPLICATION_FACTOR: KafkaError = KafkaError(38);
 const INVALID_CONFIG: KafkaError = KafkaError(40);
@@ -29,6 +32,8 @@ pub(crate) struct TopicKeeper {
     /// The source's topics that were mirrored when it was looked at last.
     mirrored: BTreeSet<String>,
     reported: BTreeMap<String, String>,
+    /// When settings were compared last.
+    compared: Option<Instant>,
 }
 
 /// How a topic stands on the target.
@@ -55,12 +60,15 @@ impl Wanted<'_> {
         i32::try_from(self.found.partitions.len()).unwrap_or(i32::MAX)
     }
 
-    /// The settings to copy: the topic's own ones, less what the configuration excludes.
-    fn settings(&self, link: &LinkConfig) -> BTreeMap<String, String> {
+    /// The settings to copy: the topic's own ones, less what the configuration excludes; with the source's defaults also
+    /// those, but for what a broker's file says (`MirrorSourceConnector.targetConfig`).
+    pub(crate) fn settings(&self, link: &LinkConfig) -> BTreeMap<String, String> {
         let copied = |e: &&ConfigEntry| {
-            e.source == OWN
-                && !e.sensitive
-                && !link.config_excludes.iter().any(|p| p.matches(&e.name))
+            let taken = match link.beside.defaults_from {
+                DefaultsFrom::Target => e.source == OWN,
+                DefaultsFrom::Source => e.source != STATIC_BROKER && !e.read_only,
+            };
+            taken && !e.sensitive && !link.config_excludes.iter().any(|p| p.matches(&e.name))
         };
         let entries = self.configs.iter().filter(copied);
         entries
@@ -148,6 +156,18 @@ impl TopicKeeper {
         let topic = |key: &str| key.split(' ').next().unwrap_or_default().to_owned();
         self.reported.retain(|key, _| known(&topic(key)));
         self.refused.retain(|(topic, _), _| known(topic));
+    }
+
+    /// Whether settings of topics that are there are due to be compared, which then counts as done.
+    pub(crate) fn compares_now(&mut self, now: Instant, link: &LinkConfig) -> bool {
+        let interval = link.beside.configs_interval.unwrap_or_default();
+        let due = self
+            .compared
+            .is_none_or(|at| now.saturating_duration_since(at) >= interval);
+        if due {
+            self.compared = Some(now);
+        }
+        due
     }
 
     /// A topic's problem is over.
