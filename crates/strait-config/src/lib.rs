@@ -35,6 +35,7 @@ pub use model::{
     SaslMechanism, Timeouts, TlsConfig, default_link_name,
 };
 pub use pattern::Pattern;
+pub use quantity::parse_size;
 pub use secret::Secret;
 pub use selection::{DEFAULT_TOPICS_EXCLUDE, TopicSelection};
 pub use start::{StartPosition, StartRules};

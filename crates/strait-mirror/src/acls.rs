@@ -18,7 +18,10 @@ pub(crate) type Names = BTreeMap<String, String>;
 /// The ACLs that the target shall have for the topics of `names`: `MirrorSourceConnector.syncTopicAcls`. Only of topics
 /// by their literal name; permission to write stays behind, because the mirror is the only writer, and permission for
 /// everything becomes one to read. What is forbidden stays forbidden.
-pub fn wanted_acls(of_source: &[TopicAcl], names: &BTreeMap<String, String>) -> BTreeSet<TopicAcl> {
+pub(crate) fn wanted_acls(
+    of_source: &[TopicAcl],
+    names: &BTreeMap<String, String>,
+) -> BTreeSet<TopicAcl> {
     let wanted = of_source.iter().filter_map(|acl| {
         let allowed = acl.permission == TopicAcl::ALLOW;
         let operation = match acl.operation {
@@ -117,7 +120,7 @@ fn named(acls: &[&TopicAcl]) -> String {
 }
 
 /// `west.orders (Read for User:alice)`.
-fn shown(acl: &TopicAcl) -> String {
+pub(crate) fn shown(acl: &TopicAcl) -> String {
     let what = acl.operation_name();
     let not = if acl.permission == TopicAcl::DENY {
         "no "

@@ -408,7 +408,7 @@ fn complete(
     })
 }
 
-fn wanted<'a>(
+pub(crate) fn wanted<'a>(
     found: &'a Metadata,
     configs: &'a BTreeMap<String, Result<Vec<ConfigEntry>, strait_net::KafkaError>>,
     source: &'a str,
@@ -426,7 +426,7 @@ fn wanted<'a>(
 }
 
 /// Source topic to target topic, for everything that is selected and may be mirrored. What may not is a trouble.
-fn choose(
+pub(crate) fn choose(
     config: &LinkConfig,
     source: &str,
     target: &str,

@@ -76,6 +76,58 @@ impl Wanted<'_> {
             .collect()
     }
 
+    /// What the topic is created with.
+    pub(crate) fn at_creation(&self, link: &LinkConfig) -> BTreeMap<String, String> {
+        let mut settings = self.settings(link);
+        // Without sync, only what decides whether records can be stored at all is copied at creation.
+        if !link.sync_topic_configs {
+            settings
+                .retain(|name, _| matches!(name.as_str(), "cleanup.policy" | "max.message.bytes"));
+        }
+        settings
+    }
+
+    /// Replicas of the source's partitions; of the one that has most.
+    pub(crate) fn replicas(&self) -> i16 {
+        let most = self
+            .found
+            .partitions
+            .values()
+            .map(|p| p.replicas.len())
+            .max();
+        i16::try_from(most.unwrap_or(1)).unwrap_or(i16::MAX)
+    }
+
+    /// What has to be set on an existing topic, and what has to be taken off it.
+    pub(crate) fn differences(
+        &self,
+        link: &LinkConfig,
+        existing: &[ConfigEntry],
+    ) -> (BTreeMap<String, String>, Vec<String>) {
+        let source = self.settings(link);
+        let own = |e: &&ConfigEntry| {
+            e.source == OWN
+                && !e.read_only
+                && !link.config_excludes.iter().any(|p| p.matches(&e.name))
+        };
+        let current: BTreeMap<&str, Option<&str>> = existing
+            .iter()
+            .filter(own)
+            .map(|e| (e.name.as_str(), e.value.as_deref()))
+            .collect();
+        let deletes = current
+            .keys()
+            .filter(|name| !source.contains_key(**name))
+            .map(|name| (*name).to_owned())
+            .collect();
+        let sets = source
+            .iter()
+            .filter(|(name, value)| current.get(name.as_str()) != Some(&Some(value.as_str())))
+            .map(|(n, v)| (n.clone(), v.clone()))
+            .collect();
+        (sets, deletes)
+    }
+
     pub(crate) fn compacted(&self) -> bool {
         setting(self.configs, "cleanup.policy").is_some_and(|v| v.contains("compact"))
     }
@@ -221,8 +273,7 @@ impl TopicKeeper {
         };
         let live = i16::try_from(brokers.max(1)).unwrap_or(i16::MAX);
         let replication = link.replication_factor.unwrap_or_else(|| {
-            let source = wanted.found.partitions.values().map(|p| p.replicas.len()).max().unwrap_or(1);
-            let source = i16::try_from(source).unwrap_or(i16::MAX);
+            let source = wanted.replicas();
             if source > live && !self.capped {
                 self.capped = true;
                 warn!(
@@ -233,11 +284,7 @@ impl TopicKeeper {
             }
             source.min(live)
         });
-        let settings = if link.sync_topic_configs {
-            wanted.settings(link)
-        } else {
-            creation_only(wanted, link)
-        };
+        let settings = wanted.at_creation(link);
         let mut topic = NewTopic {
             name: wanted.target.to_owned(),
             partitions: wanted.partitions(),
@@ -353,29 +400,9 @@ impl TopicKeeper {
         wanted: &Wanted<'_>,
         existing: &[ConfigEntry],
     ) -> Result<(), NetError> {
-        let source = wanted.settings(link);
-        let own = |e: &&ConfigEntry| {
-            e.source == OWN
-                && !e.read_only
-                && !link.config_excludes.iter().any(|p| p.matches(&e.name))
-        };
-        let current: BTreeMap<&str, Option<&str>> = existing
-            .iter()
-            .filter(own)
-            .map(|e| (e.name.as_str(), e.value.as_deref()))
-            .collect();
-        let sets: BTreeMap<String, String> = source
-            .iter()
-            .filter(|(name, value)| current.get(name.as_str()) != Some(&Some(value.as_str())))
-            .filter(|(name, value)| !self.was_refused(wanted.target, name, Some(value)))
-            .map(|(n, v)| (n.clone(), v.clone()))
-            .collect();
-        let deletes: Vec<String> = current
-            .keys()
-            .filter(|name| !source.contains_key(**name))
-            .filter(|name| !self.was_refused(wanted.target, name, None))
-            .map(|name| (*name).to_owned())
-            .collect();
+        let (mut sets, mut deletes) = wanted.differences(link, existing);
+        sets.retain(|name, value| !self.was_refused(wanted.target, name, Some(value)));
+        deletes.retain(|name| !self.was_refused(wanted.target, name, None));
         if sets.is_empty() && deletes.is_empty() {
             return Ok(());
         }
@@ -459,13 +486,6 @@ fn missing(have: usize, need: usize) -> String {
         1 => format!("partition {have} is"),
         _ => format!("partitions {have} to {} are", need - 1),
     }
-}
-
-/// Without sync, only what decides whether records can be stored at all is copied at creation.
-fn creation_only(wanted: &Wanted<'_>, link: &LinkConfig) -> BTreeMap<String, String> {
-    let mut settings = wanted.settings(link);
-    settings.retain(|name, _| matches!(name.as_str(), "cleanup.policy" | "max.message.bytes"));
-    settings
 }
 
 /// What to do about a target's refusal, where `needed` are the rights for what was refused.

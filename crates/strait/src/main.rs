@@ -5,11 +5,14 @@ mod check;
 mod demo;
 mod exit;
 mod gaps;
+mod links;
 mod logging;
 mod output;
+mod plan;
 mod run;
 mod serve;
 mod standing;
+mod status;
 
 use std::process::ExitCode;
 
@@ -40,6 +43,8 @@ fn main() -> ExitCode {
         Command::Run(args) => run(&args, &logging),
         Command::Check(args) => check::check(&args),
         Command::Gaps(args) => gaps::gaps(&args),
+        Command::Plan(args) => plan::plan(&args),
+        Command::Status(args) => status::status(&args),
         Command::Demo(args) => demo::demo(&args, line.log.quiet),
     };
     drop(logging);
