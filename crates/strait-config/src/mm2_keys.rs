@@ -46,7 +46,7 @@ const NOT_DONE: [&str; 12] = [
 ];
 
 /// Keys that have no meaning here, by whole name.
-const NO_EFFECT: [&str; 36] = [
+const NO_EFFECT: [&str; 40] = [
     "tasks.max",
     "tasks.max.enforce",
     "offset.lag.max",
@@ -83,10 +83,14 @@ const NO_EFFECT: [&str; 36] = [
     "offsets.storage.topic",
     "emit.heartbeats",
     "use.incremental.alter.configs",
+    "connector.plugin.version",
+    "key.converter.plugin.version",
+    "value.converter.plugin.version",
+    "header.converter.plugin.version",
 ];
 
 /// The same, by beginning: settings of Connect's workers and of clients that Strait does not have.
-const NO_EFFECT_UNDER: [&str; 27] = [
+const NO_EFFECT_UNDER: [&str; 29] = [
     "consumer.",
     "producer.",
     "admin.",
@@ -114,6 +118,8 @@ const NO_EFFECT_UNDER: [&str; 27] = [
     "retry.",
     "socket.",
     "transaction.boundary",
+    "access.control.",
+    "response.http.",
 ];
 
 /// What a key is to Strait.

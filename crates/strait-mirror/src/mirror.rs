@@ -437,8 +437,11 @@ pub(crate) fn choose(
     let mut chosen: BTreeMap<String, String> = BTreeMap::new();
     for (name, topic) in &found.topics {
         let separator = separator(&config.naming);
-        let heartbeat = topic.partitions.len() == 1 && is_heartbeats(name, separator);
-        let also = heartbeat && config.heartbeats.replicate;
+        let also = config.heartbeats.replicate
+            && topic.partitions.len() == 1
+            && is_heartbeats(name, separator);
+        // Under their own name the source's would get among the target's.
+        let heartbeat = also || name == HEARTBEATS;
         if topic.internal || !(also || config.topics.selects(name)) {
             continue;
         }
