@@ -6,9 +6,11 @@
 
 mod address;
 mod admin_tokens;
+mod beside;
 mod check;
 mod cluster_toml;
 mod error;
+mod heartbeats;
 mod includes;
 mod mm2_file;
 mod mm2_keys;
@@ -27,7 +29,9 @@ mod table;
 mod toml_file;
 
 pub use admin_tokens::AdminTokens;
+pub use beside::{Beside, DEFAULT_ACLS_INTERVAL, DefaultsFrom, MM2_CONFIGS_INTERVAL};
 pub use error::{ConfigError, Problem};
+pub use heartbeats::{DEFAULT_HEARTBEATS_INTERVAL, EmitHeartbeats, Heartbeats};
 pub use includes::{MAX_INCLUDES, MAX_INCLUDES_BYTES, read_includes, read_select};
 pub use model::{
     AdminConfig, ClusterConfig, Config, DEFAULT_ADMIN_LISTEN, DEFAULT_CONFIG_EXCLUDES,
@@ -38,6 +42,7 @@ pub use model::{
 };
 pub use naming::{DEFAULT_SEPARATOR, MAX_TOPIC_NAME, Naming, Template, check_topic_name};
 pub use pattern::Pattern;
+pub use quantity::parse_size;
 pub use secret::Secret;
 pub use selection::{DEFAULT_TOPICS_EXCLUDE, TopicSelection};
 pub use start::{StartPosition, StartRules};

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::address::{parse_address, split_list};
+use crate::beside::{Beside, DefaultsFrom, MM2_CONFIGS_INTERVAL};
 use crate::check::{self, Place};
 use crate::cluster_toml::check_alias;
 use crate::error::{ConfigError, Problem};
+use crate::heartbeats::{self, EmitHeartbeats, Heartbeats};
 use crate::mm2_keys::{Meaning, Policy, Refusal, known_keys, meaning};
 use crate::model::{
     AdminConfig, ClusterConfig, Config, Isolation, LinkConfig, MM2_REFRESH_TOPICS, share_memory,
@@ -89,6 +91,10 @@ impl Reading {
             return None;
         }
         share_memory(&mut links, &[]);
+        for link in &mut links {
+            self.keep_off_source(link);
+        }
+        heartbeats::settle(&mut links);
         let mut config = Config {
             clusters,
             links,
@@ -341,6 +347,8 @@ impl Reading {
         if let Some(entry) = self.reader_entry(flow, "consumer.isolation.level") {
             link.isolation = self.read_isolation(&entry)?;
         }
+        link.heartbeats = self.read_heartbeats(flow)?;
+        link.beside = self.read_beside(flow)?;
         Some(link)
     }
 
@@ -438,14 +446,87 @@ impl Reading {
         let Some(entry) = self.flow_entry(flow, "refresh.topics.interval.seconds") else {
             return Some(MM2_REFRESH_TOPICS);
         };
-        match self.value_of(&entry)?.parse::<u64>() {
+        self.read_seconds(&entry, "refresh.topics.enabled = false")
+    }
+
+    /// An interval; `off` is how to have none.
+    fn read_seconds(&mut self, entry: &Entry, off: &str) -> Option<Duration> {
+        match self.value_of(entry)?.parse::<u64>() {
             Ok(seconds) if (1..=86_400).contains(&seconds) => Some(Duration::from_secs(seconds)),
             _ => {
-                let instead = "Write 1 to 86400, or refresh.topics.enabled = false";
+                let instead = format!("Write 1 to 86400, or {off}");
                 self.problems
-                    .push(wrong(&entry, "this is no such number of seconds", instead));
+                    .push(wrong(entry, "this is no such number of seconds", instead));
                 None
             }
+        }
+    }
+
+    fn read_beside(&mut self, flow: &Flow) -> Option<Beside> {
+        let mut beside = Beside {
+            configs_interval: Some(MM2_CONFIGS_INTERVAL),
+            sync_acls: true,
+            ..Beside::default()
+        };
+        if let Some(entry) = self.flow_entry(flow, "sync.topic.configs.interval.seconds") {
+            let off = "sync.topic.configs.enabled = false";
+            beside.configs_interval = Some(self.read_seconds(&entry, off)?);
+        }
+        if let Some(entry) = self.flow_entry(flow, "use.defaults.from") {
+            beside.defaults_from = match self.value_of(&entry)? {
+                "source" => DefaultsFrom::Source,
+                "target" => DefaultsFrom::Target,
+                _ => {
+                    let why = "this is not one of its values";
+                    self.problems
+                        .push(wrong(&entry, why, "Write target or source"));
+                    return None;
+                }
+            };
+        }
+        if let Some(entry) = self.flow_entry(flow, "sync.topic.acls.enabled") {
+            beside.sync_acls = self.read_bool(&entry)?;
+        }
+        if let Some(entry) = self.flow_entry(flow, "sync.topic.acls.interval.seconds") {
+            let off = "sync.topic.acls.enabled = false";
+            beside.acls_interval = self.read_seconds(&entry, off)?;
+        }
+        Some(beside)
+    }
+
+    fn read_heartbeats(&mut self, flow: &Flow) -> Option<Heartbeats> {
+        let mut heartbeats = Heartbeats {
+            emit: EmitHeartbeats::Both,
+            ..Heartbeats::default()
+        };
+        if let Some(entry) = self.flow_entry(flow, "emit.heartbeats.enabled")
+            && !self.read_bool(&entry)?
+        {
+            heartbeats.emit = EmitHeartbeats::Off;
+        }
+        if let Some(entry) = self.flow_entry(flow, "emit.heartbeats.interval.seconds") {
+            let off = "emit.heartbeats.enabled = false";
+            heartbeats.interval = self.read_seconds(&entry, off)?;
+        }
+        if let Some(entry) = self.flow_entry(flow, "heartbeats.topic.replication.factor") {
+            heartbeats.replication_factor = self.read_replication(&entry);
+        }
+        if let Some(entry) = self.flow_entry(flow, "heartbeats.replication.enabled") {
+            heartbeats.replicate = self.read_bool(&entry)?;
+        }
+        Some(heartbeats)
+    }
+
+    /// Heartbeats on the source are the other direction's, which runs for them alone unless it is told not to
+    /// (`MirrorMakerConfig.clusterPairs`).
+    fn keep_off_source(&self, link: &mut LinkConfig) {
+        let key = format!("{}->{}.emit.heartbeats.enabled", link.target, link.source);
+        let off = self
+            .properties
+            .get(&key)
+            .is_some_and(|entry| entry.value.eq_ignore_ascii_case("false"));
+        if off && link.heartbeats.emit == EmitHeartbeats::Both {
+            link.heartbeats.emit = EmitHeartbeats::Target;
         }
     }
 
@@ -570,10 +651,8 @@ impl Reading {
             })
         };
         let features = [
-            ("emit.heartbeats.enabled", true, "emit heartbeats"),
             ("emit.checkpoints.enabled", true, "emit checkpoints"),
             ("sync.group.offsets.enabled", false, "sync group offsets"),
-            ("sync.topic.acls.enabled", true, "sync topic ACLs"),
         ];
         let missing: Vec<&str> = features
             .into_iter()

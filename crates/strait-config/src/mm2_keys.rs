@@ -5,7 +5,7 @@
 use crate::properties::Scope;
 
 /// Keys that are obeyed, globally and per flow.
-pub(crate) const FLOW_KEYS: [&str; 13] = [
+pub(crate) const FLOW_KEYS: [&str; 21] = [
     "topics",
     "topics.exclude",
     "topics.blacklist",
@@ -19,10 +19,18 @@ pub(crate) const FLOW_KEYS: [&str; 13] = [
     "config.properties.exclude",
     "config.properties.blacklist",
     "enabled",
+    "emit.heartbeats.enabled",
+    "emit.heartbeats.interval.seconds",
+    "heartbeats.topic.replication.factor",
+    "heartbeats.replication.enabled",
+    "sync.topic.acls.enabled",
+    "sync.topic.acls.interval.seconds",
+    "sync.topic.configs.interval.seconds",
+    "use.defaults.from",
 ];
 
 /// Keys of things MirrorMaker 2 does and this version does not.
-const NOT_DONE: [&str; 22] = [
+const NOT_DONE: [&str; 12] = [
     "groups",
     "groups.exclude",
     "groups.blacklist",
@@ -33,22 +41,12 @@ const NOT_DONE: [&str; 22] = [
     "checkpoints.topic.replication.factor",
     "sync.group.offsets.enabled",
     "sync.group.offsets.interval.seconds",
-    "emit.heartbeats",
-    "emit.heartbeats.enabled",
-    "emit.heartbeats.interval.seconds",
-    "heartbeats.topic.replication.factor",
-    "heartbeats.replication.enabled",
-    "sync.topic.acls.enabled",
-    "sync.topic.acls.interval.seconds",
-    "sync.topic.configs.interval.seconds",
     "replication.policy.internal.topic.separator.enabled",
-    "use.defaults.from",
-    "use.incremental.alter.configs",
     "offset-syncs.topic.location",
 ];
 
 /// Keys that have no meaning here, by whole name.
-const NO_EFFECT: [&str; 34] = [
+const NO_EFFECT: [&str; 40] = [
     "tasks.max",
     "tasks.max.enforce",
     "offset.lag.max",
@@ -83,10 +81,16 @@ const NO_EFFECT: [&str; 34] = [
     "rebalance.timeout.ms",
     "scheduled.rebalance.max.delay.ms",
     "offsets.storage.topic",
+    "emit.heartbeats",
+    "use.incremental.alter.configs",
+    "connector.plugin.version",
+    "key.converter.plugin.version",
+    "value.converter.plugin.version",
+    "header.converter.plugin.version",
 ];
 
 /// The same, by beginning: settings of Connect's workers and of clients that Strait does not have.
-const NO_EFFECT_UNDER: [&str; 27] = [
+const NO_EFFECT_UNDER: [&str; 29] = [
     "consumer.",
     "producer.",
     "admin.",
@@ -114,6 +118,8 @@ const NO_EFFECT_UNDER: [&str; 27] = [
     "retry.",
     "socket.",
     "transaction.boundary",
+    "access.control.",
+    "response.http.",
 ];
 
 /// What a key is to Strait.

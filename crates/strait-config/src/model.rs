@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::beside::Beside;
+use crate::heartbeats::Heartbeats;
 use crate::naming::Naming;
 use crate::pattern::Pattern;
 use crate::secret::Secret;
@@ -181,6 +183,10 @@ pub struct LinkConfig {
     pub policies: Policies,
     /// How long an open transaction on the source may hold a flow back before it is reported.
     pub open_transaction_warning: Duration,
+    /// Signs of life, and those of others.
+    pub heartbeats: Heartbeats,
+    /// What goes with topics beside records.
+    pub beside: Beside,
 }
 
 impl LinkConfig {
@@ -210,6 +216,8 @@ impl LinkConfig {
             fetch_connections: DEFAULT_FETCH_CONNECTIONS,
             policies: Policies::default(),
             open_transaction_warning: DEFAULT_OPEN_TRANSACTION_WARNING,
+            heartbeats: Heartbeats::default(),
+            beside: Beside::default(),
         }
     }
 

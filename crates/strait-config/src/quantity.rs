@@ -25,7 +25,7 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 /// Reads `256MiB`, `1GiB`, `500MB`: a whole number and a unit.
-pub(crate) fn parse_size(text: &str) -> Option<u64> {
+pub fn parse_size(text: &str) -> Option<u64> {
     scaled(text, &SIZE_UNITS)
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::beside;
+use crate::heartbeats;
 use crate::model::{Config, LinkConfig, PasswordFrom, Policy, SaslConfig, TlsConfig};
 use crate::naming::Naming;
 use crate::pattern::Pattern;
@@ -168,7 +170,9 @@ fn write_link(out: &mut String, link: &LinkConfig) -> std::fmt::Result {
         out,
         "open-transaction-warning = \"{}\"",
         duration_text(link.open_transaction_warning)
-    )
+    )?;
+    heartbeats::write(out, &link.heartbeats)?;
+    beside::write(out, &link.beside)
 }
 
 fn tls_text(tls: &TlsConfig) -> String {

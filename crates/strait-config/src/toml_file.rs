@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
+use crate::beside;
 use crate::check::{self, Place};
 use crate::cluster_toml::{Surroundings, read_clusters};
 use crate::error::{ConfigError, Problem};
+use crate::heartbeats;
 use crate::model::{
     AdminConfig, Config, DEFAULT_ADMIN_LISTEN, Isolation, LinkConfig, MAX_FETCH_CONNECTIONS,
     MIN_MEMORY_BUDGET, Policy, share_memory,
@@ -23,7 +25,7 @@ use crate::start::{StartPosition, StartRules};
 use crate::table::{Field, Reader, Table};
 
 const TOP_KEYS: [&str; 5] = ["clusters", "links", "admin", "instance", "state-dir"];
-const LINK_KEYS: [&str; 32] = [
+const LINK_KEYS: [&str; 41] = [
     "name",
     "source",
     "target",
@@ -56,6 +58,15 @@ const LINK_KEYS: [&str; 32] = [
     "on-foreign-writer",
     "on-refused-record",
     "open-transaction-warning",
+    "emit-heartbeats",
+    "heartbeats-interval",
+    "heartbeats-replication-factor",
+    "replicate-heartbeats",
+    "sync-topic-configs-interval",
+    "config-defaults-from",
+    "sync-topic-acls",
+    "sync-topic-acls-interval",
+    "report-missing-users",
 ];
 const LINK_EXAMPLE: &str =
     "[[links]] and under it source = \"paris\", target = \"tokyo\" and topics = [\"orders.*\"]";
@@ -126,6 +137,7 @@ pub(crate) fn read(
     }
 
     share_memory(&mut links, &own_budget);
+    heartbeats::settle(&mut links);
     let mut config = Config {
         clusters,
         links,
@@ -282,6 +294,8 @@ fn read_link(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<LinkConfi
         let range = Duration::from_secs(1)..=Duration::from_secs(86_400);
         link.open_transaction_warning = read_duration(reader, &field, range)?;
     }
+    link.heartbeats = heartbeats::read(reader, &table)?;
+    link.beside = beside::read(reader, &table)?;
     Some(link)
 }
 
@@ -397,7 +411,7 @@ pub(crate) fn read_choice<T: Copy>(
     found.copied()
 }
 
-fn read_replication(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<i16> {
+pub(crate) fn read_replication(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<i16> {
     let value = field.integer(reader, "3")?;
     match i16::try_from(value) {
         Ok(factor) if factor > 0 || factor == -1 => Some(factor),
@@ -424,7 +438,7 @@ fn read_connections(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<u8
     }
 }
 
-fn read_duration(
+pub(crate) fn read_duration(
     reader: &mut Reader<'_>,
     field: &Field<'_, '_>,
     range: RangeInclusive<Duration>,

@@ -3,28 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use strait_net::{Connection, KafkaError, NetError, Runtime};
-use strait_wire::{
-    BatchBuilder, Codec, Isolation, ProducePartition, ProduceRequest, ProduceResponse, Record,
-    Stamp,
-};
+use strait_net::{KafkaError, Runtime};
+use strait_wire::{BatchBuilder, Codec, Isolation, Record, Stamp};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
+use crate::appender::Appender;
 use crate::error::FlowError;
 use crate::limits;
 use crate::partition::{PartitionReader, batches_from};
-use crate::routes::{Lookup, Route, Routes};
+use crate::routes::Routes;
 use crate::sequence::advance;
 use crate::session_error::SessionError;
-
-/// Produce's API key.
-pub(crate) const PRODUCE: i16 = 0;
-/// Produce by topic name; from 13 on by topic id.
-pub(crate) const PRODUCE_BY_NAME: i16 = 12;
-/// The newest Produce version spoken.
-pub(crate) const PRODUCE_NEWEST: i16 = 13;
 
 /// A handle to append to one of Strait's own topics. Appends are acknowledged by all replicas, keep their
 /// order, and are repeated under the same sequence until the broker answers: these records carry the
@@ -58,11 +48,9 @@ impl InternalLog {
         let task = Task {
             rt,
             link: link.to_owned(),
-            routes,
-            topic,
+            appender: Appender::new(routes, topic),
             producer,
             next_sequence: 0,
-            connection: None,
         };
         (Self { queue }, task.run(requests))
     }
@@ -97,11 +85,9 @@ impl InternalLog {
 struct Task {
     rt: Runtime,
     link: String,
-    routes: Arc<Routes>,
-    topic: String,
+    appender: Appender,
     producer: (i64, i16),
     next_sequence: i32,
-    connection: Option<(i32, Connection)>,
 }
 
 impl Task {
@@ -160,19 +146,23 @@ impl Task {
         let mut wait = limits::BACKOFF_MIN;
         let mut said = None;
         loop {
-            let why = match self.produce(batch.clone()).await {
+            let why = match self.appender.produce(batch.clone()).await {
                 Ok((0, _)) => break,
                 Ok((code @ (47 | 90), _)) => {
                     return Err(Refusal::Fenced(KafkaError(code).to_string()));
                 }
                 // With one batch in flight this is no repetition: the broker lost what we wrote.
                 Ok((45, _)) => {
-                    return Err(Refusal::Lost(format!("{}: {}", self.topic, KafkaError(45))));
+                    return Err(Refusal::Lost(format!(
+                        "{}: {}",
+                        self.appender.topic(),
+                        KafkaError(45)
+                    )));
                 }
                 Ok((code @ (29 | 31 | 53), _)) => {
                     return Err(Refusal::Lost(format!(
                         "{}: {}; give Strait's user Write on the topic",
-                        self.topic,
+                        self.appender.topic(),
                         KafkaError(code)
                     )));
                 }
@@ -187,75 +177,18 @@ impl Task {
             let now = self.rt.now();
             if said.is_none_or(|said| now.saturating_duration_since(said) >= limits::REMIND) {
                 warn!(
-                    link = %self.link, id = "positions-unwritten", topic = %self.topic,
+                    link = %self.link, id = "positions-unwritten", topic = %self.appender.topic(),
                     "cannot write positions or the lease on cluster {}, trying again: {why}",
-                    self.routes.cluster().alias()
+                    self.appender.cluster()
                 );
                 said = Some(now);
             }
-            self.connection = None;
-            self.routes.invalidate();
+            self.appender.anew();
             self.rt.sleep(wait).await;
             wait = (wait * 2).min(Duration::from_secs(2));
         }
         self.next_sequence = advance(self.next_sequence, count);
         Ok(true)
-    }
-
-    async fn produce(&mut self, batch: Bytes) -> Result<(i16, Option<String>), FlowError> {
-        let route = match self.routes.find(&self.topic, 0).await? {
-            Lookup::Leader(route) => route,
-            Lookup::Denied => return Err(FlowError::denied(&self.routes, &self.topic)),
-            _ => {
-                return Err(FlowError::NoLeader {
-                    cluster: self.routes.cluster().alias().to_owned(),
-                    topic: self.topic.clone(),
-                    partition: 0,
-                });
-            }
-        };
-        let connection = self.connection(route).await?;
-        let newest = if route.topic_id.is_nil() {
-            PRODUCE_BY_NAME
-        } else {
-            PRODUCE_NEWEST
-        };
-        let version = connection.version(PRODUCE, newest, 3)?;
-        let request = ProduceRequest {
-            acks: -1,
-            timeout_ms: limits::PRODUCE_TIMEOUT.as_millis() as i32,
-            partitions: vec![ProducePartition {
-                topic: self.topic.clone(),
-                topic_id: route.topic_id,
-                partition: 0,
-                batch: vec![batch],
-            }],
-        };
-        let body = request.encode(version)?;
-        let answer = connection
-            .send(PRODUCE, version, body, limits::REQUEST_TIMEOUT, None)
-            .await?;
-        let mut response = ProduceResponse::decode(version, answer)
-            .map_err(|error| NetError::malformed(connection.peer(), "Produce", version, error))?;
-        if let Some(pause) = response.throttled() {
-            connection.paused(pause);
-        }
-        match response.partitions.pop() {
-            Some(part) => Ok((part.error, part.message)),
-            None => Ok((-1, None)),
-        }
-    }
-
-    async fn connection(&mut self, route: Route) -> Result<Connection, NetError> {
-        if let Some((broker, connection)) = &self.connection
-            && *broker == route.broker
-            && !connection.is_closed()
-        {
-            return Ok(connection.clone());
-        }
-        let connection = self.routes.cluster().connect(route.broker).await?;
-        self.connection = Some((route.broker, connection.clone()));
-        Ok(connection)
     }
 }
 
@@ -281,18 +214,10 @@ pub(crate) async fn append_once(
     let batch = builder
         .build(Stamp::NONE)
         .map_err(|e| failed(e.to_string()))?;
-    let mut task = Task {
-        rt: rt.clone(),
-        link: String::new(),
-        routes: routes.clone(),
-        topic: topic.to_owned(),
-        producer: (Stamp::NONE.producer_id, Stamp::NONE.producer_epoch),
-        next_sequence: Stamp::NONE.base_sequence,
-        connection: None,
-    };
+    let mut appender = Appender::new(routes.clone(), topic.to_owned());
     let deadline = rt.now() + limits::REQUEST_TIMEOUT;
     loop {
-        let why = match task.produce(batch.clone()).await {
+        let why = match appender.produce(batch.clone()).await {
             Ok((0, _)) => return Ok(()),
             Ok((code @ (29 | 31), _)) => {
                 let error = KafkaError(code);
@@ -311,8 +236,7 @@ pub(crate) async fn append_once(
         if rt.now() >= deadline {
             return Err(failed(why));
         }
-        task.connection = None;
-        routes.invalidate();
+        appender.anew();
         rt.sleep(limits::ROUTES_MIN_AGE).await;
     }
 }

@@ -6,6 +6,7 @@
 
 mod along;
 pub mod answer;
+mod appender;
 mod error;
 mod expiry;
 mod fence;
@@ -24,6 +25,7 @@ pub mod matching;
 mod open;
 mod partition;
 mod patience;
+mod plain_log;
 mod positions;
 mod provenance;
 mod queue;
@@ -51,6 +53,7 @@ pub mod writer;
 
 pub use error::FlowError;
 pub use link::{Link, LinkHandle};
+pub use plain_log::PlainLog;
 pub use positions::{KnownPosition, read_positions};
 pub use registry_log::{RegistryLog, RegistryNews};
 pub use session_error::SessionError;

@@ -10,8 +10,8 @@ use strait_wire::{
 };
 use tokio::time::Instant;
 
+use crate::appender::PRODUCE;
 use crate::error::FlowError;
-use crate::internal_log::PRODUCE;
 use crate::limits;
 use crate::partition::{FETCH, FETCH_PROVES_EPOCH};
 use crate::routes::Routes;
@@ -237,9 +237,9 @@ pub(crate) async fn produced(
 /// The produce API of a connection: its version by topic id where the topic has one.
 pub(crate) fn produce_version(connection: &Connection, by_id: bool) -> Result<i16, NetError> {
     let newest = if by_id {
-        crate::internal_log::PRODUCE_NEWEST
+        crate::appender::PRODUCE_NEWEST
     } else {
-        crate::internal_log::PRODUCE_BY_NAME
+        crate::appender::PRODUCE_BY_NAME
     };
     connection.version(PRODUCE, newest, 3)
 }

@@ -3,16 +3,23 @@
 //! [`Mirror`] runs one configured link: it finds the topics that the configuration selects, sees to it that the
 //! target has them, and hands the resulting flows to the engine, again and again while topics come and go.
 
+mod acls;
 mod active_topics;
+mod gone;
+mod heartbeats;
 mod in_force;
 mod left_out;
 mod mirror;
 mod naming;
+mod plan;
 mod stored_selection;
 mod topics;
+mod users;
 
 pub use active_topics::active_topics;
+pub use gone::{GoneTopic, gone_topics};
 pub use in_force::Selections;
 pub use mirror::{Mirror, MirrorError, Selection};
 pub use naming::{NamingError, Route, route};
+pub use plan::{Change, Plan, PlannedTopic, plan};
 pub use stored_selection::{SelectionError, StoredSelection, StoredSelections};

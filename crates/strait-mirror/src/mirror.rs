@@ -15,11 +15,14 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::acls;
+use crate::heartbeats::{HEARTBEATS, Heart, may_be_replicated, named, replicated};
 use crate::in_force::{Known, Selections, follow};
 use crate::left_out::LeftOut;
 use crate::naming::{NamingError, Route, names_its_own_cluster, route};
 use crate::stored_selection::StoredSelection;
 use crate::topics::{TOPIC_IN_PART, TOPIC_NOT_MIRRORED, TopicKeeper, Wanted, setting};
+use crate::users;
 
 /// How long to wait after a refresh that failed.
 const RETRY: Duration = Duration::from_secs(2);
@@ -86,6 +89,8 @@ struct Found {
     /// Topics selected, mirrored or not.
     topics: usize,
     flows: Vec<FlowSpec>,
+    /// Those that are mirrored, in part at least.
+    names: acls::Names,
     /// The target refused something.
     refused: bool,
     troubles: Vec<(String, String)>,
@@ -171,8 +176,12 @@ impl Mirror {
         } = self;
         let known = watch::Sender::new(Known::default());
         let following = follow(&rt, &config, target.clone(), &selections, &known);
+        let heart = Heart::new(&rt, &config, &source, &target);
+        let status = handle.status();
+        let names = watch::Sender::new(acls::Names::new());
         let refresh = async {
             let mut keeper = TopicKeeper::default();
+            heart.begin().await;
             let (mut first, mut empty) = (true, false);
             let mut changes = known.subscribe();
             let mut last = None;
@@ -191,20 +200,26 @@ impl Mirror {
                     (first, last) = (true, Some(in_force));
                     // At once: the source may not answer now, and must not be mirrored when it does.
                     let flows = running.len();
-                    running.retain(|flow| config.topics.selects(&flow.key.topic));
+                    running.retain(|flow| {
+                        let topic = &flow.key.topic;
+                        config.topics.selects(topic) || may_be_replicated(&config, topic)
+                    });
                     if running.len() < flows {
                         handle.set_flows(running.clone()).await;
                     }
                     selection.send_modify(|now| {
                         now.flows = running.len();
                         now.active = topics_of(&running);
-                        now.troubles
-                            .retain(|(topic, _)| config.topics.selects(topic));
+                        now.troubles.retain(|(topic, _)| {
+                            config.topics.selects(topic) || may_be_replicated(&config, topic)
+                        });
                         now.stored.clone_from(&stored);
                         now.refused.clone_from(&refused);
                     });
                 }
-                let wait = match flows(&rt, &config, &source, &target, &mut keeper, first).await {
+                let wait = match flows(&rt, &config, &source, &target, &mut keeper, &heart, first)
+                    .await
+                {
                     Ok(found) => {
                         if first {
                             info!(link = %config.name, topics = found.topics, flows = found.flows.len(), "topics found");
@@ -234,6 +249,11 @@ impl Mirror {
                             flows: found.flows.len(),
                             troubles: found.troubles,
                         };
+                        names.send_if_modified(|names| {
+                            let changed = *names != found.names;
+                            *names = found.names;
+                            changed
+                        });
                         handle.set_flows(found.flows).await;
                         selection.send_replace(now);
                         match (config.refresh_topics, found.refused) {
@@ -266,6 +286,9 @@ impl Mirror {
             result = link.run() => Ok(result?),
             () = refresh => Ok(()),
             () = following => Ok(()),
+            () = heart.run(status) => Ok(()),
+            () = acls::keep(&rt, &config, &source, &target, names.subscribe()) => Ok(()),
+            () = users::report(&rt, &config, &source, &target) => Ok(()),
         }
     }
 }
@@ -302,12 +325,18 @@ async fn flows(
     source: &Cluster,
     target: &Cluster,
     keeper: &mut TopicKeeper,
+    heart: &Heart,
     first: bool,
 ) -> Result<Found, NetError> {
-    let found = source.metadata(None).await?;
+    let mut found = source.metadata(None).await?;
+    if !heart.mirrors(&found).await {
+        found.topics.remove(HEARTBEATS);
+    }
     let mut troubles = Vec::new();
     let chosen = choose(config, source.alias(), &found, keeper, &mut troubles);
-    let topics = chosen.len() + troubles.len();
+    // Heartbeats are mirrored beside what was asked for.
+    let asked_for = chosen.keys().filter(|name| config.topics.selects(name));
+    let topics = asked_for.count() + troubles.len();
     let mirrored: BTreeSet<&str> = chosen.values().map(String::as_str).collect();
     keeper.report_gone(&config.name, source.alias(), &found);
     keeper.keep_known(|topic| found.topics.contains_key(topic) || mirrored.contains(topic));
@@ -371,6 +400,11 @@ async fn flows(
         .collect();
     let target_configs = target.describe_topic_configs(&on_target).await?;
     let mut flows = Vec::new();
+    let in_step = keeper.compares_now(rt.now(), config);
+    let names = kept
+        .keys()
+        .filter_map(|name| Some((name.clone(), chosen.get(name)?.clone())))
+        .collect();
     for (name, partitions) in kept {
         let Some(target_name) = chosen.get(&name) else {
             continue;
@@ -391,7 +425,8 @@ async fn flows(
             }
             None => &[],
         };
-        if config.sync_topic_configs && !existing.is_empty() && !wanted.configs.is_empty() {
+        let comparable = !existing.is_empty() && !wanted.configs.is_empty();
+        if config.sync_topic_configs && in_step && comparable {
             keeper
                 .sync_settings(config, target, &wanted, existing)
                 .await?;
@@ -429,6 +464,7 @@ async fn flows(
     Ok(Found {
         topics,
         flows,
+        names,
         refused,
         troubles,
     })
@@ -446,7 +482,7 @@ fn complete(
     })
 }
 
-fn wanted<'a>(
+pub(crate) fn wanted<'a>(
     found: &'a Metadata,
     configs: &'a BTreeMap<String, Result<Vec<ConfigEntry>, strait_net::KafkaError>>,
     source: &'a str,
@@ -464,7 +500,7 @@ fn wanted<'a>(
 }
 
 /// Source topic to target topic, for everything that is selected and may be mirrored. What may not is a trouble.
-fn choose(
+pub(crate) fn choose(
     config: &LinkConfig,
     source: &str,
     found: &Metadata,
@@ -473,27 +509,30 @@ fn choose(
 ) -> BTreeMap<String, String> {
     let mut chosen: BTreeMap<String, String> = BTreeMap::new();
     // Those that were given a name have it before those that come to it by their own.
-    let named = |name: &&String| config.names.contains_key(*name);
-    let (first, rest): (Vec<&String>, Vec<&String>) = found.topics.keys().partition(named);
+    let given = |name: &&String| config.names.contains_key(*name);
+    let (first, rest): (Vec<&String>, Vec<&String>) = found.topics.keys().partition(given);
     let mut taken: BTreeMap<String, &String> = BTreeMap::new();
     let mut left_out = LeftOut::default();
     for name in first.into_iter().chain(rest) {
         let Some(topic) = found.topics.get(name) else {
             continue;
         };
-        if topic.internal || !config.topics.selects(name) {
+        let partitions = topic.partitions.len();
+        let selected = config.topics.selects(name) || replicated(config, name, partitions);
+        if topic.internal || !selected {
             continue;
         }
-        let routed = route(config, name).and_then(|routed| match routed {
-            Route::Mirror(target) => match taken.get(&target) {
-                Some(other) => Err(NamingError::Taken {
-                    name: target,
-                    other: (*other).clone(),
-                }),
-                None => Ok(Route::Mirror(target)),
-            },
-            other => Ok(other),
-        });
+        let routed =
+            route(&named(config, name, partitions), name).and_then(|routed| match routed {
+                Route::Mirror(target) => match taken.get(&target) {
+                    Some(other) => Err(NamingError::Taken {
+                        name: target,
+                        other: (*other).clone(),
+                    }),
+                    None => Ok(Route::Mirror(target)),
+                },
+                other => Ok(other),
+            });
         let why = match routed {
             Ok(Route::Mirror(target_name)) => {
                 taken.insert(target_name.clone(), name);

@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use strait_config::LinkConfig;
+use strait_config::{DefaultsFrom, LinkConfig};
 use strait_net::{Cluster, ConfigEntry, KafkaError, Metadata, NetError, NewTopic, TopicMetadata};
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::left_out::LeftOut;
 
 /// A topic's own settings, as opposed to defaults: DescribeConfigs source 1 (`DYNAMIC_TOPIC_CONFIG`).
 const OWN: i8 = 1;
+/// What stands in a broker's file: DescribeConfigs source 4 (`STATIC_BROKER_CONFIG`).
+const STATIC_BROKER: i8 = 4;
 const INVALID_TOPIC: KafkaError = KafkaError(17);
 const INVALID_REPLICATION_FACTOR: KafkaError = KafkaError(38);
 const INVALID_CONFIG: KafkaError = KafkaError(40);
@@ -33,6 +36,8 @@ pub(crate) struct TopicKeeper {
     reported: BTreeMap<String, String>,
     /// Topics of which it was said that they are left out by their names.
     left_out: BTreeSet<String>,
+    /// When settings were compared last.
+    compared: Option<Instant>,
 }
 
 /// How a topic stands on the target.
@@ -59,17 +64,72 @@ impl Wanted<'_> {
         i32::try_from(self.found.partitions.len()).unwrap_or(i32::MAX)
     }
 
-    /// The settings to copy: the topic's own ones, less what the configuration excludes.
-    fn settings(&self, link: &LinkConfig) -> BTreeMap<String, String> {
+    /// The settings to copy: the topic's own ones, less what the configuration excludes; with the source's defaults also
+    /// those, but for what a broker's file says (`MirrorSourceConnector.targetConfig`).
+    pub(crate) fn settings(&self, link: &LinkConfig) -> BTreeMap<String, String> {
         let copied = |e: &&ConfigEntry| {
-            e.source == OWN
-                && !e.sensitive
-                && !link.config_excludes.iter().any(|p| p.matches(&e.name))
+            let taken = match link.beside.defaults_from {
+                DefaultsFrom::Target => e.source == OWN,
+                DefaultsFrom::Source => e.source != STATIC_BROKER && !e.read_only,
+            };
+            taken && !e.sensitive && !link.config_excludes.iter().any(|p| p.matches(&e.name))
         };
         let entries = self.configs.iter().filter(copied);
         entries
             .filter_map(|e| Some((e.name.clone(), e.value.clone()?)))
             .collect()
+    }
+
+    /// What the topic is created with.
+    pub(crate) fn at_creation(&self, link: &LinkConfig) -> BTreeMap<String, String> {
+        let mut settings = self.settings(link);
+        // Without sync, only what decides whether records can be stored at all is copied at creation.
+        if !link.sync_topic_configs {
+            settings
+                .retain(|name, _| matches!(name.as_str(), "cleanup.policy" | "max.message.bytes"));
+        }
+        settings
+    }
+
+    /// Replicas of the source's partitions; of the one that has most.
+    pub(crate) fn replicas(&self) -> i16 {
+        let most = self
+            .found
+            .partitions
+            .values()
+            .map(|p| p.replicas.len())
+            .max();
+        i16::try_from(most.unwrap_or(1)).unwrap_or(i16::MAX)
+    }
+
+    /// What has to be set on an existing topic, and what has to be taken off it.
+    pub(crate) fn differences(
+        &self,
+        link: &LinkConfig,
+        existing: &[ConfigEntry],
+    ) -> (BTreeMap<String, String>, Vec<String>) {
+        let source = self.settings(link);
+        let own = |e: &&ConfigEntry| {
+            e.source == OWN
+                && !e.read_only
+                && !link.config_excludes.iter().any(|p| p.matches(&e.name))
+        };
+        let current: BTreeMap<&str, Option<&str>> = existing
+            .iter()
+            .filter(own)
+            .map(|e| (e.name.as_str(), e.value.as_deref()))
+            .collect();
+        let deletes = current
+            .keys()
+            .filter(|name| !source.contains_key(**name))
+            .map(|name| (*name).to_owned())
+            .collect();
+        let sets = source
+            .iter()
+            .filter(|(name, value)| current.get(name.as_str()) != Some(&Some(value.as_str())))
+            .map(|(n, v)| (n.clone(), v.clone()))
+            .collect();
+        (sets, deletes)
     }
 
     pub(crate) fn compacted(&self) -> bool {
@@ -162,6 +222,18 @@ impl TopicKeeper {
         self.refused.retain(|(topic, _), _| known(topic));
     }
 
+    /// Whether settings of topics that are there are due to be compared, which then counts as done.
+    pub(crate) fn compares_now(&mut self, now: Instant, link: &LinkConfig) -> bool {
+        let interval = link.beside.configs_interval.unwrap_or_default();
+        let due = self
+            .compared
+            .is_none_or(|at| now.saturating_duration_since(at) >= interval);
+        if due {
+            self.compared = Some(now);
+        }
+        due
+    }
+
     /// A topic's problem is over.
     pub(crate) fn settled(&mut self, topic: &str) {
         self.reported.remove(topic);
@@ -213,8 +285,7 @@ impl TopicKeeper {
         };
         let live = i16::try_from(brokers.max(1)).unwrap_or(i16::MAX);
         let replication = link.replication_factor.unwrap_or_else(|| {
-            let source = wanted.found.partitions.values().map(|p| p.replicas.len()).max().unwrap_or(1);
-            let source = i16::try_from(source).unwrap_or(i16::MAX);
+            let source = wanted.replicas();
             if source > live && !self.capped {
                 self.capped = true;
                 warn!(
@@ -225,11 +296,7 @@ impl TopicKeeper {
             }
             source.min(live)
         });
-        let settings = if link.sync_topic_configs {
-            wanted.settings(link)
-        } else {
-            creation_only(wanted, link)
-        };
+        let settings = wanted.at_creation(link);
         let mut topic = NewTopic {
             name: wanted.target.to_owned(),
             partitions: wanted.partitions(),
@@ -345,29 +412,9 @@ impl TopicKeeper {
         wanted: &Wanted<'_>,
         existing: &[ConfigEntry],
     ) -> Result<(), NetError> {
-        let source = wanted.settings(link);
-        let own = |e: &&ConfigEntry| {
-            e.source == OWN
-                && !e.read_only
-                && !link.config_excludes.iter().any(|p| p.matches(&e.name))
-        };
-        let current: BTreeMap<&str, Option<&str>> = existing
-            .iter()
-            .filter(own)
-            .map(|e| (e.name.as_str(), e.value.as_deref()))
-            .collect();
-        let sets: BTreeMap<String, String> = source
-            .iter()
-            .filter(|(name, value)| current.get(name.as_str()) != Some(&Some(value.as_str())))
-            .filter(|(name, value)| !self.was_refused(wanted.target, name, Some(value)))
-            .map(|(n, v)| (n.clone(), v.clone()))
-            .collect();
-        let deletes: Vec<String> = current
-            .keys()
-            .filter(|name| !source.contains_key(**name))
-            .filter(|name| !self.was_refused(wanted.target, name, None))
-            .map(|name| (*name).to_owned())
-            .collect();
+        let (mut sets, mut deletes) = wanted.differences(link, existing);
+        sets.retain(|name, value| !self.was_refused(wanted.target, name, Some(value)));
+        deletes.retain(|name| !self.was_refused(wanted.target, name, None));
         if sets.is_empty() && deletes.is_empty() {
             return Ok(());
         }
@@ -451,13 +498,6 @@ fn missing(have: usize, need: usize) -> String {
         1 => format!("partition {have} is"),
         _ => format!("partitions {have} to {} are", need - 1),
     }
-}
-
-/// Without sync, only what decides whether records can be stored at all is copied at creation.
-fn creation_only(wanted: &Wanted<'_>, link: &LinkConfig) -> BTreeMap<String, String> {
-    let mut settings = wanted.settings(link);
-    settings.retain(|name, _| matches!(name.as_str(), "cleanup.policy" | "max.message.bytes"));
-    settings
 }
 
 /// What to do about a target's refusal, where `needed` are the rights for what was refused.

@@ -252,7 +252,7 @@ impl Cluster {
     }
 
     /// Asks the controller, and once more after new metadata if it is no longer that.
-    async fn ask_controller<R: Call + Clone>(
+    pub(crate) async fn ask_controller<R: Call + Clone>(
         &self,
         request: R,
         error: fn(&R::Response) -> i16,

@@ -2,11 +2,14 @@
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{
-    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, CreatePartitionsRequest,
-    CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DescribeConfigsRequest,
-    DescribeConfigsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
+    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, CreateAclsRequest, CreateAclsResponse,
+    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
+    DescribeAclsRequest, DescribeAclsResponse, DescribeClientQuotasRequest,
+    DescribeClientQuotasResponse, DescribeConfigsRequest, DescribeConfigsResponse,
+    DescribeGroupsRequest, DescribeGroupsResponse, DescribeLogDirsRequest, DescribeLogDirsResponse,
     DescribeProducersRequest, DescribeProducersResponse, DescribeTransactionsRequest,
-    DescribeTransactionsResponse, EndTxnRequest, EndTxnResponse, FindCoordinatorRequest,
+    DescribeTransactionsResponse, DescribeUserScramCredentialsRequest,
+    DescribeUserScramCredentialsResponse, EndTxnRequest, EndTxnResponse, FindCoordinatorRequest,
     FindCoordinatorResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
     InitProducerIdRequest, InitProducerIdResponse, ListGroupsRequest, ListGroupsResponse,
     ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
@@ -106,6 +109,11 @@ calls! {
     IncrementalAlterConfigsRequest -> IncrementalAlterConfigsResponse: 44 "IncrementalAlterConfigs" 0..=1 INCREMENTAL_ALTER_CONFIGS;
     DescribeProducersRequest -> DescribeProducersResponse: 61 "DescribeProducers" 0..=0 DESCRIBE_PRODUCERS;
     DescribeTransactionsRequest -> DescribeTransactionsResponse: 65 "DescribeTransactions" 0..=0 DESCRIBE_TRANSACTIONS;
+    DescribeAclsRequest -> DescribeAclsResponse: 29 "DescribeAcls" 1..=3 DESCRIBE_ACLS;
+    CreateAclsRequest -> CreateAclsResponse: 30 "CreateAcls" 1..=3 CREATE_ACLS;
+    DescribeLogDirsRequest -> DescribeLogDirsResponse: 35 "DescribeLogDirs" 1..=4 DESCRIBE_LOG_DIRS;
+    DescribeClientQuotasRequest -> DescribeClientQuotasResponse: 48 "DescribeClientQuotas" 0..=1 DESCRIBE_CLIENT_QUOTAS;
+    DescribeUserScramCredentialsRequest -> DescribeUserScramCredentialsResponse: 50 "DescribeUserScramCredentials" 0..=0 DESCRIBE_USER_SCRAM_CREDENTIALS;
 }
 
 /// The request's body in `version`.

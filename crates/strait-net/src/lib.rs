@@ -5,6 +5,7 @@
 //! what and offers the control plane as typed calls. Every error is a [`NetError`] that names the
 //! cluster, the broker and the API, and answers [`NetError::action`].
 
+mod acls;
 mod admin;
 mod call;
 mod cluster;
@@ -15,6 +16,7 @@ mod error;
 mod frame;
 mod handshake;
 mod kafka_error;
+mod log_dirs;
 mod metadata;
 mod offsets;
 mod peer;
@@ -30,7 +32,9 @@ mod shapes_test;
 mod socket;
 mod tls;
 mod transactions;
+mod users;
 
+pub use acls::TopicAcl;
 pub use admin::{ConfigEntry, Created, NewTopic};
 pub use call::Call;
 #[doc(hidden)]

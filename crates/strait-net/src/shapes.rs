@@ -287,3 +287,69 @@ pub(crate) static SASL_AUTHENTICATE: Shape = Shape {
     flexible: 2,
     fields: &[all(Fixed(2)), all(Text), all(Blob), since(1, Fixed(8))],
 };
+
+pub(crate) static DESCRIBE_ACLS: Shape = Shape {
+    flexible: 2,
+    fields: &[
+        all(Fixed(4 + 2)), // throttle time, error
+        all(Text),         // message
+        all(List(&[
+            all(Fixed(1)),      // resource type
+            all(Text),          // resource name
+            since(1, Fixed(1)), // pattern type
+            all(List(&[
+                all(Text),         // principal
+                all(Text),         // host
+                all(Fixed(1 + 1)), // operation, permission type
+            ])),
+        ])),
+    ],
+};
+
+pub(crate) static CREATE_ACLS: Shape = Shape {
+    flexible: 2,
+    fields: &[all(Fixed(4)), all(List(&[all(Fixed(2)), all(Text)]))],
+};
+
+pub(crate) static DESCRIBE_LOG_DIRS: Shape = Shape {
+    flexible: 2,
+    fields: &[
+        all(Fixed(4)),
+        since(3, Fixed(2)), // error
+        all(List(&[
+            all(Fixed(2)), // error
+            all(Text),     // folder
+            all(List(&[
+                all(Text),
+                all(List(&[all(Fixed(4 + 8 + 8 + 1))])), // partition, size, lag, future
+            ])),
+            since(4, Fixed(8 + 8)), // size and room of the volume
+        ])),
+    ],
+};
+
+pub(crate) static DESCRIBE_CLIENT_QUOTAS: Shape = Shape {
+    flexible: 1,
+    fields: &[
+        all(Fixed(4 + 2)), // throttle time, error
+        all(Text),         // message
+        all(List(&[
+            all(List(&[all(Text), all(Text)])),     // kind, name
+            all(List(&[all(Text), all(Fixed(8))])), // key, value
+        ])),
+    ],
+};
+
+pub(crate) static DESCRIBE_USER_SCRAM_CREDENTIALS: Shape = Shape {
+    flexible: 0,
+    fields: &[
+        all(Fixed(4 + 2)), // throttle time, error
+        all(Text),         // message
+        all(List(&[
+            all(Text),                       // user
+            all(Fixed(2)),                   // error
+            all(Text),                       // message
+            all(List(&[all(Fixed(1 + 4))])), // mechanism, iterations
+        ])),
+    ],
+};

@@ -374,6 +374,76 @@ fn authentication() {
 }
 
 #[test]
+fn acls_users_and_log_dirs() {
+    use create_acls_response::AclCreationResult;
+    use describe_acls_response::{AclDescription, DescribeAclsResource};
+    use describe_client_quotas_response::{EntityData, EntryData, ValueData};
+    use describe_log_dirs_response::{
+        DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
+    };
+    use describe_user_scram_credentials_response::{
+        CredentialInfo, DescribeUserScramCredentialsResult,
+    };
+    holds::<DescribeAclsRequest>(|_| {
+        let acl = AclDescription::default()
+            .with_principal(s("User:alice"))
+            .with_host(s("*"))
+            .with_operation(3)
+            .with_permission_type(3);
+        let resource = DescribeAclsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(s("orders"))
+            .with_pattern_type(3)
+            .with_acls(vec![acl; 2]);
+        DescribeAclsResponse::default()
+            .with_error_message(Some(s("words")))
+            .with_resources(vec![resource; 2])
+    });
+    holds::<CreateAclsRequest>(|_| {
+        let result = AclCreationResult::default()
+            .with_error_code(31)
+            .with_error_message(Some(s("words")));
+        CreateAclsResponse::default().with_results(vec![result; 2])
+    });
+    holds::<DescribeLogDirsRequest>(|v| {
+        let partition = DescribeLogDirsPartition::default().with_partition_size(9);
+        let topic = DescribeLogDirsTopic::default()
+            .with_name(topic("a"))
+            .with_partitions(vec![partition; 2]);
+        DescribeLogDirsResponse::default().with_results(vec![
+            DescribeLogDirsResult::default()
+                .with_log_dir(s("/data"))
+                .with_topics(vec![topic; 2])
+                .with_total_bytes(if v >= 4 { 10 } else { -1 })
+                .with_usable_bytes(if v >= 4 { 5 } else { -1 }),
+        ])
+    });
+    holds::<DescribeClientQuotasRequest>(|_| {
+        let entity = EntityData::default()
+            .with_entity_type(s("user"))
+            .with_entity_name(Some(s("alice")));
+        let value = ValueData::default()
+            .with_key(s("producer_byte_rate"))
+            .with_value(1.5);
+        let entry = EntryData::default()
+            .with_entity(vec![entity])
+            .with_values(vec![value; 2]);
+        DescribeClientQuotasResponse::default()
+            .with_error_message(Some(s("words")))
+            .with_entries(Some(vec![entry; 2]))
+    });
+    holds::<DescribeUserScramCredentialsRequest>(|_| {
+        let info = CredentialInfo::default()
+            .with_mechanism(2)
+            .with_iterations(4096);
+        let user = DescribeUserScramCredentialsResult::default()
+            .with_user(s("alice"))
+            .with_credential_infos(vec![info; 2]);
+        DescribeUserScramCredentialsResponse::default().with_results(vec![user; 2])
+    });
+}
+
+#[test]
 fn a_tagged_field_which_the_decoder_reads_must_have_its_size() {
     // The decoder reads two bytes for tag 0, whatever its size says, and would then take what
     // follows for something else.

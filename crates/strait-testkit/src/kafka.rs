@@ -21,6 +21,7 @@ mod options;
 mod oracle;
 mod ports;
 mod probe;
+mod program;
 mod reading;
 mod segments;
 mod topics;
@@ -32,6 +33,7 @@ pub use error::HarnessError;
 pub use install::Version;
 pub use options::{KafkaOptions, SaslUser};
 pub use oracle::Oracle;
+pub use program::run_java;
 pub use reading::{
     Comparison, Difference, Dump, DumpOptions, DumpedRecord, HeaderValue, Isolation, Offsets,
     PartitionComparison, PartitionDump,

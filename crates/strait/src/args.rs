@@ -55,6 +55,10 @@ pub(crate) enum Command {
     /// List the source's topics that are mirrored now
     #[command(name = "mirroring-active-topics")]
     MirroringActiveTopics(OfLink),
+    /// Print what each link would do, before anything is written: topics, settings, ACLs, bytes, bandwidth, refusals
+    Plan(PlanArgs),
+    /// Print which topics on the target have lost their source, with the command to delete each
+    Status(StatusArgs),
 }
 
 /// `strait run`.
@@ -110,6 +114,35 @@ pub(crate) struct GapsArgs {
     pub(crate) json: bool,
 }
 
+/// `strait plan`.
+#[derive(Args, Debug)]
+pub(crate) struct PlanArgs {
+    /// TOML, or a MirrorMaker 2 properties file
+    pub(crate) file: PathBuf,
+    /// Only this link
+    #[arg(long, value_name = "NAME")]
+    pub(crate) link: Option<String>,
+    /// The bytes a second to tell the time for
+    #[arg(long, value_name = "SIZE", default_value = "10MiB", value_parser = bandwidth)]
+    pub(crate) bandwidth: u64,
+    /// One JSON array instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `strait status`.
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    /// TOML, or a MirrorMaker 2 properties file
+    pub(crate) file: PathBuf,
+    /// Only this link
+    #[arg(long, value_name = "NAME")]
+    pub(crate) link: Option<String>,
+    /// One JSON array instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// How to log.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct LogArgs {
@@ -161,6 +194,11 @@ impl RunArgs {
 
 fn instance_name(text: &str) -> Result<String, String> {
     strait_config::check_name(text).map(|()| text.to_owned())
+}
+
+fn bandwidth(text: &str) -> Result<u64, String> {
+    let size = strait_config::parse_size(text).filter(|bytes| *bytes > 0);
+    size.ok_or_else(|| "write a size with its unit, 10MiB".to_owned())
 }
 
 fn admin_listen(text: &str) -> Result<AdminConfig, String> {

@@ -13,7 +13,7 @@ pub(crate) enum Exit {
     Usage,
     /// The configuration is wrong, or what it says to prove who we are.
     Configuration,
-    /// The comparison found differences.
+    /// The comparison found differences; a plan, something that would be refused.
     Different,
     /// A cluster cannot be reached, and nothing else is mirrored meanwhile.
     Unreachable,
@@ -30,7 +30,7 @@ Exit codes:
     1  failed; the last lines on stderr tell why
     2  wrong usage of the command line
     3  wrong configuration, or credentials or certificates that a cluster refuses
-    4  differences found
+    4  differences found; by plan: something that is asked for would be refused
     5  a cluster cannot be reached, tried for three times the connect timeout
   130  ended by a second SIGINT before everything was written
   143  ended by a second SIGTERM before everything was written";

@@ -193,7 +193,7 @@ fn table(links: &[(&LinkConfig, Vec<Row>)], now_ms: i64) -> String {
 }
 
 /// Appends the lines in columns; `right`: those with numbers.
-fn aligned<const N: usize>(
+pub(crate) fn aligned<const N: usize>(
     text: &mut String,
     lines: &[[String; N]],
     right: std::ops::RangeInclusive<usize>,

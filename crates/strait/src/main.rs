@@ -5,13 +5,16 @@ mod check;
 mod demo;
 mod exit;
 mod gaps;
+mod links;
 mod logging;
 mod mirroring;
 mod output;
+mod plan;
 mod run;
 mod selection;
 mod serve;
 mod standing;
+mod status;
 
 use std::process::ExitCode;
 
@@ -46,6 +49,8 @@ fn main() -> ExitCode {
         Command::MirroringTopicSelectionSet(args) => selection::set_or_none(&args),
         Command::MirroringTopicSelection(args) => selection::get(&args),
         Command::MirroringActiveTopics(args) => selection::active(&args),
+        Command::Plan(args) => plan::plan(&args),
+        Command::Status(args) => status::status(&args),
         Command::Demo(args) => demo::demo(&args, line.log.quiet),
     };
     drop(logging);

@@ -348,7 +348,7 @@ fn flows_begin_where_they_are_told_and_go_on_where_they_were() {
 
     let mm2 = format!(
         "clusters = north, east\nnorth.bootstrap.servers = {west}\neast.bootstrap.servers = {east}\n\
-         north->east.enabled = true\nnorth->east.topics = begin-mm2\nnorth.consumer.auto.offset.reset = latest\n"
+         north->east.enabled = true\nnorth->east.topics = begin-mm2\nemit.heartbeats.enabled = false\nnorth.consumer.auto.offset.reset = latest\n"
     );
     let mut mirror = Mirror::with_file("mm2.properties", &mm2).started();
     mirror.wait_for_log("running=1 troubled=0 mirroring", SOON);
@@ -392,7 +392,7 @@ fn a_mirror_maker_2_file_is_obeyed() {
          east->west.enabled = true\neast->west.topics = mm2-back\n\
          east->west.replication.policy.class = org.apache.kafka.connect.mirror.IdentityReplicationPolicy\n\
          replication.policy.separator = _\nreplication.factor = 1\nrefresh.topics.interval.seconds = 1\n\
-         sync.topic.configs.enabled = false\ntasks.max = 8\nwest.producer.acks = all\nfrobnicate = 1\n"
+         sync.topic.configs.enabled = false\nemit.heartbeats.enabled = false\ntasks.max = 8\nwest.producer.acks = all\nfrobnicate = 1\n"
     );
     let mut mirror = Mirror::with_file("mm2.properties", &text).started();
     assert_equal(&oracle, (&west, "mm2-orders"), (&east, "west_mm2-orders"));

@@ -11,9 +11,9 @@ use tracing::warn;
 use super::health::Side;
 use super::{Event, Shard};
 use crate::answer::{Answer, Refusal};
+use crate::appender::PRODUCE;
 use crate::error::FlowError;
 use crate::expiry::warn_expired;
-use crate::internal_log::PRODUCE;
 use crate::limits;
 use crate::open::sync_record;
 use crate::routes::Lookup;
@@ -164,7 +164,7 @@ impl Shard<'_> {
         let version = produce_version(connection, by_id);
         let named = version
             .as_ref()
-            .is_ok_and(|v| *v <= crate::internal_log::PRODUCE_BY_NAME);
+            .is_ok_and(|v| *v <= crate::appender::PRODUCE_BY_NAME);
         let parts: Vec<Part> = parts
             .into_iter()
             .map(|(flow, generation, name, id, partition, mark)| {
