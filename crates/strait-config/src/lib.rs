@@ -8,6 +8,7 @@ mod address;
 mod check;
 mod cluster_toml;
 mod error;
+mod groups;
 mod mm2_file;
 mod mm2_keys;
 mod model;
@@ -23,6 +24,10 @@ mod table;
 mod toml_file;
 
 pub use error::{ConfigError, Problem};
+pub use groups::{
+    DEFAULT_EMIT_CHECKPOINTS, DEFAULT_GROUPS_EXCLUDE, DEFAULT_REFRESH_GROUPS,
+    DEFAULT_SYNC_GROUP_OFFSETS, GroupSettings, MM2_GROUPS_INTERVAL, MM2_REFRESH_GROUPS,
+};
 pub use model::{
     AdminConfig, ClusterConfig, Config, DEFAULT_ADMIN_LISTEN, DEFAULT_CONFIG_EXCLUDES,
     DEFAULT_FETCH_CONNECTIONS, DEFAULT_MEMORY_BUDGET, DEFAULT_OPEN_TRANSACTION_WARNING,

@@ -8,6 +8,7 @@ use crate::address::{parse_address, split_list};
 use crate::check::{self, Place};
 use crate::cluster_toml::check_alias;
 use crate::error::{ConfigError, Problem};
+use crate::groups::{GroupSettings, MM2_REFRESH_GROUPS};
 use crate::mm2_keys::{Meaning, Policy, Refusal, known_keys, meaning};
 use crate::model::{
     AdminConfig, ClusterConfig, Config, Isolation, LinkConfig, MM2_REFRESH_TOPICS, Naming,
@@ -324,7 +325,8 @@ impl Reading {
         if let Some(entry) = self.flow_entry(flow, "offset-syncs.topic.replication.factor") {
             link.internal_replication_factor = self.read_replication(&entry);
         }
-        link.refresh_topics = self.read_refresh(flow);
+        link.refresh_topics = self.read_refresh(flow, "topics", MM2_REFRESH_TOPICS);
+        link.groups = self.read_groups(flow)?;
         if let Some(entry) = self.flow_entry(flow, "sync.topic.configs.enabled") {
             link.sync_topic_configs = self.read_bool(&entry)?;
         }
@@ -428,24 +430,62 @@ impl Reading {
         }
     }
 
-    fn read_refresh(&mut self, flow: &Flow) -> Option<Duration> {
-        if let Some(entry) = self.flow_entry(flow, "refresh.topics.enabled")
+    /// `what`: topics or groups.
+    fn read_refresh(&mut self, flow: &Flow, what: &str, default: Duration) -> Option<Duration> {
+        let enabled = format!("refresh.{what}.enabled");
+        if let Some(entry) = self.flow_entry(flow, &enabled)
             && self.read_bool(&entry) == Some(false)
         {
             return None;
         }
-        let Some(entry) = self.flow_entry(flow, "refresh.topics.interval.seconds") else {
-            return Some(MM2_REFRESH_TOPICS);
+        let Some(entry) = self.flow_entry(flow, &format!("refresh.{what}.interval.seconds")) else {
+            return Some(default);
         };
-        match self.value_of(&entry)?.parse::<u64>() {
+        self.read_seconds(&entry, &format!(", or {enabled} = false"))
+    }
+
+    fn read_seconds(&mut self, entry: &Entry, or: &str) -> Option<Duration> {
+        match self.value_of(entry)?.parse::<u64>() {
             Ok(seconds) if (1..=86_400).contains(&seconds) => Some(Duration::from_secs(seconds)),
             _ => {
-                let instead = "Write 1 to 86400, or refresh.topics.enabled = false";
+                let instead = format!("Write 1 to 86400{or}");
                 self.problems
-                    .push(wrong(&entry, "this is no such number of seconds", instead));
+                    .push(wrong(entry, "this is no such number of seconds", instead));
                 None
             }
         }
+    }
+
+    fn read_groups(&mut self, flow: &Flow) -> Option<GroupSettings> {
+        let mut groups = GroupSettings::mm2();
+        if let Some(entry) = self.flow_entry(flow, "groups") {
+            groups.includes = self.read_patterns(&entry);
+        }
+        let exclude = self
+            .flow_entry(flow, "groups.exclude")
+            .or_else(|| self.flow_entry(flow, "groups.blacklist"));
+        if let Some(entry) = exclude {
+            groups.excludes = self.read_patterns(&entry);
+        }
+        groups.refresh = self.read_refresh(flow, "groups", MM2_REFRESH_GROUPS);
+        if let Some(entry) = self.flow_entry(flow, "emit.checkpoints.enabled") {
+            groups.emit_checkpoints = self.read_bool(&entry)?;
+        }
+        if let Some(entry) = self.flow_entry(flow, "emit.checkpoints.interval.seconds") {
+            groups.checkpoints_interval =
+                self.read_seconds(&entry, ", or emit.checkpoints.enabled = false")?;
+        }
+        if let Some(entry) = self.flow_entry(flow, "checkpoints.topic.replication.factor") {
+            groups.checkpoints_replication_factor = Some(self.read_replication(&entry)?);
+        }
+        if let Some(entry) = self.flow_entry(flow, "sync.group.offsets.enabled") {
+            groups.sync_offsets = self.read_bool(&entry)?;
+        }
+        if let Some(entry) = self.flow_entry(flow, "sync.group.offsets.interval.seconds") {
+            groups.sync_interval =
+                self.read_seconds(&entry, ", or sync.group.offsets.enabled = false")?;
+        }
+        Some(groups)
     }
 
     fn read_start(&mut self, entry: &Entry) -> Option<StartPosition> {
@@ -570,8 +610,6 @@ impl Reading {
         };
         let features = [
             ("emit.heartbeats.enabled", true, "emit heartbeats"),
-            ("emit.checkpoints.enabled", true, "emit checkpoints"),
-            ("sync.group.offsets.enabled", false, "sync group offsets"),
             ("sync.topic.acls.enabled", true, "sync topic ACLs"),
         ];
         let missing: Vec<&str> = features

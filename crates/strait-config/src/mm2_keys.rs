@@ -5,7 +5,7 @@
 use crate::properties::Scope;
 
 /// Keys that are obeyed, globally and per flow.
-pub(crate) const FLOW_KEYS: [&str; 13] = [
+pub(crate) const FLOW_KEYS: [&str; 23] = [
     "topics",
     "topics.exclude",
     "topics.blacklist",
@@ -19,10 +19,6 @@ pub(crate) const FLOW_KEYS: [&str; 13] = [
     "config.properties.exclude",
     "config.properties.blacklist",
     "enabled",
-];
-
-/// Keys of things MirrorMaker 2 does and this version does not.
-const NOT_DONE: [&str; 22] = [
     "groups",
     "groups.exclude",
     "groups.blacklist",
@@ -33,6 +29,10 @@ const NOT_DONE: [&str; 22] = [
     "checkpoints.topic.replication.factor",
     "sync.group.offsets.enabled",
     "sync.group.offsets.interval.seconds",
+];
+
+/// Keys of things MirrorMaker 2 does and this version does not.
+const NOT_DONE: [&str; 12] = [
     "emit.heartbeats",
     "emit.heartbeats.enabled",
     "emit.heartbeats.interval.seconds",

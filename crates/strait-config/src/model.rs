@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::groups::GroupSettings;
 use crate::pattern::Pattern;
 use crate::secret::Secret;
 use crate::selection::TopicSelection;
@@ -174,6 +175,8 @@ pub struct LinkConfig {
     pub policies: Policies,
     /// How long an open transaction on the source may hold a flow back before it is reported.
     pub open_transaction_warning: Duration,
+    /// Consumer groups.
+    pub groups: GroupSettings,
 }
 
 impl LinkConfig {
@@ -201,6 +204,7 @@ impl LinkConfig {
             fetch_connections: DEFAULT_FETCH_CONNECTIONS,
             policies: Policies::default(),
             open_transaction_warning: DEFAULT_OPEN_TRANSACTION_WARNING,
+            groups: GroupSettings::default(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::groups::GroupSettings;
 use crate::model::{Config, LinkConfig, Naming, PasswordFrom, Policy, SaslConfig, TlsConfig};
 use crate::pattern::Pattern;
 use crate::quantity::{duration_text, size_text};
@@ -153,7 +154,28 @@ fn write_link(out: &mut String, link: &LinkConfig) -> std::fmt::Result {
         out,
         "open-transaction-warning = \"{}\"",
         duration_text(link.open_transaction_warning)
-    )
+    )?;
+    write_groups(out, &link.groups)
+}
+
+fn write_groups(out: &mut String, groups: &GroupSettings) -> std::fmt::Result {
+    let patterns = |patterns: &[Pattern]| list(patterns.iter().map(Pattern::as_str));
+    writeln!(out, "groups = {}", patterns(&groups.includes))?;
+    writeln!(out, "groups-exclude = {}", patterns(&groups.excludes))?;
+    let refresh = groups
+        .refresh
+        .map_or_else(|| "off".to_owned(), duration_text);
+    writeln!(out, "refresh-groups = \"{refresh}\"")?;
+    writeln!(out, "sync-group-offsets = {}", groups.sync_offsets)?;
+    let interval = duration_text(groups.sync_interval);
+    writeln!(out, "sync-group-offsets-interval = \"{interval}\"")?;
+    writeln!(out, "emit-checkpoints = {}", groups.emit_checkpoints)?;
+    let interval = duration_text(groups.checkpoints_interval);
+    writeln!(out, "emit-checkpoints-interval = \"{interval}\"")?;
+    if let Some(factor) = groups.checkpoints_replication_factor {
+        writeln!(out, "checkpoints-replication-factor = {factor}")?;
+    }
+    Ok(())
 }
 
 fn tls_text(tls: &TlsConfig) -> String {
