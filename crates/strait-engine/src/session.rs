@@ -67,7 +67,14 @@ impl Session {
         target: Arc<Routes>,
     ) -> Result<Self, SessionError> {
         let syncs_topic = spec.syncs_topic();
-        create_own_topics(rt, spec, &target, &[STRAIT_TOPIC, &syncs_topic]).await?;
+        create_own_topics(
+            rt,
+            &spec.name,
+            spec.internal_replication,
+            &target,
+            &[STRAIT_TOPIC, &syncs_topic],
+        )
+        .await?;
         let (registry, read_to) = read_registry(rt, spec, &target, Registry::default(), 0).await?;
         check_clusters(spec, &registry, &clusters)?;
         let (mut registry, read_to) = await_lease(rt, spec, &target, registry, read_to).await?;
@@ -310,18 +317,20 @@ fn unreadable(topic: &str, offset: i64, error: &dyn std::fmt::Display) -> Sessio
 }
 
 /// Strait's own topics, with the settings of positions.md in the book, "Records". MirrorMaker 2 reads the syncs.
-async fn create_own_topics(
+pub(crate) async fn create_own_topics(
     rt: &Runtime,
-    spec: &LinkSpec,
+    link: &str,
+    replication: Option<i16>,
     target: &Arc<Routes>,
     topics: &[&str],
 ) -> Result<(), SessionError> {
+    let cluster = target.cluster();
     let names: Vec<String> = topics.iter().map(|t| (*t).to_owned()).collect();
     target.watch(names.clone());
     let deadline = rt.now() + limits::REQUEST_TIMEOUT;
     let mut capped = false;
     loop {
-        let metadata = spec.target.metadata(Some(&names)).await?;
+        let metadata = cluster.metadata(Some(&names)).await?;
         let live = metadata.brokers.len().max(1) as i16;
         let mut missing = false;
         for name in topics {
@@ -335,9 +344,7 @@ async fn create_own_topics(
             if found.is_some_and(|t| t.error != 3) {
                 continue;
             }
-            let replication = spec
-                .internal_replication
-                .unwrap_or_else(|| live.min(OWN_REPLICATION));
+            let replicas = replication.unwrap_or_else(|| live.min(OWN_REPLICATION));
             let configs = [
                 ("cleanup.policy", "compact"),
                 ("segment.bytes", "67108864"),
@@ -347,16 +354,16 @@ async fn create_own_topics(
             let topic = NewTopic {
                 name: (*name).to_owned(),
                 partitions: 1,
-                replication,
+                replication: replicas,
                 configs: configs
                     .iter()
                     .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
                     .collect(),
             };
-            match spec.target.create_topic(&topic).await {
+            match cluster.create_topic(&topic).await {
                 Ok(_) => {
-                    info!(link = %spec.name, topic = %name, replication, "created Strait's own topic on the target");
-                    capped |= spec.internal_replication.is_none() && live < OWN_REPLICATION;
+                    info!(%link, topic = %name, replication = replicas, "created Strait's own topic on the target");
+                    capped |= replication.is_none() && live < OWN_REPLICATION;
                 }
                 Err(error) if error.code() == Some(KafkaError(36)) => {}
                 Err(error) if error.code().is_some() => {
@@ -372,7 +379,7 @@ async fn create_own_topics(
             target.invalidate();
             if capped {
                 warn!(
-                    link = %spec.name, id = "few-replicas",
+                    %link, id = "few-replicas",
                     "Strait keeps its positions on the target with {live} instead of {OWN_REPLICATION} replicas, since it has no more live brokers: add replicas when it has (kafka-reassign-partitions), or set internal-replication-factor"
                 );
             }
@@ -381,7 +388,7 @@ async fn create_own_topics(
         if rt.now() >= deadline {
             let why = "it has no leader; look at the brokers of this cluster".to_owned();
             return Err(SessionError::Internal {
-                cluster: spec.target.alias().to_owned(),
+                cluster: cluster.alias().to_owned(),
                 topic: topics.join(" or "),
                 why,
             });

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use strait_config::{Isolation, LinkConfig, StartPosition};
@@ -14,6 +15,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::groups::Groups;
 use crate::naming::{Route, route};
 use crate::topics::{TOPIC_IN_PART, TOPIC_NOT_MIRRORED, TopicKeeper, Wanted, setting};
 
@@ -152,6 +154,19 @@ impl Mirror {
             handle,
             selection,
         } = self;
+        let mirrored = watch::Sender::new(Arc::default());
+        let groups = Groups::new(
+            rt.clone(),
+            &config,
+            source.clone(),
+            target.clone(),
+            handle.clone(),
+            mirrored.subscribe(),
+        );
+        let groups = async {
+            groups.run().await;
+            std::future::pending::<()>().await
+        };
         let refresh = async {
             let mut keeper = TopicKeeper::default();
             let (mut first, mut empty) = (true, false);
@@ -175,6 +190,8 @@ impl Mirror {
                             flows: found.flows.len(),
                             troubles: found.troubles,
                         };
+                        let keys = found.flows.iter().map(|flow| flow.key.clone());
+                        mirrored.send_replace(Arc::new(keys.collect::<BTreeSet<FlowKey>>()));
                         handle.set_flows(found.flows).await;
                         selection.send_replace(now);
                         match (config.refresh_topics, found.refused) {
@@ -196,6 +213,7 @@ impl Mirror {
             biased;
             result = link.run() => Ok(result?),
             () = refresh => Ok(()),
+            () = groups => Ok(()),
         }
     }
 }
