@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use strait_config::{GroupSettings, LinkConfig, Policy};
-use strait_engine::{FlowKey, LinkHandle};
+use strait_engine::{FlowKey, LinkHandle, SessionError};
 use strait_net::{Action, Cluster, CommittedOffset, GroupOffsets, KafkaError, NetError, Runtime};
 use strait_wire::mm2::Checkpoint;
 use tokio::sync::{Semaphore, watch};
@@ -182,7 +182,10 @@ impl Groups {
                     self.interval()
                 }
                 Err(error) => {
-                    let text = error.to_string();
+                    let text = match error {
+                        SessionError::Lost(why) => why,
+                        error => error.to_string(),
+                    };
                     if said.as_ref() == Some(&text) {
                         debug!(link = %self.link, "{text}");
                     } else {
@@ -217,7 +220,7 @@ impl Groups {
             .is_ok()
     }
 
-    async fn round(&mut self) -> Result<(), strait_engine::SessionError> {
+    async fn round(&mut self) -> Result<(), SessionError> {
         let now = self.rt.now();
         let refresh = match (self.listed, self.settings.refresh) {
             (None, _) => true,
@@ -227,13 +230,14 @@ impl Groups {
         if refresh {
             self.list().await?;
         }
-        if self.checkpoints.is_none() {
-            self.checkpoints = Some(self.open_checkpoints().await?);
-        }
         self.translator.refresh().await?;
         let source = self.source.committed_offsets(&self.groups).await;
         let (entries, open) = self.entries(source);
         self.gauges.seen.set(entries.len() as f64);
+        // Whoever mirrors no groups needs no rights for them.
+        if self.checkpoints.is_none() && !entries.is_empty() {
+            self.checkpoints = Some(self.open_checkpoints().await?);
+        }
         let emit = self.settings.emit_checkpoints
             && self.emitted.is_none_or(|at| {
                 now.saturating_duration_since(at) + Duration::from_millis(500)
@@ -262,7 +266,7 @@ impl Groups {
         Ok(())
     }
 
-    async fn open_checkpoints(&self) -> Result<Checkpoints, strait_engine::SessionError> {
+    async fn open_checkpoints(&self) -> Result<Checkpoints, SessionError> {
         if !self.settings.emit_checkpoints {
             return Ok(Checkpoints::in_memory());
         }
@@ -390,7 +394,7 @@ impl Groups {
         &mut self,
         entries: &Entries,
         emit: bool,
-    ) -> Result<BTreeSet<String>, strait_engine::SessionError> {
+    ) -> Result<BTreeSet<String>, SessionError> {
         let mut commits: BTreeMap<String, Commit> = BTreeMap::new();
         let mut standing = BTreeSet::new();
         if self.settings.sync_offsets && !entries.is_empty() {
@@ -454,7 +458,7 @@ impl Groups {
         &mut self,
         checkpoints: Vec<Checkpoint>,
         settled: bool,
-    ) -> Result<(), strait_engine::SessionError> {
+    ) -> Result<(), SessionError> {
         let Some(all) = &mut self.checkpoints else {
             return Ok(());
         };
@@ -633,9 +637,9 @@ impl Groups {
         let passing = error.action() != Action::Stop;
         let known = self.troubles.get(group) == Some(&id);
         if known || passing {
-            debug!(link = %self.link, %group, id, "{text}");
+            debug!(link = %self.link, id, %group, "{text}");
         } else {
-            warn!(link = %self.link, %group, id, "{text}");
+            warn!(link = %self.link, id, %group, "{text}");
             self.troubles.insert(group.to_owned(), id);
         }
     }

@@ -193,7 +193,7 @@ fn table(links: &[(&LinkConfig, Vec<Row>)], now_ms: i64) -> String {
 }
 
 /// Appends the lines in columns; `right`: those with numbers.
-fn aligned<const N: usize>(
+pub(crate) fn aligned<const N: usize>(
     text: &mut String,
     lines: &[[String; N]],
     right: std::ops::RangeInclusive<usize>,
@@ -334,7 +334,7 @@ fn json_unlisted(position: &Position) -> String {
     format!("\"lost_not_kept\":{},", json_gaps(unlisted(position)))
 }
 
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

@@ -6,6 +6,7 @@ mod demo;
 mod exit;
 mod gaps;
 mod logging;
+mod offsets;
 mod output;
 mod run;
 mod serve;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use args::{Command, CommandLine};
+use args::{Command, CommandLine, OffsetsCommand};
 use exit::Exit;
 use logging::Logging;
 
@@ -40,6 +41,10 @@ fn main() -> ExitCode {
         Command::Run(args) => run(&args, &logging),
         Command::Check(args) => check::check(&args),
         Command::Gaps(args) => gaps::gaps(&args),
+        Command::Offsets(args) => {
+            let OffsetsCommand::Translate(args) = args.command;
+            offsets::translate(&args)
+        }
         Command::Demo(args) => demo::demo(&args, line.log.quiet),
     };
     drop(logging);
