@@ -297,7 +297,9 @@ fn a_rewind_follows_only_behind_commits_of_straits_own() {
 fn with_other_writers_nothing_is_translated_and_that_is_said() {
     let all = clusters();
     let topic = "mixed";
-    all.oracle.create_topic(&all.west, topic, 1, 1, &[]).unwrap();
+    all.oracle
+        .create_topic(&all.west, topic, 1, 1, &[])
+        .unwrap();
     let more = "name = \"mixed\"\non-foreign-writer = \"continue\"";
     let toml = west_to_east(&all.west, &all.east, &[topic], more);
     let mut mirror = Mirror::new(&toml).started();
