@@ -51,7 +51,7 @@ fn help_goes_to_stdout_and_has_the_exit_codes() {
     assert_eq!(said.code, Some(0));
     assert_eq!(said.stderr, "");
     for part in [
-        "run    Mirror,",
+        "run      Mirror,",
         "demo ",
         "check ",
         "--log-format <LOG_FORMAT>",
@@ -75,6 +75,7 @@ fn every_command_explains_itself() {
         ("demo", "--seed <NUMBER>"),
         ("check", "as TOML, with every default"),
         ("gaps", "--link <NAME>"),
+        ("offsets", "translate"),
         (
             "gaps",
             "left out and lost, from the positions on the target",
