@@ -350,7 +350,7 @@ impl Groups {
                 let Some(translated) = self.translator.known(&flow, committed.offset) else {
                     continue;
                 };
-                if translated.exactness == Exactness::LowerBound {
+                if self.translator.countable(&flow, committed.offset) {
                     let offsets = open.entry(flow.clone()).or_default();
                     offsets.insert(committed.offset);
                 }
@@ -483,7 +483,8 @@ impl Groups {
             let back = now.is_some_and(|now| wanted < now);
             let place: Place = (group.to_owned(), key.clone());
             let written = self.checkpoints.as_ref().and_then(|c| c.last(&place));
-            let Some((start, end)) = self.ends(&key, back).await else {
+            let beyond = now.filter(|_| back);
+            let Some((start, end)) = self.ends(&key, beyond).await else {
                 continue;
             };
             // What a group wants to read and the target has not any more, it cannot read.
@@ -510,15 +511,19 @@ impl Groups {
         commit
     }
 
-    /// Log start and high watermark of a target partition, asked anew where they have to be `fresh`.
-    async fn ends(&mut self, key: &(String, i32), fresh: bool) -> Option<(i64, i64)> {
+    /// Log start and high watermark of a target partition, not older than a minute; asked anew where a commit may lie
+    /// `beyond` them.
+    async fn ends(&mut self, key: &(String, i32), beyond: Option<i64>) -> Option<(i64, i64)> {
         let now = self.rt.now();
-        if let Some(&(start, _, at)) = self.ends.get(key)
-            && !fresh
+        if let Some(&(start, end, at)) = self.ends.get(key)
             && now.saturating_duration_since(at) < ENDS_FOR
         {
-            // What was mirrored lies below the high watermark, which has gone on since.
-            return Some((start, i64::MAX));
+            match beyond {
+                // What was mirrored lies below the high watermark, which has gone on since.
+                None => return Some((start, i64::MAX)),
+                Some(commit) if commit <= end => return Some((start, end)),
+                Some(_) => {}
+            }
         }
         let asked = async {
             let leader = self.target.leader(&key.0, key.1).await?;

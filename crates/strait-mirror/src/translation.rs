@@ -2,11 +2,13 @@
 //! by counting in the logs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use strait_engine::tally::{Counted, Stretch, Tally};
 use strait_engine::{FlowKey, KnownPosition, PositionTail, Rungs, SessionError, read_ladders};
 use strait_net::{Cluster, Runtime};
 use strait_wire::{GapReason, Position, PositionFlags, RegistryRecord, SyncKind};
+use tokio::time::Instant;
 use tracing::debug;
 
 use crate::ladder::{Found, Interval, Ladder, Rung};
@@ -56,7 +58,14 @@ struct History {
     begun: bool,
     /// What the registry has.
     kept: Vec<Rung>,
+    /// Offsets that were counted and are not known exactly all the same: what they are at least, and when to try again.
+    tried: BTreeMap<i64, (i64, Instant)>,
 }
+
+/// How long it takes until an offset is counted again that could not be known exactly.
+const TRY_AGAIN: Duration = Duration::from_secs(60);
+/// How many of them are remembered for one flow.
+const TRIED: usize = 1_024;
 
 /// Translates offsets of one link, from what it has written: it need not run, and nothing is written.
 #[derive(Debug)]
@@ -120,11 +129,21 @@ impl Translator {
             Found::Ahead(target) => (target, Exactness::Ahead),
             Found::Between(interval) => {
                 let (target, _) = interval.place(interval.at_least(offset));
-                (target, Exactness::LowerBound)
+                let tried = history.tried.get(&offset).map_or(0, |(at, _)| *at);
+                (target.max(tried), Exactness::LowerBound)
             }
             Found::Unknown => (0, Exactness::LowerBound),
         };
         Some(history.translated(offset, exactness))
+    }
+
+    /// Whether [`count`](Self::count) may tell more about an offset than what is known.
+    pub fn countable(&self, flow: &FlowKey, offset: i64) -> bool {
+        let now = self.rt.now();
+        self.flows.get(flow).is_some_and(|history| {
+            matches!(history.ladder.find(offset), Found::Between(_))
+                && history.tried.get(&offset).is_none_or(|(_, at)| now >= *at)
+        })
     }
 
     /// Counts in the logs what it takes to know these offsets of one flow exactly, and remembers it, until `budget`, in bytes,
@@ -138,7 +157,10 @@ impl Translator {
         let Some(history) = self.flows.get_mut(flow) else {
             return BTreeMap::new();
         };
-        let tally = &self.tally;
+        if *budget == 0 {
+            return BTreeMap::new();
+        }
+        let (tally, again) = (&self.tally, self.rt.now() + TRY_AGAIN);
         let mut open: BTreeMap<(i64, i64), (Interval, Vec<i64>)> = BTreeMap::new();
         for &offset in offsets {
             if let Found::Between(interval) = history.ladder.find(offset) {
@@ -152,6 +174,8 @@ impl Translator {
         let mut better = BTreeMap::new();
         for (interval, cuts) in open.into_values() {
             let counts = counts(tally, flow, history, &interval, &cuts, budget).await;
+            // What was reached on the way is where the next round goes on.
+            let further = counts.len() > cuts.len();
             for (offset, records, sure) in counts {
                 let (target, placed) = place_in(tally, place, &interval, records, budget).await;
                 let exactness = if sure && placed {
@@ -162,6 +186,12 @@ impl Translator {
                     });
                     Exactness::Exact
                 } else {
+                    if !further {
+                        if history.tried.len() >= TRIED {
+                            history.tried.clear();
+                        }
+                        history.tried.insert(offset, (target, again));
+                    }
                     Exactness::LowerBound
                 };
                 if offsets.contains(&offset) {
@@ -224,6 +254,7 @@ fn follow(flows: &mut BTreeMap<FlowKey, History>, link: &str, flow: FlowKey, kno
                 position,
                 begun,
                 kept,
+                tried: BTreeMap::new(),
             },
         );
         return;
@@ -236,6 +267,7 @@ fn follow(flows: &mut BTreeMap<FlowKey, History>, link: &str, flow: FlowKey, kno
         || differ(&position.target_topic_id, &last.target_topic_id);
     if breaks || !history.ladder.push(rung) {
         history.ladder.restart(rung);
+        history.tried.clear();
         history.begun = true;
     }
     history.position = position;
@@ -266,8 +298,7 @@ async fn counts(
     if above.source - below.source == interval.forwarded() {
         return cuts.iter().map(|&c| (c, c - below.source, true)).collect();
     }
-    // Records that the source has and the target refused.
-    if history.refused(interval) {
+    if history.uncountable(interval) {
         return cuts.iter().map(|&c| at_least(c)).collect();
     }
     let compacted = history.position.flags.contains(PositionFlags::COMPACTED);
@@ -378,13 +409,19 @@ impl History {
         }
     }
 
-    /// Whether some record of the interval may have been refused by the target.
-    fn refused(&self, interval: &Interval) -> bool {
+    /// Whether the source may have records in the interval that were not forwarded: those that the target refused, and
+    /// those of other links.
+    fn uncountable(&self, interval: &Interval) -> bool {
+        let sum = |reason| {
+            let of = self.position.gaps.iter().filter(|(r, _)| *r == reason);
+            of.map(|(_, offsets)| *offsets).sum::<i64>()
+        };
+        if self.position.flags.contains(PositionFlags::PROVENANCE) || sum(GapReason::OtherLink) > 0
+        {
+            return true;
+        }
         let lost = &self.position.lost;
-        let all = self.position.gaps.iter();
-        let refused = all.filter(|(reason, _)| *reason == GapReason::Refused);
-        let refused: i64 = refused.map(|(_, offsets)| *offsets).sum();
-        refused > lost.offsets(GapReason::Refused)
+        sum(GapReason::Refused) > lost.offsets(GapReason::Refused)
             || lost.ranges().iter().any(|range| {
                 range.reason == GapReason::Refused
                     && range.from < interval.above.source

@@ -237,6 +237,18 @@ fn a_group_with_members_on_the_target_is_left_alone() {
     });
     assert!(metric("strait_group_commits_total") >= Some(3.0));
     assert!(!mirror.log().contains("group="), "{}", mirror.tail());
+    // Kept for a start long after: type 4, the link's name, the topic.
+    wait_until("the positions passed are kept", SOON, || {
+        let options = DumpOptions {
+            records: true,
+            ..DumpOptions::default()
+        };
+        let all = Isolation::ReadUncommitted;
+        let registry = oracle.dump(east, "mm2-strait.internal", all, options);
+        let keys = registry.unwrap().partitions.remove(0).records.into_iter();
+        let mut keys = keys.filter_map(|record| record.key);
+        keys.any(|key| key.starts_with(b"\x04\0\x0bbusy-orders\0\x0bbusy-orders"))
+    });
     mirror.stop();
 }
 
