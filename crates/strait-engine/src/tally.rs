@@ -146,12 +146,13 @@ impl Tally {
             partition,
             isolation: Isolation::ReadUncommitted,
         };
-        let (mut next, mut left, mut whole) = (from, records, true);
+        let mut placing = Placing::new(from, to, records);
         let mut patience = Patience::new(&self.rt, PATIENCE, from);
-        while left > 0 && next < to {
+        while placing.placed().is_none() {
             if *budget == 0 {
                 return Ok(None);
             }
+            let next = placing.next;
             let fetched = reader.fetch(next, -1, WAIT).await?;
             if fetched.part.error != 0 {
                 return Ok(None);
@@ -159,34 +160,66 @@ impl Tally {
             *budget = budget.saturating_sub(fetched.part.records.len() as u64);
             for batch in batches_from(&fetched.part, next)? {
                 let header = &batch.header;
-                let (base, end) = (header.base_offset.max(next), header.last_offset() + 1);
-                // What is missing may have been records or markers: taken for records, the place found is the lower one.
-                let missing = base - next;
-                whole &= missing == 0;
-                if left <= missing {
-                    return Ok(Some(Placed {
-                        offset: (next + left).min(to),
-                        whole,
-                    }));
-                }
-                left -= missing;
-                if !header.attributes.control() {
-                    if left <= end - base {
-                        return Ok(Some(Placed {
-                            offset: (base + left).min(to),
-                            whole,
-                        }));
-                    }
-                    left -= end - base;
-                }
-                next = end;
+                placing.take(
+                    header.base_offset,
+                    header.last_offset() + 1,
+                    header.attributes.control(),
+                );
             }
-            if next < to && left > 0 && !patience.asks_again(next).await {
+            if placing.placed().is_none() && !patience.asks_again(placing.next).await {
                 return Ok(None);
             }
         }
-        let offset = next.min(to);
-        Ok(Some(Placed { offset, whole }))
+        Ok(placing.placed())
+    }
+}
+
+/// The way along the target over so many records.
+struct Placing {
+    next: i64,
+    to: i64,
+    left: i64,
+    whole: bool,
+}
+
+impl Placing {
+    fn new(from: i64, to: i64, records: i64) -> Self {
+        Self {
+            next: from,
+            to,
+            left: records,
+            whole: true,
+        }
+    }
+
+    /// The place, once it is reached.
+    fn placed(&self) -> Option<Placed> {
+        (self.left == 0 || self.next >= self.to).then(|| Placed {
+            offset: self.next.min(self.to),
+            whole: self.whole,
+        })
+    }
+
+    /// Takes the next batch, of offsets from `base` to below `end`.
+    fn take(&mut self, base: i64, end: i64, control: bool) {
+        let base = base.max(self.next);
+        // What is missing may have been records or markers: taken for records, the place found is the lower one.
+        if base > self.next && self.left > 0 {
+            self.whole = false;
+            self.over(base);
+        }
+        if self.left > 0 && control {
+            self.next = end;
+        } else {
+            self.over(end);
+        }
+    }
+
+    /// Over records up to `end`, or as many as are left.
+    fn over(&mut self, end: i64) {
+        let records = (end - self.next).clamp(0, self.left);
+        self.next += records;
+        self.left -= records;
     }
 }
 
@@ -317,6 +350,40 @@ mod tests {
         assert_eq!(found.below, expected);
         assert_eq!(found.all, Some((15, true)));
         assert_eq!(found.reached, (125, 20, true));
+    }
+
+    #[test]
+    fn markers_on_the_target_are_no_records() {
+        // Two fences, and a hole at 120.
+        let log = [
+            (95, 105, false),
+            (105, 106, true),
+            (106, 110, false),
+            (110, 111, true),
+            (111, 120, false),
+            (125, 130, false),
+        ];
+        // Records from 100 on, the place behind them, and whether it is certain.
+        for (records, offset, whole) in [
+            (0, 100, true),
+            (5, 105, true),
+            (6, 107, true),
+            (9, 110, true),
+            (10, 112, true),
+            (18, 120, true),
+            (19, 121, false),
+            (24, 126, false),
+            (90, 128, false),
+        ] {
+            let mut placing = Placing::new(100, 128, records);
+            for (base, end, control) in log {
+                if placing.placed().is_none() {
+                    placing.take(base, end, control);
+                }
+            }
+            let expected = Placed { offset, whole };
+            assert_eq!(placing.placed(), Some(expected), "{records}");
+        }
     }
 
     #[test]
