@@ -553,6 +553,32 @@ mod tests {
         }
     }
 
+    /// The source has them still: counted, they would lead too far.
+    #[test]
+    fn records_that_were_not_forwarded_keep_an_interval_from_being_counted() {
+        let mut known = history(vec![
+            position(Periodic, 0, 0, 0),
+            position(Periodic, 200, 150, 150),
+        ]);
+        let here = interval((100, 90, 90), (200, 150, 150));
+        assert!(!known.uncountable(&here));
+        known.position.lost.add(GapReason::Refused, 40, 50);
+        known.position.gaps = vec![(GapReason::Control, 40), (GapReason::Refused, 10)];
+        assert!(!known.uncountable(&here), "it lies below");
+        known.position.gaps = vec![(GapReason::Refused, 11)];
+        assert!(known.uncountable(&here), "one more is listed nowhere");
+        known.position.lost.add(GapReason::Refused, 199, 200);
+        assert!(known.uncountable(&here));
+        known.position.lost = Losses::default();
+        known.position.gaps = vec![(GapReason::OtherLink, 1)];
+        assert!(known.uncountable(&here));
+        known.position.gaps.clear();
+        known.position.flags = PositionFlags::PROVENANCE;
+        assert!(known.uncountable(&here));
+        // What is at least right then: the offsets above are no more than so many records.
+        assert_eq!(here.at_least(180), 40);
+    }
+
     #[test]
     fn what_is_gone_since_is_a_lower_bound_and_counted_down_nothing() {
         // 100 offsets, 80 forwarded; 10 of them are compacted away now.
