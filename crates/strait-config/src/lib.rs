@@ -10,6 +10,7 @@ mod beside;
 mod check;
 mod cluster_toml;
 mod error;
+mod groups;
 mod heartbeats;
 mod includes;
 mod mm2_file;
@@ -31,6 +32,10 @@ mod toml_file;
 pub use admin_tokens::AdminTokens;
 pub use beside::{Beside, DEFAULT_ACLS_INTERVAL, DefaultsFrom, MM2_CONFIGS_INTERVAL};
 pub use error::{ConfigError, Problem};
+pub use groups::{
+    DEFAULT_EMIT_CHECKPOINTS, DEFAULT_GROUPS_EXCLUDE, DEFAULT_REFRESH_GROUPS,
+    DEFAULT_SYNC_GROUP_OFFSETS, GroupSettings, MM2_GROUPS_INTERVAL, MM2_REFRESH_GROUPS,
+};
 pub use heartbeats::{DEFAULT_HEARTBEATS_INTERVAL, EmitHeartbeats, Heartbeats};
 pub use includes::{MAX_INCLUDES, MAX_INCLUDES_BYTES, read_includes, read_select};
 pub use model::{

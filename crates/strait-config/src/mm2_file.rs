@@ -9,6 +9,7 @@ use crate::beside::{Beside, DefaultsFrom, MM2_CONFIGS_INTERVAL};
 use crate::check::{self, Place};
 use crate::cluster_toml::check_alias;
 use crate::error::{ConfigError, Problem};
+use crate::groups::{GroupSettings, MM2_REFRESH_GROUPS};
 use crate::heartbeats::{self, EmitHeartbeats, Heartbeats};
 use crate::mm2_keys::{Meaning, Policy, Refusal, known_keys, meaning};
 use crate::model::{
@@ -331,7 +332,8 @@ impl Reading {
         if let Some(entry) = self.flow_entry(flow, "offset-syncs.topic.replication.factor") {
             link.internal_replication_factor = self.read_replication(&entry);
         }
-        link.refresh_topics = self.read_refresh(flow);
+        link.refresh_topics = self.read_refresh(flow, "topics", MM2_REFRESH_TOPICS);
+        link.groups = self.read_groups(flow)?;
         if let Some(entry) = self.flow_entry(flow, "sync.topic.configs.enabled") {
             link.sync_topic_configs = self.read_bool(&entry)?;
         }
@@ -437,16 +439,18 @@ impl Reading {
         }
     }
 
-    fn read_refresh(&mut self, flow: &Flow) -> Option<Duration> {
-        if let Some(entry) = self.flow_entry(flow, "refresh.topics.enabled")
+    /// `what`: topics or groups.
+    fn read_refresh(&mut self, flow: &Flow, what: &str, default: Duration) -> Option<Duration> {
+        let enabled = format!("refresh.{what}.enabled");
+        if let Some(entry) = self.flow_entry(flow, &enabled)
             && self.read_bool(&entry) == Some(false)
         {
             return None;
         }
-        let Some(entry) = self.flow_entry(flow, "refresh.topics.interval.seconds") else {
-            return Some(MM2_REFRESH_TOPICS);
+        let Some(entry) = self.flow_entry(flow, &format!("refresh.{what}.interval.seconds")) else {
+            return Some(default);
         };
-        self.read_seconds(&entry, "refresh.topics.enabled = false")
+        self.read_seconds(&entry, &format!("{enabled} = false"))
     }
 
     /// An interval; `off` is how to have none.
@@ -530,6 +534,38 @@ impl Reading {
         }
     }
 
+    fn read_groups(&mut self, flow: &Flow) -> Option<GroupSettings> {
+        let mut groups = GroupSettings::mm2();
+        if let Some(entry) = self.flow_entry(flow, "groups") {
+            groups.includes = self.read_patterns(&entry);
+        }
+        let exclude = self
+            .flow_entry(flow, "groups.exclude")
+            .or_else(|| self.flow_entry(flow, "groups.blacklist"));
+        if let Some(entry) = exclude {
+            groups.excludes = self.read_patterns(&entry);
+        }
+        groups.refresh = self.read_refresh(flow, "groups", MM2_REFRESH_GROUPS);
+        if let Some(entry) = self.flow_entry(flow, "emit.checkpoints.enabled") {
+            groups.emit_checkpoints = self.read_bool(&entry)?;
+        }
+        if let Some(entry) = self.flow_entry(flow, "emit.checkpoints.interval.seconds") {
+            groups.checkpoints_interval =
+                self.read_seconds(&entry, "emit.checkpoints.enabled = false")?;
+        }
+        if let Some(entry) = self.flow_entry(flow, "checkpoints.topic.replication.factor") {
+            groups.checkpoints_replication_factor = Some(self.read_replication(&entry)?);
+        }
+        if let Some(entry) = self.flow_entry(flow, "sync.group.offsets.enabled") {
+            groups.sync_offsets = self.read_bool(&entry)?;
+        }
+        if let Some(entry) = self.flow_entry(flow, "sync.group.offsets.interval.seconds") {
+            groups.sync_interval =
+                self.read_seconds(&entry, "sync.group.offsets.enabled = false")?;
+        }
+        Some(groups)
+    }
+
     fn read_start(&mut self, entry: &Entry) -> Option<StartPosition> {
         let value = self.value_of(entry)?;
         let (why, instead) = match value {
@@ -603,9 +639,6 @@ impl Reading {
                 parts.join("; ")
             ));
         }
-        if let Some(missing) = self.missing_features(flows) {
-            warnings.push(missing);
-        }
         for key in ["auto.offset.reset", "isolation.level"] {
             let global = format!("consumer.{key}");
             let obeyed = |flow: &Flow| {
@@ -640,34 +673,6 @@ impl Reading {
             }
         }
         warnings
-    }
-
-    /// What MirrorMaker 2 would do for these flows beside mirroring, by default or because the file asks for it.
-    fn missing_features(&self, flows: &[Flow]) -> Option<String> {
-        let on = |key: &str, default: bool| {
-            flows.iter().any(|flow| match self.flow_entry(flow, key) {
-                Some(entry) => entry.value.eq_ignore_ascii_case("true"),
-                None => default,
-            })
-        };
-        let features = [
-            ("emit.checkpoints.enabled", true, "emit checkpoints"),
-            ("sync.group.offsets.enabled", false, "sync group offsets"),
-        ];
-        let missing: Vec<&str> = features
-            .into_iter()
-            .filter(|(key, default, _)| on(key, *default))
-            .map(|(_, _, what)| what)
-            .collect();
-        let (last, first) = missing.split_last()?;
-        let list = if first.is_empty() {
-            (*last).to_owned()
-        } else {
-            format!("{} and {last}", first.join(", "))
-        };
-        Some(format!(
-            "MirrorMaker 2 would also {list}; this version of Strait does not"
-        ))
     }
 }
 

@@ -5,7 +5,7 @@
 use crate::properties::Scope;
 
 /// Keys that are obeyed, globally and per flow.
-pub(crate) const FLOW_KEYS: [&str; 21] = [
+pub(crate) const FLOW_KEYS: [&str; 31] = [
     "topics",
     "topics.exclude",
     "topics.blacklist",
@@ -27,10 +27,6 @@ pub(crate) const FLOW_KEYS: [&str; 21] = [
     "sync.topic.acls.interval.seconds",
     "sync.topic.configs.interval.seconds",
     "use.defaults.from",
-];
-
-/// Keys of things MirrorMaker 2 does and this version does not.
-const NOT_DONE: [&str; 12] = [
     "groups",
     "groups.exclude",
     "groups.blacklist",
@@ -41,6 +37,10 @@ const NOT_DONE: [&str; 12] = [
     "checkpoints.topic.replication.factor",
     "sync.group.offsets.enabled",
     "sync.group.offsets.interval.seconds",
+];
+
+/// Keys of things MirrorMaker 2 does and this version does not.
+const NOT_DONE: [&str; 2] = [
     "replication.policy.internal.topic.separator.enabled",
     "offset-syncs.topic.location",
 ];

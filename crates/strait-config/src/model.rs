@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::beside::Beside;
+use crate::groups::GroupSettings;
 use crate::heartbeats::Heartbeats;
 use crate::naming::Naming;
 use crate::pattern::Pattern;
@@ -187,6 +188,8 @@ pub struct LinkConfig {
     pub heartbeats: Heartbeats,
     /// What goes with topics beside records.
     pub beside: Beside,
+    /// Consumer groups.
+    pub groups: GroupSettings,
 }
 
 impl LinkConfig {
@@ -218,6 +221,7 @@ impl LinkConfig {
             open_transaction_warning: DEFAULT_OPEN_TRANSACTION_WARNING,
             heartbeats: Heartbeats::default(),
             beside: Beside::default(),
+            groups: GroupSettings::default(),
         }
     }
 

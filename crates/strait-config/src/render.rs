@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::beside;
+use crate::groups::GroupSettings;
 use crate::heartbeats;
 use crate::model::{Config, LinkConfig, PasswordFrom, Policy, SaslConfig, TlsConfig};
 use crate::naming::Naming;
@@ -172,7 +173,28 @@ fn write_link(out: &mut String, link: &LinkConfig) -> std::fmt::Result {
         duration_text(link.open_transaction_warning)
     )?;
     heartbeats::write(out, &link.heartbeats)?;
-    beside::write(out, &link.beside)
+    beside::write(out, &link.beside)?;
+    write_groups(out, &link.groups)
+}
+
+fn write_groups(out: &mut String, groups: &GroupSettings) -> std::fmt::Result {
+    let patterns = |patterns: &[Pattern]| list(patterns.iter().map(Pattern::as_str));
+    writeln!(out, "groups = {}", patterns(&groups.includes))?;
+    writeln!(out, "groups-exclude = {}", patterns(&groups.excludes))?;
+    let refresh = groups
+        .refresh
+        .map_or_else(|| "off".to_owned(), duration_text);
+    writeln!(out, "refresh-groups = \"{refresh}\"")?;
+    writeln!(out, "sync-group-offsets = {}", groups.sync_offsets)?;
+    let interval = duration_text(groups.sync_interval);
+    writeln!(out, "sync-group-offsets-interval = \"{interval}\"")?;
+    writeln!(out, "emit-checkpoints = {}", groups.emit_checkpoints)?;
+    let interval = duration_text(groups.checkpoints_interval);
+    writeln!(out, "emit-checkpoints-interval = \"{interval}\"")?;
+    if let Some(factor) = groups.checkpoints_replication_factor {
+        writeln!(out, "checkpoints-replication-factor = {factor}")?;
+    }
+    Ok(())
 }
 
 fn tls_text(tls: &TlsConfig) -> String {

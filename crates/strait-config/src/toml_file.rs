@@ -11,6 +11,7 @@ use crate::beside;
 use crate::check::{self, Place};
 use crate::cluster_toml::{Surroundings, read_clusters};
 use crate::error::{ConfigError, Problem};
+use crate::groups::GroupSettings;
 use crate::heartbeats;
 use crate::model::{
     AdminConfig, Config, DEFAULT_ADMIN_LISTEN, Isolation, LinkConfig, MAX_FETCH_CONNECTIONS,
@@ -25,7 +26,7 @@ use crate::start::{StartPosition, StartRules};
 use crate::table::{Field, Reader, Table};
 
 const TOP_KEYS: [&str; 5] = ["clusters", "links", "admin", "instance", "state-dir"];
-const LINK_KEYS: [&str; 41] = [
+const LINK_KEYS: [&str; 49] = [
     "name",
     "source",
     "target",
@@ -67,6 +68,14 @@ const LINK_KEYS: [&str; 41] = [
     "sync-topic-acls",
     "sync-topic-acls-interval",
     "report-missing-users",
+    "groups",
+    "groups-exclude",
+    "refresh-groups",
+    "sync-group-offsets",
+    "sync-group-offsets-interval",
+    "emit-checkpoints",
+    "emit-checkpoints-interval",
+    "checkpoints-replication-factor",
 ];
 const LINK_EXAMPLE: &str =
     "[[links]] and under it source = \"paris\", target = \"tokyo\" and topics = [\"orders.*\"]";
@@ -296,7 +305,44 @@ fn read_link(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<LinkConfi
     }
     link.heartbeats = heartbeats::read(reader, &table)?;
     link.beside = beside::read(reader, &table)?;
+    read_groups(reader, &table, &mut link.groups)?;
     Some(link)
+}
+
+fn read_groups(
+    reader: &mut Reader<'_>,
+    table: &Table<'_, '_>,
+    groups: &mut GroupSettings,
+) -> Option<()> {
+    let range = Duration::from_secs(1)..=Duration::from_secs(86_400);
+    if let Some(field) = table.field(reader, "groups") {
+        groups.includes = read_patterns(reader, &field, "groups = [\"billing\", \"orders-.*\"]")?;
+    }
+    if let Some(field) = table.field(reader, "groups-exclude") {
+        groups.excludes = read_patterns(reader, &field, "groups-exclude = [\"test-.*\"]")?;
+    }
+    if let Some(field) = table.field(reader, "refresh-groups") {
+        groups.refresh = match field.value.get_ref().as_str() {
+            Some("off") => None,
+            _ => Some(read_duration(reader, &field, range.clone())?),
+        };
+    }
+    if let Some(field) = table.field(reader, "sync-group-offsets") {
+        groups.sync_offsets = field.bool(reader)?;
+    }
+    if let Some(field) = table.field(reader, "sync-group-offsets-interval") {
+        groups.sync_interval = read_duration(reader, &field, range.clone())?;
+    }
+    if let Some(field) = table.field(reader, "emit-checkpoints") {
+        groups.emit_checkpoints = field.bool(reader)?;
+    }
+    if let Some(field) = table.field(reader, "emit-checkpoints-interval") {
+        groups.checkpoints_interval = read_duration(reader, &field, range)?;
+    }
+    if let Some(field) = table.field(reader, "checkpoints-replication-factor") {
+        groups.checkpoints_replication_factor = Some(read_replication(reader, &field)?);
+    }
+    Some(())
 }
 
 fn required<'a>(reader: &mut Reader<'_>, table: &Table<'a, '_>, key: &str) -> Option<&'a str> {

@@ -62,6 +62,12 @@ fn properties_with_wrong_values() {
         ],
     );
     mm2(
+        "sync.group.offsets.interval.seconds = often",
+        &[
+            "f.properties:5: sync.group.offsets.interval.seconds = often: this is no such number of seconds. Write 1 to 86400, or sync.group.offsets.enabled = false.",
+        ],
+    );
+    mm2(
         "sync.topic.configs.enabled = no",
         &[
             "f.properties:5: sync.topic.configs.enabled = no: this is neither true nor false. Write true or false.",
@@ -165,6 +171,37 @@ fn start_and_isolation_follow_the_order_of_mirror_maker() {
     let text = format!("{MM2}a.consumer.isolation.level = read_uncommitted\n");
     let config = load("f.properties", text.as_bytes()).unwrap();
     assert_eq!(config.links[0].isolation, Isolation::ReadUncommitted);
+}
+
+#[test]
+fn groups_have_mirror_maker_2s_defaults_until_they_are_set() {
+    let groups = |more: &str| {
+        let text = format!("{MM2}{more}");
+        let mut config = load("f.properties", text.as_bytes()).unwrap();
+        config.links.remove(0).groups
+    };
+    let unset = groups("");
+    let minute = std::time::Duration::from_secs(60);
+    assert!(unset.emit_checkpoints && !unset.sync_offsets);
+    assert_eq!(
+        (unset.checkpoints_interval, unset.sync_interval),
+        (minute, minute)
+    );
+    assert_eq!(unset.refresh, Some(10 * minute));
+    assert!(unset.selects("billing") && !unset.selects("connect-sink"));
+    let set = groups(
+        "groups = billing.*, orders\ngroups.blacklist = billing-test\nrefresh.groups.enabled = false\n\
+         emit.checkpoints.enabled = false\nsync.group.offsets.enabled = false\na->b.sync.group.offsets.enabled = true\n\
+         a->b.sync.group.offsets.interval.seconds = 7\ncheckpoints.topic.replication.factor = 2\n",
+    );
+    assert!(!set.emit_checkpoints && set.sync_offsets);
+    assert_eq!(set.sync_interval, std::time::Duration::from_secs(7));
+    assert_eq!(
+        (set.refresh, set.checkpoints_replication_factor),
+        (None, Some(2))
+    );
+    let selected = ["billing-eu", "billing-test", "orders", "orders-2"].map(|g| set.selects(g));
+    assert_eq!(selected, [true, false, true, false]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use strait_net::{Action, NetError, Runtime};
+use strait_wire::RegistryRecord;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -37,6 +38,11 @@ impl LinkHandle {
     /// Replaces the set of flows: new ones are opened, missing ones are drained and left.
     pub async fn set_flows(&self, flows: Vec<FlowSpec>) {
         let _ = self.commands.send(Command::Flows(flows)).await;
+    }
+
+    /// Keeps the records in the link's registry, if a session is open; else they are dropped.
+    pub async fn keep(&self, records: Vec<RegistryRecord>) {
+        let _ = self.commands.send(Command::Keep(records)).await;
     }
 
     /// Ends the link: what is in flight is awaited, the last syncs are written, the lease is closed.
@@ -204,6 +210,8 @@ async fn until_stopped<F: Future>(
                     *flows = new.into_iter().map(|f| (f.key.clone(), f)).collect();
                     LinkStatus::select(status);
                 }
+                // Without a session nobody may write it; it comes again.
+                Some(Command::Keep(_)) => {}
                 Some(Command::Stop) | None => return None,
             },
             done = &mut work => return Some(done),

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use strait_net::{Cluster, Runtime};
-use strait_wire::{OffsetSync, Position, SyncRecord};
+use strait_wire::{OffsetSync, Position, Record, RegistryError, RegistryRecord, SyncRecord};
 
 use crate::internal_log::{Until, read_log};
 use crate::routes::Routes;
 use crate::session_error::SessionError;
-use crate::spec::{FlowKey, syncs_topic};
+use crate::spec::{FlowKey, STRAIT_TOPIC, syncs_topic};
 
 /// The last position of one flow, as it lies on the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,51 +22,135 @@ pub enum KnownPosition {
     Unreadable(String),
 }
 
-/// The last position of every flow from the cluster of alias `source`, whichever link wrote it. Needs Describe and
-/// Read on the topic of the syncs, and nothing else; empty where that topic does not exist yet.
+/// Reads the positions of every flow from one cluster as they are written: all that the topic still has, in their order,
+/// then what was added since. Needs Describe and Read on the topic of the syncs, and nothing else.
+#[derive(Debug)]
+pub struct PositionTail {
+    rt: Runtime,
+    routes: Arc<Routes>,
+    topic: String,
+    next: i64,
+}
+
+impl PositionTail {
+    /// Of flows from the cluster of alias `source`, kept on `target`.
+    pub fn new(rt: &Runtime, target: Cluster, source: &str) -> Self {
+        Self {
+            rt: rt.clone(),
+            routes: Arc::new(Routes::new(rt.clone(), target)),
+            topic: syncs_topic(source),
+            next: 0,
+        }
+    }
+
+    /// What was written since the last call, whichever link wrote it; nothing where the topic does not exist yet.
+    ///
+    /// # Errors
+    /// The target cannot be reached or read, or the topic holds what is no sync at all.
+    pub async fn read(
+        &mut self,
+        mut each: impl FnMut(FlowKey, KnownPosition),
+    ) -> Result<(), SessionError> {
+        let topic = &self.topic;
+        if !exists(self.routes.cluster(), topic).await? {
+            return Ok(());
+        }
+        let take = |offset, record: &Record| {
+            let (key, position) = match SyncRecord::from_record(record) {
+                Ok(sync) => {
+                    let position = sync.position.map(Box::new);
+                    let known = position.map_or(KnownPosition::MirrorMaker2, KnownPosition::Strait);
+                    ((sync.topic, sync.partition), known)
+                }
+                Err(error) => {
+                    let (raw, value) = (record.key.as_ref(), record.value.as_ref());
+                    let pair = raw
+                        .zip(value)
+                        .and_then(|(key, value)| OffsetSync::decode(key, value).ok());
+                    let pair = pair.ok_or_else(|| SessionError::Registry {
+                        topic: topic.clone(),
+                        offset,
+                        why: error.to_string(),
+                    })?;
+                    (
+                        (pair.topic, pair.partition),
+                        KnownPosition::Unreadable(error.to_string()),
+                    )
+                }
+            };
+            let (topic, partition) = key;
+            each(FlowKey { topic, partition }, position);
+            Ok(())
+        };
+        let (rt, routes) = (&self.rt, &self.routes);
+        self.next = read_log(rt, routes, topic, self.next, Until::End, take).await?;
+        Ok(())
+    }
+}
+
+async fn exists(cluster: &Cluster, topic: &str) -> Result<bool, SessionError> {
+    let name = topic.to_owned();
+    let metadata = cluster.metadata(Some(std::slice::from_ref(&name))).await?;
+    // UNKNOWN_TOPIC_OR_PARTITION
+    Ok(metadata.topics.get(topic).is_some_and(|t| t.error != 3))
+}
+
+/// The last position of every flow from the cluster of alias `source`, as [`PositionTail`] reads them.
 ///
 /// # Errors
-/// The target cannot be reached or read, or the topic holds what is no sync at all.
+/// Those of [`PositionTail::read`].
 pub async fn read_positions(
     rt: &Runtime,
     target: Cluster,
     source: &str,
 ) -> Result<BTreeMap<FlowKey, KnownPosition>, SessionError> {
-    let topic = syncs_topic(source);
     let mut positions = BTreeMap::new();
-    let metadata = target.metadata(Some(std::slice::from_ref(&topic))).await?;
-    // UNKNOWN_TOPIC_OR_PARTITION
-    if metadata.topics.get(&topic).is_none_or(|t| t.error == 3) {
-        return Ok(positions);
-    }
-    let routes = Arc::new(Routes::new(rt.clone(), target));
-    read_log(rt, &routes, &topic, 0, Until::End, |offset, record| {
-        let (key, position) = match SyncRecord::from_record(record) {
-            Ok(sync) => {
-                let position = sync.position.map(Box::new);
-                let known = position.map_or(KnownPosition::MirrorMaker2, KnownPosition::Strait);
-                ((sync.topic, sync.partition), known)
-            }
-            Err(error) => {
-                let (raw, value) = (record.key.as_ref(), record.value.as_ref());
-                let pair = raw
-                    .zip(value)
-                    .and_then(|(key, value)| OffsetSync::decode(key, value).ok());
-                let pair = pair.ok_or_else(|| SessionError::Registry {
-                    topic: topic.clone(),
-                    offset,
-                    why: error.to_string(),
-                })?;
-                (
-                    (pair.topic, pair.partition),
-                    KnownPosition::Unreadable(error.to_string()),
-                )
-            }
-        };
-        let (topic, partition) = key;
-        positions.insert(FlowKey { topic, partition }, position);
-        Ok(())
+    let mut tail = PositionTail::new(rt, target, source);
+    tail.read(|flow, position| {
+        positions.insert(flow, position);
     })
     .await?;
     Ok(positions)
+}
+
+/// Positions that a flow has passed: source offset, target offset, records forwarded.
+pub type Rungs = Vec<(i64, i64, i64)>;
+
+/// The ladder that the registry on `target` has for each flow of a link, with the time when it was written, in ms.
+///
+/// # Errors
+/// The target cannot be reached or read, or the registry is that of a newer version.
+pub async fn read_ladders(
+    rt: &Runtime,
+    target: Cluster,
+    link: &str,
+) -> Result<BTreeMap<FlowKey, (i64, Rungs)>, SessionError> {
+    let mut ladders = BTreeMap::new();
+    if !exists(&target, STRAIT_TOPIC).await? {
+        return Ok(ladders);
+    }
+    let routes = Arc::new(Routes::new(rt.clone(), target));
+    let take = |offset, record: &Record| {
+        match RegistryRecord::from_record(record) {
+            Ok(RegistryRecord::Ladder {
+                link: of,
+                topic,
+                partition,
+                rungs,
+            }) if of == link => {
+                ladders.insert(FlowKey { topic, partition }, (record.timestamp, rungs));
+            }
+            Ok(_) | Err(RegistryError::UnknownType(_)) => {}
+            Err(error) => {
+                return Err(SessionError::Registry {
+                    topic: STRAIT_TOPIC.to_owned(),
+                    offset,
+                    why: error.to_string(),
+                });
+            }
+        }
+        Ok(())
+    };
+    read_log(rt, &routes, STRAIT_TOPIC, 0, Until::End, take).await?;
+    Ok(ladders)
 }

@@ -333,7 +333,7 @@ fn unreadable(topic: &str, offset: i64, error: &dyn std::fmt::Display) -> Sessio
 pub(crate) async fn create_own_topics(
     rt: &Runtime,
     link: &str,
-    internal_replication: Option<i16>,
+    replication: Option<i16>,
     target: &Arc<Routes>,
     topics: &[&str],
 ) -> Result<(), SessionError> {
@@ -357,7 +357,7 @@ pub(crate) async fn create_own_topics(
             if found.is_some_and(|t| t.error != 3) {
                 continue;
             }
-            let replication = internal_replication.unwrap_or_else(|| live.min(OWN_REPLICATION));
+            let replicas = replication.unwrap_or_else(|| live.min(OWN_REPLICATION));
             let configs = [
                 ("cleanup.policy", "compact"),
                 ("segment.bytes", "67108864"),
@@ -367,7 +367,7 @@ pub(crate) async fn create_own_topics(
             let topic = NewTopic {
                 name: (*name).to_owned(),
                 partitions: 1,
-                replication,
+                replication: replicas,
                 configs: configs
                     .iter()
                     .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
@@ -375,8 +375,8 @@ pub(crate) async fn create_own_topics(
             };
             match cluster.create_topic(&topic).await {
                 Ok(_) => {
-                    info!(link, topic = %name, replication, "created Strait's own topic on the target");
-                    capped |= internal_replication.is_none() && live < OWN_REPLICATION;
+                    info!(%link, topic = %name, replication = replicas, "created Strait's own topic on the target");
+                    capped |= replication.is_none() && live < OWN_REPLICATION;
                 }
                 Err(error) if error.code() == Some(KafkaError(36)) => {}
                 Err(error) if error.code().is_some() => {
@@ -392,8 +392,7 @@ pub(crate) async fn create_own_topics(
             target.invalidate();
             if capped {
                 warn!(
-                    link,
-                    id = "few-replicas",
+                    %link, id = "few-replicas",
                     "Strait keeps its positions on the target with {live} instead of {OWN_REPLICATION} replicas, since it has no more live brokers: add replicas when it has (kafka-reassign-partitions), or set internal-replication-factor"
                 );
             }

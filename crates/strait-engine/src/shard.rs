@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use strait_net::{Connection, NetError, Pool, ProducerState};
-use strait_wire::{SyncKind, SyncRecord};
+use strait_wire::{RegistryRecord, SyncKind, SyncRecord};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -40,6 +40,8 @@ const TICK: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) enum Command {
     Flows(Vec<FlowSpec>),
+    /// Records for the registry, by whoever owns the link.
+    Keep(Vec<RegistryRecord>),
     Stop,
 }
 
@@ -110,6 +112,8 @@ enum Event {
         side: Side,
         result: Result<(), NetError>,
     },
+    /// What was to be kept in the registry is there, or the session has ended.
+    Kept,
 }
 
 pub(crate) struct Shard<'a> {
@@ -263,6 +267,7 @@ impl<'a> Shard<'a> {
                         self.select(new);
                         LinkStatus::select(self.status);
                     }
+                    Some(Command::Keep(records)) => self.keep(&records),
                     Some(Command::Stop) | None => {
                         info!(link = %session.spec.name, "stopping: waiting for what is in flight");
                         self.stopping = Some((session.rt.now() + session.spec.drain, false));
@@ -274,6 +279,17 @@ impl<'a> Shard<'a> {
                 () = session.rt.sleep_until(wake) => {}
             }
         }
+    }
+
+    /// Whatever keeps the records from being written ends the session too.
+    fn keep(&mut self, records: &[RegistryRecord]) {
+        let session = self.session.clone();
+        let now_ms = session.rt.wall_ms();
+        let records = records.iter().map(|r| r.to_record(now_ms)).collect();
+        self.jobs.spawn(async move {
+            let _ = session.strait.append(&session.spec.name, records).await;
+            Event::Kept
+        });
     }
 
     fn tick(&mut self, now: Instant) {
@@ -549,6 +565,7 @@ impl<'a> Shard<'a> {
                     self.schedule(flow, now);
                 }
             }
+            Event::Kept => {}
             Event::Producers { flow, held, result } => self.producers(flow, held, result),
             Event::Routed { side, result } => {
                 self.routing.remove(&side);

@@ -5,15 +5,19 @@
 
 mod acls;
 mod active_topics;
+mod checkpoints;
 mod gone;
+mod groups;
 mod heartbeats;
 mod in_force;
+mod ladder;
 mod left_out;
 mod mirror;
 mod naming;
 mod plan;
 mod stored_selection;
 mod topics;
+mod translation;
 mod users;
 
 pub use active_topics::active_topics;
@@ -23,3 +27,4 @@ pub use mirror::{Mirror, MirrorError, Selection};
 pub use naming::{NamingError, Route, route};
 pub use plan::{Change, Plan, PlannedTopic, plan};
 pub use stored_selection::{SelectionError, StoredSelection, StoredSelections};
+pub use translation::{Exactness, Translated, Translator};

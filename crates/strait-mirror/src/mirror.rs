@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::acls;
+use crate::groups::Groups;
 use crate::heartbeats::{HEARTBEATS, Heart, may_be_replicated, named, replicated};
 use crate::in_force::{Known, Selections, follow};
 use crate::left_out::LeftOut;
@@ -179,6 +180,19 @@ impl Mirror {
         let heart = Heart::new(&rt, &config, &source, &target);
         let status = handle.status();
         let names = watch::Sender::new(acls::Names::new());
+        let mirrored = watch::Sender::new(Arc::default());
+        let groups = Groups::new(
+            rt.clone(),
+            &config,
+            source.clone(),
+            target.clone(),
+            handle.clone(),
+            mirrored.subscribe(),
+        );
+        let groups = async {
+            groups.run().await;
+            std::future::pending::<()>().await
+        };
         let refresh = async {
             let mut keeper = TopicKeeper::default();
             heart.begin().await;
@@ -254,6 +268,8 @@ impl Mirror {
                             *names = found.names;
                             changed
                         });
+                        let keys = found.flows.iter().map(|flow| flow.key.clone());
+                        mirrored.send_replace(Arc::new(keys.collect::<BTreeSet<FlowKey>>()));
                         handle.set_flows(found.flows).await;
                         selection.send_replace(now);
                         match (config.refresh_topics, found.refused) {
@@ -289,6 +305,7 @@ impl Mirror {
             () = heart.run(status) => Ok(()),
             () = acls::keep(&rt, &config, &source, &target, names.subscribe()) => Ok(()),
             () = users::report(&rt, &config, &source, &target) => Ok(()),
+            () = groups => Ok(()),
         }
     }
 }

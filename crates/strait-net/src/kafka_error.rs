@@ -27,6 +27,8 @@ impl KafkaError {
     pub const COORDINATOR_NOT_AVAILABLE: Self = Self(15);
     /// `NOT_COORDINATOR`: look the coordinator up again.
     pub const NOT_COORDINATOR: Self = Self(16);
+    /// `UNKNOWN_MEMBER_ID`: to a commit from outside, that the group has members.
+    pub const UNKNOWN_MEMBER_ID: Self = Self(25);
     /// `UNSUPPORTED_VERSION`.
     pub const UNSUPPORTED_VERSION: Self = Self(35);
     /// `TOPIC_ALREADY_EXISTS`.

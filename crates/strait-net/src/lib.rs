@@ -14,6 +14,7 @@ mod coordinator;
 mod driver;
 mod error;
 mod frame;
+mod groups;
 mod handshake;
 mod kafka_error;
 mod log_dirs;
@@ -43,6 +44,7 @@ pub use cluster::Cluster;
 pub use connection::{Connection, Identity, Limits, Pending, WriteGuard};
 pub use coordinator::CoordinatorKind;
 pub use error::{Action, NetError};
+pub use groups::{CommittedOffset, GroupOffsets, ListedGroup};
 pub use kafka_error::KafkaError;
 #[doc(hidden)]
 pub use metadata::read_metadata;

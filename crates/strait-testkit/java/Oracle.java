@@ -91,6 +91,11 @@ public final class Oracle {
             Map.entry("allow", access::allow),
             Map.entry("revoke", access::revoke),
             Map.entry("commit_offsets", groups::commit),
+            Map.entry("consume_group", groups::consume),
+            Map.entry("join_group", groups::join),
+            Map.entry("leave_group", groups::leave),
+            Map.entry("translated_offsets", groups::translated),
+            Map.entry("checkpoint_topics", groups::checkpointTopics),
             Map.entry("committed_offsets", groups::committed));
     }
 

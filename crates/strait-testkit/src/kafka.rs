@@ -15,6 +15,7 @@
 mod access;
 mod cluster;
 mod error;
+mod groups;
 mod install;
 mod node;
 mod options;
@@ -30,6 +31,7 @@ mod workload;
 pub use access::Right;
 pub use cluster::KafkaCluster;
 pub use error::HarnessError;
+pub use groups::{GroupMember, GroupOffsets};
 pub use install::Version;
 pub use options::{KafkaOptions, SaslUser};
 pub use oracle::Oracle;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use strait_config::{AdminConfig, Config};
 
 use crate::exit;
@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Print which topics on the target have lost their source, with the command to delete each
     Status(StatusArgs),
+    /// Offsets of the source on the target; also while links run
+    Offsets(OffsetsArgs),
 }
 
 /// `strait run`.
@@ -139,6 +141,53 @@ pub(crate) struct StatusArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) link: Option<String>,
     /// One JSON array instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `strait offsets`.
+#[derive(Args, Debug)]
+pub(crate) struct OffsetsArgs {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub(crate) command: OffsetsCommand,
+}
+
+/// What to do with offsets.
+#[derive(Debug, Subcommand)]
+pub(crate) enum OffsetsCommand {
+    /// Print where offsets of the source, or those that a group has committed there, stand on the target; writes nothing
+    Translate(TranslateArgs),
+}
+
+/// `strait offsets translate`.
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("what").required(true).args(["group", "topic"]))]
+pub(crate) struct TranslateArgs {
+    /// TOML, or a MirrorMaker 2 properties file
+    pub(crate) file: PathBuf,
+    /// What this consumer group has committed on the source
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Option<String>,
+    /// Offsets of this topic of the source
+    #[arg(long, value_name = "TOPIC", requires = "offset")]
+    pub(crate) topic: Option<String>,
+    /// The topic's partition
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, requires = "topic")]
+    pub(crate) partition: i32,
+    /// The offset, or several with commas between them
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        value_delimiter = ',',
+        requires = "topic",
+        allow_hyphen_values = true
+    )]
+    pub(crate) offset: Vec<i64>,
+    /// Only this link
+    #[arg(long, value_name = "NAME")]
+    pub(crate) link: Option<String>,
+    /// One JSON array instead of a table
     #[arg(long)]
     pub(crate) json: bool,
 }

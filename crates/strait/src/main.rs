@@ -8,6 +8,7 @@ mod gaps;
 mod links;
 mod logging;
 mod mirroring;
+mod offsets;
 mod output;
 mod plan;
 mod run;
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use args::{Command, CommandLine};
+use args::{Command, CommandLine, OffsetsCommand};
 use exit::Exit;
 use logging::Logging;
 
@@ -51,6 +52,10 @@ fn main() -> ExitCode {
         Command::MirroringActiveTopics(args) => selection::active(&args),
         Command::Plan(args) => plan::plan(&args),
         Command::Status(args) => status::status(&args),
+        Command::Offsets(args) => {
+            let OffsetsCommand::Translate(args) = args.command;
+            offsets::translate(&args)
+        }
         Command::Demo(args) => demo::demo(&args, line.log.quiet),
     };
     drop(logging);

@@ -440,7 +440,11 @@ fn host_name() -> String {
 
 /// From the first page on, so that a rate over the first record is seen.
 fn begin_metrics(link: &str) {
-    for counter in ["strait_records_total", "strait_bytes_total"] {
+    for counter in [
+        "strait_records_total",
+        "strait_bytes_total",
+        "strait_group_commits_total",
+    ] {
         metrics::counter!(counter, "link" => link.to_owned()).increment(0);
     }
     metrics::gauge!("strait_link_ready", "link" => link.to_owned()).set(0.0);
@@ -463,6 +467,31 @@ fn describe_metrics() {
         "strait_flow_errors_total",
         Unit::Count,
         "Troubles of single flows, each counted once per try."
+    );
+    describe_gauge!(
+        "strait_groups",
+        Unit::Count,
+        "Consumer groups of the source that are selected and have commits on mirrored partitions."
+    );
+    describe_gauge!(
+        "strait_groups_committed",
+        Unit::Count,
+        "Those whose commits on the target stand where they should, or were moved on by consumers there."
+    );
+    describe_gauge!(
+        "strait_groups_active",
+        Unit::Count,
+        "Those that have members on the target, so that nothing is committed for them."
+    );
+    describe_gauge!(
+        "strait_groups_troubled",
+        Unit::Count,
+        "Groups whose offsets cannot be read on the source or committed on the target; the log says why."
+    );
+    describe_counter!(
+        "strait_group_commits_total",
+        Unit::Count,
+        "Offsets of consumer groups committed on the target, each partition counted."
     );
     describe_gauge!(
         "strait_link_ready",

@@ -79,6 +79,7 @@ fn every_command_explains_itself() {
         ("selection", "Select no topic"),
         ("mirroring-topic-selection-set", "--none"),
         ("mirroring-active-topics", "--json"),
+        ("offsets", "translate"),
         (
             "gaps",
             "left out and lost, from the positions on the target",

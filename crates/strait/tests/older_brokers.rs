@@ -45,7 +45,7 @@ fn mirror_with_kills(west: Option<Release>, east: Option<Release>) {
     };
     let mut generator = Generator::new(&west.broker, workload).unwrap();
     generator.write(60).unwrap();
-    let more = "internal-replication-factor = 1";
+    let more = "internal-replication-factor = 1\nrefresh-groups = \"1s\"\nsync-group-offsets-interval = \"1s\"";
     let config = west_to_east(&west.address, &east.address, &[".*"], more);
     let mut mirror = Mirror::new(&config).started();
     for round in 0..3 {
@@ -65,6 +65,25 @@ fn mirror_with_kills(west: Option<Release>, east: Option<Release>) {
     }
     generator.finish().unwrap();
     assert_mirrored(&west, &east, &mirror);
+    // A group behind all records, and one with members.
+    let place = ("west.orders".to_owned(), 0);
+    let end = |kit: &Kit, topic: &str| {
+        let records = kit.broker.records(topic, 0, true);
+        records.last().unwrap().offset + 1
+    };
+    east.broker.set_group_live("busy", true);
+    for group in ["busy", "readers"] {
+        let at = end(&west, "orders");
+        west.broker.commit(group, "orders", 0, at);
+    }
+    let expected = end(&east, "west.orders");
+    let committed = || east.broker.commits("readers").get(&place).map(|c| c.offset);
+    rig::wait_until("the group's offset follows", SOON, || {
+        // Fences may follow the last record.
+        let all = expected..=east.broker.log_end("west.orders", 0);
+        committed().is_some_and(|at| all.contains(&at))
+    });
+    assert!(east.broker.commits("busy").is_empty());
     mirror.stop();
     let log = mirror.log();
     assert_eq!(lines(&log, "ERROR"), Vec::<&str>::new(), "{log}");

@@ -244,6 +244,7 @@ fn command(line: &str) -> BookRight {
             "--bootstrap-server" => right.bootstrap = value,
             "--allow-principal" => right.principal = value,
             "--operation" => right.operations.push(capitals(&value)),
+            "--group" => (right.kind, right.name) = ("GROUP", value),
             "--topic" => (right.kind, right.name) = ("TOPIC", value),
             "--transactional-id" => (right.kind, right.name) = ("TRANSACTIONAL_ID", value),
             "--resource-pattern-type" => right.prefixed = value == "prefixed",
@@ -283,7 +284,7 @@ fn the_rights_in_the_book_are_enough() {
     created.unwrap();
     world.write("orders.placed", 1, 1_000);
     let rights = commands();
-    assert_eq!(rights.len(), 5, "{rights:?}");
+    assert_eq!(rights.len(), 8, "{rights:?}");
     for right in &rights {
         assert_eq!(right.principal, format!("User:{BOOK}"));
         let kafka = match &*right.bootstrap {
@@ -306,10 +307,18 @@ fn the_rights_in_the_book_are_enough() {
     world.wait_to_see(target, "seen");
     world.wait_to_see(source, "orders.placed");
 
+    // A group's offsets go along.
+    let group = [("orders.placed", 0, 7)];
+    let committed = world.oracle.commit_offsets(west, "billing-eu", &group);
+    committed.unwrap();
     let toml = world.toml("tokyo", &["orders\\..*"], "grow-partitions = true");
     let mut mirror = Mirror::new(&toml).started();
     world.wait_for_end("orders.placed", 1);
     world.assert_equal("orders.placed");
+    wait_until("the group's offset is there", SOON, || {
+        let committed = world.oracle.committed_offsets(east, "billing-eu").unwrap();
+        committed.get(&("paris.orders.placed".to_owned(), 0)) == Some(&7)
+    });
     // Settings and partitions follow.
     let changed = [("retention.ms", "172800000")];
     let set = world
@@ -453,6 +462,83 @@ fn a_right_that_is_taken_away_is_named_and_stops_only_its_topic_until_it_is_give
     for topic in topics {
         world.assert_equal(topic);
     }
+    mirror.stop();
+}
+
+/// Of three groups one may not be read on the source and one not be committed on the target.
+#[test]
+fn a_right_that_is_missing_for_a_group_is_said_once_and_the_others_go_on() {
+    let world = Guarded::with_own_topics();
+    world.create("grouped", &[]);
+    world.write("grouped", 1, 100);
+    let (west, east) = (world.source.bootstrap(), world.target.bootstrap());
+    let group = |name, operations| Right {
+        kind: "GROUP",
+        name,
+        prefixed: false,
+        operations,
+    };
+    world.allow(
+        world.source,
+        Right {
+            kind: "CLUSTER",
+            name: "kafka-cluster",
+            prefixed: false,
+            operations: &["DESCRIBE"],
+        },
+    );
+    for name in ["grouped-fine", "grouped-uncommitted"] {
+        world.allow(world.source, group(name, &["DESCRIBE"]));
+    }
+    for name in ["grouped-fine", "grouped-unreadable"] {
+        world.allow(world.target, group(name, &["READ"]));
+    }
+    for name in ["grouped-fine", "grouped-unreadable", "grouped-uncommitted"] {
+        let at = [("grouped", 0, 60)];
+        world.oracle.commit_offsets(&west, name, &at).unwrap();
+    }
+    world.wait_to_see(world.source, "grouped");
+    let more = "name = \"grouped\"\nsync-topic-configs = false\ngroups = [\"grouped-.*\"]\nsync-group-offsets-interval = \"1s\"";
+    let mut mirror = Mirror::new(&world.toml("east", &["grouped"], more)).started();
+    let committed = |name: &str| {
+        let all = world.oracle.committed_offsets(&east, name).unwrap();
+        all.get(&("west.grouped".to_owned(), 0)).copied()
+    };
+    mirror.wait_for_log("id=groups-stalled offsets of consumer groups are not translated at the moment, trying again; topics are mirrored all the same: ", SOON);
+    let own = topic("west.checkpoints.internal", &["CREATE", "READ", "WRITE"]);
+    world.allow(world.target, own);
+    wait_until("the one that may is committed for", SOON, || {
+        committed("grouped-fine") == Some(60)
+    });
+    for (id, name, right) in [
+        (
+            "group-unreadable",
+            "grouped-unreadable",
+            "Describe on the group there",
+        ),
+        (
+            "group-uncommitted",
+            "grouped-uncommitted",
+            "Read (Describe is in it) on the group there",
+        ),
+    ] {
+        let said = format!("id={id} group={name} cannot read ");
+        mirror.wait_for_log(&said, SOON);
+        mirror.wait_for_log(&format!("give Strait's user {right}"), SOON);
+    }
+    world.allow(world.source, group("grouped-unreadable", &["DESCRIBE"]));
+    world.allow(world.target, group("grouped-uncommitted", &["READ"]));
+    wait_until("all are committed for", SOON, || {
+        ["grouped-unreadable", "grouped-uncommitted"]
+            .iter()
+            .all(|name| committed(name) == Some(60))
+    });
+    assert_eq!(
+        count(&mirror.log(), " group=grouped-"),
+        2,
+        "{}",
+        mirror.tail()
+    );
     mirror.stop();
 }
 

@@ -41,6 +41,10 @@ public final class Clients {
     }
 
     KafkaConsumer<byte[], byte[]> consumer(String bootstrap, String isolation) {
+        return consumer(bootstrap, isolation, Map.of());
+    }
+
+    KafkaConsumer<byte[], byte[]> consumer(String bootstrap, String isolation, Map<String, Object> more) {
         Map<String, Object> settings = connection(bootstrap);
         settings.put("isolation.level", isolation);
         settings.put("auto.offset.reset", "none"); // a reader that is silently moved is no judge
@@ -50,6 +54,7 @@ public final class Clients {
         settings.put("max.partition.fetch.bytes", 8 << 20);
         settings.put("fetch.max.wait.ms", 100);
         settings.put("default.api.timeout.ms", 60_000);
+        settings.putAll(more);
         return new KafkaConsumer<>(settings, new ByteArrayDeserializer(), new ByteArrayDeserializer());
     }
 

@@ -1,0 +1,192 @@
+//! Checkpoints: what was translated for each group, in MirrorMaker 2's topic and bytes, for its clients to read, and for
+//! Strait to know its own commits again.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use strait_engine::{SessionError, SideLog};
+use strait_net::{Cluster, Runtime};
+use strait_wire::Record;
+use strait_wire::mm2::Checkpoint;
+
+use crate::ladder::Written;
+
+/// The header with the translated offset of the checkpoint before, INT64.
+const PREVIOUS: &[u8] = b"strait.prev";
+
+/// A group's partition, by its name on the target.
+pub(crate) type Place = (String, (String, i32));
+
+/// The checkpoints of one link, as they were written last; in memory alone where no topic is wanted.
+#[derive(Debug, Default)]
+pub(crate) struct Checkpoints {
+    log: Option<SideLog>,
+    written: BTreeMap<Place, Written>,
+}
+
+impl Checkpoints {
+    /// Those that nobody reads.
+    pub(crate) fn in_memory() -> Self {
+        Self::default()
+    }
+
+    /// Those in `<source>.checkpoints.internal` on `target`, which is created where it does not exist.
+    pub(crate) async fn open(
+        rt: &Runtime,
+        link: &str,
+        source: &str,
+        target: Cluster,
+        replication: Option<i16>,
+    ) -> Result<Self, SessionError> {
+        let topic = format!("{source}.checkpoints.internal");
+        let log = SideLog::open(rt, link, target, &topic, replication).await?;
+        let mut written = BTreeMap::new();
+        log.read(|record| {
+            if let Some((place, last)) = read(record) {
+                written.insert(place, last);
+            }
+        })
+        .await?;
+        Ok(Self {
+            log: Some(log),
+            written,
+        })
+    }
+
+    /// What was written last.
+    pub(crate) fn last(&self, place: &Place) -> Option<Written> {
+        self.written.get(place).copied()
+    }
+
+    /// Writes those that say something new; returns once they are kept. `settled` ones follow a commit: the offset before it
+    /// means nothing any more.
+    pub(crate) async fn write(
+        &mut self,
+        checkpoints: Vec<Checkpoint>,
+        settled: bool,
+        now_ms: i64,
+    ) -> Result<(), SessionError> {
+        let mut records = Vec::new();
+        let mut news = Vec::new();
+        for checkpoint in checkpoints {
+            let place = (
+                checkpoint.group.clone(),
+                (checkpoint.topic.clone(), checkpoint.partition),
+            );
+            let last = self.written.get(&place);
+            let (upstream, downstream) = (checkpoint.upstream, checkpoint.downstream);
+            let same = last.is_some_and(|l| (l.upstream, l.downstream) == (upstream, downstream));
+            if same && !settled {
+                continue;
+            }
+            let previous = match last {
+                Some(last) if !settled => last.downstream,
+                _ => downstream,
+            };
+            let header = Bytes::copy_from_slice(&previous.to_be_bytes());
+            records.push(Record {
+                offset: 0,
+                timestamp: now_ms,
+                key: Some(checkpoint.key()),
+                value: Some(checkpoint.value()),
+                headers: vec![(Bytes::from_static(PREVIOUS), Some(header))],
+            });
+            let written = Written {
+                upstream,
+                downstream,
+                previous,
+            };
+            news.push((place, written));
+        }
+        if let Some(log) = &self.log
+            && !records.is_empty()
+        {
+            log.append(records).await?;
+        }
+        self.written.extend(news);
+        Ok(())
+    }
+}
+
+/// A checkpoint of Strait or MirrorMaker 2; nothing from what is none.
+fn read(record: &Record) -> Option<(Place, Written)> {
+    let (key, value) = (record.key.as_ref()?, record.value.as_ref()?);
+    let checkpoint = Checkpoint::decode(key, value).ok()?;
+    let previous = record
+        .headers
+        .iter()
+        .find(|(name, _)| &name[..] == PREVIOUS)
+        .and_then(|(_, value)| value.as_deref()?.try_into().ok())
+        .map(i64::from_be_bytes);
+    let written = Written {
+        upstream: checkpoint.upstream,
+        downstream: checkpoint.downstream,
+        previous: previous.unwrap_or(checkpoint.downstream),
+    };
+    let place = (checkpoint.group, (checkpoint.topic, checkpoint.partition));
+    Some((place, written))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint(upstream: i64, downstream: i64) -> Checkpoint {
+        Checkpoint {
+            group: "billing".to_owned(),
+            topic: "paris.orders".to_owned(),
+            partition: 3,
+            upstream,
+            downstream,
+            metadata: "m".to_owned(),
+        }
+    }
+
+    fn place() -> Place {
+        ("billing".to_owned(), ("paris.orders".to_owned(), 3))
+    }
+
+    #[tokio::test]
+    async fn the_offset_before_is_kept_until_it_is_settled() {
+        let mut checkpoints = Checkpoints::in_memory();
+        let written = |upstream, downstream, previous| {
+            Some(Written {
+                upstream,
+                downstream,
+                previous,
+            })
+        };
+        for (at, settled, expected) in [
+            ((60, 50), false, written(60, 50, 50)),
+            ((30, 20), false, written(30, 20, 50)),
+            ((30, 20), false, written(30, 20, 50)),
+            ((30, 20), true, written(30, 20, 20)),
+            ((40, 30), false, written(40, 30, 20)),
+        ] {
+            let one = vec![checkpoint(at.0, at.1)];
+            checkpoints.write(one, settled, 0).await.unwrap();
+            assert_eq!(checkpoints.last(&place()), expected);
+        }
+    }
+
+    #[test]
+    fn mirror_maker_2s_checkpoints_are_read_too() {
+        let mut record = Record {
+            offset: 0,
+            timestamp: 0,
+            key: Some(checkpoint(60, 50).key()),
+            value: Some(checkpoint(60, 50).value()),
+            headers: Vec::new(),
+        };
+        let (found, written) = read(&record).unwrap();
+        assert_eq!(found, place());
+        assert_eq!(written.previous, 50);
+        record.headers = vec![(
+            Bytes::from_static(PREVIOUS),
+            Some(Bytes::copy_from_slice(&70i64.to_be_bytes())),
+        )];
+        assert_eq!(read(&record).unwrap().1.previous, 70);
+        record.value = None;
+        assert_eq!(read(&record), None);
+    }
+}

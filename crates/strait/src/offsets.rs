@@ -1,0 +1,249 @@
+//! `strait offsets translate`: where an offset of the source stands on the target, also while links run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use strait_config::{Config, LinkConfig, Policy};
+use strait_engine::FlowKey;
+use strait_mirror::{MirrorError, Translated, Translator};
+use strait_net::Runtime;
+
+use crate::args::TranslateArgs;
+use crate::exit::Exit;
+use crate::gaps::{aligned, quoted};
+use crate::output::{Out, complain};
+use crate::serve::{cluster, exit_for, patience};
+
+/// What may be read of the logs to know offsets exactly, for one link.
+const BUDGET: u64 = 256 << 20;
+
+/// One translated offset.
+struct Row {
+    link: String,
+    flow: FlowKey,
+    offset: i64,
+    /// Nothing where the partition is not mirrored.
+    translated: Option<Translated>,
+}
+
+impl Row {
+    fn exactness(&self) -> &'static str {
+        let translated = self.translated.as_ref();
+        translated.map_or("not mirrored", |t| t.exactness.as_str())
+    }
+}
+
+/// Prints translated offsets to stdout.
+pub(crate) fn translate(args: &TranslateArgs) -> Exit {
+    let config = match strait_config::load(&args.file) {
+        Ok(config) => config,
+        Err(error) => {
+            complain(error);
+            return Exit::Configuration;
+        }
+    };
+    let links: Vec<&LinkConfig> = config
+        .links
+        .iter()
+        .filter(|link| args.link.as_ref().is_none_or(|name| *name == link.name))
+        .collect();
+    if links.is_empty() {
+        complain(format_args!(
+            "--link: {} has no such link",
+            args.file.display()
+        ));
+        return Exit::Usage;
+    }
+    let shared = |link: &&&LinkConfig| link.policies.foreign_writer == Policy::GoOn;
+    if let Some(link) = links.iter().find(shared) {
+        complain(format_args!(
+            "link {} has on-foreign-writer = \"continue\": others write to its target topics too, so that it cannot be known which of their records a group has read; its offsets are not translated",
+            link.name
+        ));
+        return Exit::Failed;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let rows = match runtime {
+        Ok(runtime) => runtime.block_on(read(&config, &links, args)),
+        Err(cause) => {
+            complain(format_args!("cannot start: {cause}"));
+            return Exit::Failed;
+        }
+    };
+    let text = match rows {
+        Ok(rows) if args.json => json(&rows),
+        Ok(rows) => table(&rows),
+        Err(error) => {
+            complain(format_args!("{error} (id={})", error.id()));
+            return exit_for(&error);
+        }
+    };
+    match Out::stdout().text(text) {
+        Ok(()) => Exit::Ok,
+        Err(error) => {
+            complain(format_args!("stdout cannot be written: {error}"));
+            Exit::Failed
+        }
+    }
+}
+
+async fn read(
+    config: &Config,
+    links: &[&LinkConfig],
+    args: &TranslateArgs,
+) -> Result<Vec<Row>, MirrorError> {
+    let rt = Runtime::system();
+    let mut rows = Vec::new();
+    for link in links {
+        let (Some(source), Some(target)) = (
+            config.clusters.get(&link.source),
+            config.clusters.get(&link.target),
+        ) else {
+            continue;
+        };
+        let source = cluster(&rt, source, patience(config, source));
+        let target = cluster(&rt, target, patience(config, target));
+        let mut wanted: BTreeMap<FlowKey, BTreeSet<i64>> = BTreeMap::new();
+        if let Some(group) = &args.group {
+            let mut found = source.committed_offsets(std::slice::from_ref(group)).await;
+            let committed = found.remove(group).transpose()?.unwrap_or_default();
+            for ((topic, partition), committed) in committed {
+                let flow = FlowKey { topic, partition };
+                wanted.entry(flow).or_default().insert(committed.offset);
+            }
+        } else if let Some(topic) = &args.topic {
+            let flow = FlowKey {
+                topic: topic.clone(),
+                partition: args.partition,
+            };
+            wanted.insert(flow, args.offset.iter().copied().collect());
+        }
+        let mut translator = Translator::new(&rt, &link.name, source, target);
+        translator.refresh().await?;
+        let mut budget = BUDGET;
+        for (flow, offsets) in wanted {
+            let counted = translator.count(&flow, &offsets, &mut budget).await;
+            for offset in offsets {
+                let counted = counted.get(&offset).cloned();
+                let known = || translator.known(&flow, offset);
+                rows.push(Row {
+                    link: link.name.clone(),
+                    flow: flow.clone(),
+                    offset,
+                    translated: counted.or_else(known),
+                });
+            }
+        }
+    }
+    Ok(rows)
+}
+
+fn table(rows: &[Row]) -> String {
+    if rows.is_empty() {
+        return "no committed offsets\n".to_owned();
+    }
+    let head = ["LINK", "SOURCE", "OFFSET", "ON TARGET", "TARGET", "HOW"];
+    let mut lines = vec![head.map(str::to_owned)];
+    for row in rows {
+        let target = row.translated.as_ref();
+        let dash = || "-".to_owned();
+        lines.push([
+            row.link.clone(),
+            row.flow.to_string(),
+            row.offset.to_string(),
+            target.map_or_else(dash, |t| t.offset.to_string()),
+            target.map_or_else(dash, |t| format!("{}-{}", t.topic, t.partition)),
+            row.exactness().to_owned(),
+        ]);
+    }
+    let mut text = String::new();
+    aligned(&mut text, &lines, 2..=3);
+    text
+}
+
+fn json(rows: &[Row]) -> String {
+    let rows: Vec<String> = rows
+        .iter()
+        .map(|row| {
+            let mut line = format!(
+                "{{\"link\":{},\"source_topic\":{},\"source_partition\":{},\"source_offset\":{},",
+                quoted(&row.link),
+                quoted(&row.flow.topic),
+                row.flow.partition,
+                row.offset
+            );
+            if let Some(translated) = &row.translated {
+                // Writing to a String cannot fail.
+                let _ = write!(
+                    line,
+                    "\"target_topic\":{},\"target_partition\":{},\"target_offset\":{},",
+                    quoted(&translated.topic),
+                    translated.partition,
+                    translated.offset
+                );
+            }
+            let _ = write!(line, "\"how\":{}}}", quoted(row.exactness()));
+            line
+        })
+        .collect();
+    format!("[{}]\n", rows.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use strait_mirror::Exactness;
+
+    use super::*;
+
+    fn rows() -> Vec<Row> {
+        let flow = |partition| FlowKey {
+            topic: "orders".to_owned(),
+            partition,
+        };
+        let row = |partition, offset, translated| Row {
+            link: "paris->tokyo".to_owned(),
+            flow: flow(partition),
+            offset,
+            translated,
+        };
+        let translated = |offset, exactness| {
+            Some(Translated {
+                topic: "paris.orders".to_owned(),
+                partition: 0,
+                offset,
+                exactness,
+            })
+        };
+        vec![
+            row(0, 120, translated(98, Exactness::Exact)),
+            row(0, 9_000, translated(1_000, Exactness::Ahead)),
+            row(7, 5, None),
+        ]
+    }
+
+    #[test]
+    fn people_get_a_table() {
+        assert_eq!(
+            table(&rows()),
+            "LINK          SOURCE    OFFSET  ON TARGET  TARGET          HOW\n\
+             paris->tokyo  orders-0     120         98  paris.orders-0  exact\n\
+             paris->tokyo  orders-0    9000       1000  paris.orders-0  ahead of mirror\n\
+             paris->tokyo  orders-7       5          -  -               not mirrored\n"
+        );
+        assert_eq!(table(&[]), "no committed offsets\n");
+    }
+
+    #[test]
+    fn machines_get_the_same() {
+        let text = json(&rows());
+        assert!(text.starts_with("[{\"link\":\"paris->tokyo\",\"source_topic\":\"orders\",\"source_partition\":0,\"source_offset\":120,\"target_topic\":\"paris.orders\",\"target_partition\":0,\"target_offset\":98,\"how\":\"exact\"},"), "{text}");
+        assert!(
+            text.ends_with(
+                "\"source_partition\":7,\"source_offset\":5,\"how\":\"not mirrored\"}]\n"
+            ),
+            "{text}"
+        );
+    }
+}

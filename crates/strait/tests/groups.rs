@@ -1,0 +1,475 @@
+//! Consumer groups that move to the target: what they read there, what is committed for them, what they are told.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    missing_docs
+)]
+
+mod page;
+mod rig;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use rig::{Mirror, free_port, wait_until, west_to_east};
+use strait_testkit::kafka::{
+    Dump, DumpOptions, Isolation, KafkaCluster, Oracle, TransactionSpec, Workload,
+};
+
+const SOON: Duration = Duration::from_secs(60);
+
+struct Clusters {
+    oracle: Oracle,
+    west: String,
+    east: String,
+}
+
+fn clusters() -> Clusters {
+    let [west, east] = KafkaCluster::shared_pair().unwrap();
+    Clusters {
+        oracle: Oracle::shared().unwrap(),
+        west: west.bootstrap(),
+        east: east.bootstrap(),
+    }
+}
+
+/// A link for the topic and the groups, each test with those of its own.
+fn mirror(clusters: &Clusters, topic: &str, groups: &str) -> Mirror {
+    let more = format!(
+        "name = {topic:?}\nsync-topic-configs = false\ngroups = [{groups:?}]\nrefresh-groups = \"1s\"\nsync-group-offsets-interval = \"1s\"\nemit-checkpoints-interval = \"1s\"\n"
+    );
+    Mirror::new(&west_to_east(
+        &clusters.west,
+        &clusters.east,
+        &[topic],
+        &more,
+    ))
+}
+
+/// One line of `strait offsets translate --json`.
+#[derive(Clone, Debug, PartialEq)]
+struct Line {
+    partition: i32,
+    source: i64,
+    target: Option<i64>,
+    how: String,
+}
+
+fn translate(folder: &Path, arguments: &[&str]) -> Vec<Line> {
+    let output = Command::new(env!("CARGO_BIN_EXE_strait"))
+        .args(["offsets", "translate"])
+        .arg(folder.join("mirror.toml"))
+        .arg("--json")
+        .args(arguments)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let rows = text.trim().trim_matches(['[', ']']).split("},{");
+    rows.filter(|row| !row.is_empty())
+        .map(|row| {
+            let field = |name: &str| {
+                let (_, rest) = row.split_once(&format!("\"{name}\":"))?;
+                Some(rest.split([',', '}']).next().unwrap().trim_matches('"'))
+            };
+            let number = |name: &str| field(name).map(|n| n.parse::<i64>().unwrap());
+            Line {
+                partition: i32::try_from(number("source_partition").unwrap()).unwrap(),
+                source: number("source_offset").unwrap(),
+                target: number("target_offset"),
+                how: field("how").unwrap().to_owned(),
+            }
+        })
+        .collect()
+}
+
+/// Waits until the group's commits on the target are the exact translation of those on the source.
+fn wait_committed(clusters: &Clusters, mirror: &Mirror, topic: &str, group: &str) {
+    let mut seen = (BTreeMap::new(), Vec::new());
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < SOON {
+        let lines = translate(mirror.folder(), &["--group", group]);
+        let committed = clusters.oracle.committed_offsets(&clusters.east, group);
+        let committed = committed.unwrap();
+        let target = format!("west.{topic}");
+        let stands = |line: &Line| {
+            line.how == "exact"
+                && committed.get(&(target.clone(), line.partition)).copied() == line.target
+        };
+        if !lines.is_empty() && lines.iter().all(stands) {
+            return;
+        }
+        seen = (committed, lines);
+    }
+    panic!("{group}: {seen:?}\n{}", mirror.tail());
+}
+
+fn set(numbers: &[u64]) -> BTreeSet<u64> {
+    let set: BTreeSet<u64> = numbers.iter().copied().collect();
+    assert_eq!(set.len(), numbers.len(), "nothing is read twice");
+    set
+}
+
+/// Transactions, some of them aborted, with a mirror that is killed in between: at the head and in the middle a group goes
+/// on without a record read again or left out.
+#[test]
+fn a_group_that_was_stopped_goes_on_where_it_was() {
+    let all = clusters();
+    let (oracle, west, east) = (&all.oracle, &all.west, &all.east);
+    let topic = "moved-orders";
+    oracle.create_topic(west, topic, 2, 1, &[]).unwrap();
+    let mut next = 0;
+    let mut write = |count: u64, transactions: bool| {
+        let mut workload = Workload::new(topic).seed(3).first_id(next).flush_every(7);
+        if transactions {
+            workload = workload.transaction(TransactionSpec::new("moved", 13).abort_every(4));
+        }
+        next = oracle.produce(west, &workload, count).unwrap().next_id;
+    };
+    write(400, true);
+    let mut mirror = mirror(&all, topic, "moved-.*").started();
+    let arrived = |records: u64| {
+        let options = DumpOptions {
+            count: records,
+            wait: SOON,
+            ..DumpOptions::default()
+        };
+        let target = format!("west.{topic}");
+        let dump = oracle.dump(east, &target, Isolation::ReadCommitted, options);
+        dump.map_or(0, |d| d.count())
+    };
+    wait_until("the first part arrives", SOON, || arrived(1) > 0);
+    // In the middle of what comes before and after fences.
+    let middle = ("moved-middle", topic);
+    let mut read = oracle.consume_group(west, middle, 170, "earliest").unwrap();
+    for transactions in [false, true, true] {
+        mirror.kill9();
+        write(300, transactions);
+        mirror.start();
+        mirror.wait_for_log("mirroring", SOON);
+    }
+    read.extend(oracle.consume_group(west, middle, 333, "none").unwrap());
+    let head = ("moved-head", topic);
+    let everything = oracle
+        .consume_group(west, head, u64::MAX >> 1, "earliest")
+        .unwrap();
+    assert_eq!(read.len(), 503);
+    for group in ["moved-middle", "moved-head"] {
+        wait_committed(&all, &mirror, topic, group);
+    }
+    mirror.stop();
+    let target = format!("west.{topic}");
+    let rest = oracle
+        .consume_group(east, ("moved-middle", &target), u64::MAX >> 1, "none")
+        .unwrap();
+    read.extend(rest);
+    assert_eq!(set(&read), set(&everything));
+    let again = oracle
+        .consume_group(east, ("moved-head", &target), u64::MAX >> 1, "none")
+        .unwrap();
+    assert_eq!(again, Vec::<u64>::new());
+}
+
+/// Members of either protocol keep what they have; when they leave, the group is committed for.
+#[test]
+fn a_group_with_members_on_the_target_is_left_alone() {
+    let all = clusters();
+    let (oracle, west, east) = (&all.oracle, &all.west, &all.east);
+    let topic = "busy-orders";
+    oracle.create_topic(west, topic, 1, 1, &[]).unwrap();
+    oracle
+        .create_topic(east, "west.busy-orders", 1, 1, &[])
+        .unwrap();
+    let workload = Workload::new(topic);
+    oracle.produce(west, &workload, 100).unwrap();
+    let port = free_port();
+    let listen = format!("127.0.0.1:{port}");
+    let groups = [("busy-classic", "classic"), ("busy-consumer", "consumer")];
+    let members: Vec<_> = groups
+        .iter()
+        .map(|(group, protocol)| {
+            let place = (*group, "west.busy-orders");
+            oracle.join_group(east, place, protocol).unwrap()
+        })
+        .collect();
+    for (group, _) in groups {
+        let at = [(topic, 0, 60)];
+        oracle.commit_offsets(west, group, &at).unwrap();
+    }
+    oracle
+        .commit_offsets(west, "busy-nobody", &[(topic, 0, 40)])
+        .unwrap();
+    let mut mirror = mirror(&all, topic, "busy-.*").arguments(&["--admin-listen", &listen]);
+    mirror.start();
+    let link = "{link=\"busy-orders\"}";
+    let metric = |name: &str| page::metric(port, &format!("{name}{link}"));
+    wait_until("both are known to be active", SOON, || {
+        metric("strait_groups_active") == Some(2.0)
+            && metric("strait_groups_committed") == Some(1.0)
+            && metric("strait_groups") == Some(3.0)
+    });
+    assert_eq!(metric("strait_groups_troubled"), Some(0.0));
+    let committed = |group: &str| {
+        let committed = oracle.committed_offsets(east, group).unwrap();
+        committed.get(&("west.busy-orders".to_owned(), 0)).copied()
+    };
+    wait_until("the third one is committed for", SOON, || {
+        committed("busy-nobody") == Some(40)
+    });
+    for (group, _) in groups {
+        assert_eq!(committed(group), None, "{group}");
+    }
+    for member in members {
+        member.leave().unwrap();
+    }
+    wait_until("they are committed for", SOON, || {
+        groups.iter().all(|(group, _)| committed(group) == Some(60))
+    });
+    assert!(metric("strait_group_commits_total") >= Some(3.0));
+    assert!(!mirror.log().contains("group="), "{}", mirror.tail());
+    // Kept for a start long after: type 4, the link's name, the topic.
+    wait_until("the positions passed are kept", SOON, || {
+        let options = DumpOptions {
+            records: true,
+            ..DumpOptions::default()
+        };
+        let all = Isolation::ReadUncommitted;
+        let registry = oracle.dump(east, "mm2-strait.internal", all, options);
+        let keys = registry.unwrap().partitions.remove(0).records.into_iter();
+        let mut keys = keys.filter_map(|record| record.key);
+        keys.any(|key| key.starts_with(b"\x04\0\x0bbusy-orders\0\x0bbusy-orders"))
+    });
+    mirror.stop();
+}
+
+/// A group that goes back on the source goes back on the target, unless somebody has moved it there. Checkpoints tell
+/// MirrorMaker 2's client the same.
+#[test]
+fn a_rewind_follows_only_behind_commits_of_straits_own() {
+    let all = clusters();
+    let (oracle, west, east) = (&all.oracle, &all.west, &all.east);
+    let topic = "rewound";
+    oracle.create_topic(west, topic, 1, 1, &[]).unwrap();
+    oracle.produce(west, &Workload::new(topic), 500).unwrap();
+    let commit = |kafka: &str, topic: &str, offset: i64| {
+        let at = [(topic, 0, offset)];
+        oracle.commit_offsets(kafka, "rewound-group", &at).unwrap();
+    };
+    let place = ("west.rewound".to_owned(), 0);
+    let committed = || {
+        let found = oracle.committed(east, "rewound-group").unwrap();
+        found.get(&place).map(|(offset, _)| *offset)
+    };
+    let checkpoint = || {
+        let told = oracle.translated_offsets(east, "west", "rewound-group");
+        told.unwrap().get(&place).map(|(offset, _)| *offset)
+    };
+    commit(west, topic, 400);
+    let mut mirror = mirror(&all, topic, "rewound-.*").started();
+    wait_until("forward", SOON, || committed() == Some(400));
+    assert_eq!(checkpoint(), Some(400));
+    let topics = oracle.checkpoint_topics(east).unwrap();
+    assert!(
+        topics.contains(&"west.checkpoints.internal".to_owned()),
+        "{topics:?}"
+    );
+    commit(west, topic, 100);
+    wait_until("back", SOON, || committed() == Some(100));
+    // Also where the process that wrote the commit is gone.
+    mirror.kill9();
+    commit(west, topic, 50);
+    mirror.start();
+    wait_until("back after a restart", SOON, || committed() == Some(50));
+
+    commit(east, "west.rewound", 300);
+    commit(west, topic, 20);
+    wait_until("the checkpoint goes back", SOON, || {
+        checkpoint() == Some(20)
+    });
+    commit(west, topic, 30);
+    wait_until("one more round", SOON, || checkpoint() == Some(30));
+    assert_eq!(committed(), Some(300), "somebody else's commit stays");
+    commit(west, topic, 450);
+    wait_until("forward again", SOON, || committed() == Some(450));
+    mirror.stop();
+}
+
+/// Which of several writers' records a group has read cannot be known.
+#[test]
+fn with_other_writers_nothing_is_translated_and_that_is_said() {
+    let all = clusters();
+    let topic = "mixed";
+    all.oracle
+        .create_topic(&all.west, topic, 1, 1, &[])
+        .unwrap();
+    let more = "name = \"mixed\"\non-foreign-writer = \"continue\"";
+    let toml = west_to_east(&all.west, &all.east, &[topic], more);
+    let mut mirror = Mirror::new(&toml).started();
+    mirror.wait_for_log("id=groups-untranslated offsets of consumer groups", SOON);
+    mirror.wait_for_log("mirroring", SOON);
+    mirror.stop();
+    let output = Command::new(env!("CARGO_BIN_EXE_strait"))
+        .args(["offsets", "translate", "--topic", topic, "--offset", "1"])
+        .arg(mirror.folder().join("mirror.toml"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("its offsets are not translated"), "{said}");
+}
+
+/// Where a consumer with this metadata stopped, the target's commit has it too.
+#[test]
+fn metadata_goes_along() {
+    let all = clusters();
+    let (oracle, west, east) = (&all.oracle, &all.west, &all.east);
+    let topic = "noted";
+    oracle.create_topic(west, topic, 1, 1, &[]).unwrap();
+    oracle.produce(west, &Workload::new(topic), 50).unwrap();
+    let read = oracle.consume_group(west, ("noted-group", topic), 20, "earliest");
+    assert_eq!(read.unwrap().len(), 20);
+    let mut mirror = mirror(&all, topic, "noted-.*").started();
+    let key = ("west.noted".to_owned(), 0);
+    let expected = (20, "at 19".to_owned());
+    wait_until("offset and metadata", SOON, || {
+        oracle.committed(east, "noted-group").unwrap().get(&key) == Some(&expected)
+    });
+    let told = oracle.translated_offsets(east, "west", "noted-group");
+    assert_eq!(told.unwrap().get(&key), Some(&expected));
+    mirror.stop();
+}
+
+/// The next number from a simple generator.
+fn random(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+fn dump(oracle: &Oracle, kafka: &str, topic: &str) -> Dump {
+    let options = DumpOptions {
+        hashes: true,
+        ..DumpOptions::default()
+    };
+    let dump = oracle.dump(kafka, topic, Isolation::ReadCommitted, options);
+    dump.unwrap()
+}
+
+/// Offsets of the records of partition 0.
+fn offsets(dump: &Dump) -> Vec<i64> {
+    dump.partitions[0]
+        .records
+        .iter()
+        .map(|r| r.offset)
+        .collect()
+}
+
+/// A thousand offsets each of a topic with transactions and fences, before and after it was compacted.
+#[test]
+fn a_thousand_offsets_are_exact_or_the_nearest_safe_ones() {
+    let all = clusters();
+    let (oracle, west, east) = (&all.oracle, &all.west, &all.east);
+    let topic = "thousand";
+    oracle
+        .alter_broker_configs(west, &[("log.cleaner.backoff.ms", "100")], &[])
+        .unwrap();
+    let settings = [
+        ("cleanup.policy", "compact"),
+        ("segment.ms", "50"),
+        ("min.cleanable.dirty.ratio", "0.01"),
+        ("min.compaction.lag.ms", "9000000000000"),
+    ];
+    oracle.create_topic(west, topic, 1, 1, &settings).unwrap();
+    oracle
+        .create_topic(east, "west.thousand", 1, 1, &[])
+        .unwrap();
+    let mut mirror = mirror(&all, topic, "thousand-.*").started();
+    mirror.wait_for_log("mirroring", SOON);
+    let mut next = 0;
+    for round in 0..3 {
+        let workload = Workload::new(topic)
+            .seed(9)
+            .keys(37)
+            .first_id(next)
+            .rate(600.0)
+            .flush_every(11)
+            .transaction(TransactionSpec::new("thousand", 17).abort_every(3));
+        next = oracle.produce(west, &workload, 700).unwrap().next_id;
+        if round < 2 {
+            mirror.kill9();
+            mirror.start();
+        }
+    }
+    let source = dump(oracle, west, topic);
+    let records = source.count();
+    wait_until("everything has arrived", SOON, || {
+        dump(oracle, east, "west.thousand").count() == records
+    });
+    let target = dump(oracle, east, "west.thousand");
+    let hashes = |d: &Dump| -> Vec<String> {
+        let records = d.partitions[0].records.iter();
+        records.map(|r| r.hash.clone()).collect()
+    };
+    assert_eq!(hashes(&source), hashes(&target));
+    let (from, to) = (offsets(&source), offsets(&target));
+    let end = *from.last().unwrap() + 1;
+    // The position behind the last record is written.
+    wait_until("the end is mirrored", SOON, || {
+        let line = translate(
+            mirror.folder(),
+            &["--topic", topic, "--offset", &end.to_string()],
+        );
+        line[0].how == "exact"
+    });
+    // For each answer: the records below it that were not asked for are none, and none is left out.
+    let judge = |seed: u64| {
+        let mut state = seed;
+        let asked: BTreeSet<i64> = (0..1_000)
+            .map(|_| (random(&mut state) % (end as u64)) as i64)
+            .collect();
+        let list: Vec<String> = asked.iter().map(i64::to_string).collect();
+        let arguments = ["--topic", topic, "--offset", &list.join(",")];
+        let lines = translate(mirror.folder(), &arguments);
+        assert_eq!(lines.len(), asked.len());
+        let (mut exact, mut again) = (0, 0);
+        for line in &lines {
+            let wanted = from.partition_point(|offset| *offset < line.source);
+            let found = to.partition_point(|offset| *offset < line.target.unwrap());
+            match line.how.as_str() {
+                "exact" => {
+                    assert_eq!(found, wanted, "{line:?}");
+                    exact += 1;
+                }
+                "lower bound" => {
+                    assert!(found <= wanted, "{line:?} skips");
+                    again += wanted - found;
+                }
+                other => panic!("{other}: {line:?}"),
+            }
+        }
+        (exact, lines.len(), again)
+    };
+    let (exact, of, _) = judge(77);
+    assert_eq!(exact, of, "nothing is gone yet");
+
+    let lag = [("min.compaction.lag.ms", "0")];
+    oracle.alter_topic_configs(west, topic, &lag, &[]).unwrap();
+    wait_until("the cleaner has been there", SOON, || {
+        dump(oracle, west, topic).count() < records / 2
+    });
+    let (exact, of, again) = judge(78);
+    eprintln!("compacted: {exact} of {of} exact, {again} records read again in all");
+    assert!(exact > 0);
+    mirror.stop();
+}
