@@ -211,7 +211,8 @@ fn shared_broker<'c>(config: &'c Config, link: &LinkConfig) -> Option<&'c str> {
 }
 
 /// The names of identity links that lead from this link's target back to its source over topics that both this link
-/// and every one of them may carry; told once per round, at its last link in the file.
+/// and every one of them may carry, if one of them forwards what links brought; told once per round, at its last link in
+/// the file.
 fn loop_through(config: &Config, index: usize) -> Option<Vec<String>> {
     let link = config.links.get(index)?;
     if link.naming != Naming::Identity {
@@ -223,31 +224,24 @@ fn loop_through(config: &Config, index: usize) -> Option<Vec<String>> {
         .take(index)
         .filter(|other| other.naming == Naming::Identity && other.topics.may_overlap(&link.topics))
         .collect();
-    // Breadth first from the target, keeping the link by which each cluster was reached.
-    let mut reached: BTreeMap<&str, Option<&LinkConfig>> =
-        BTreeMap::from([(link.target.as_str(), None)]);
-    let mut queue = vec![link.target.as_str()];
-    while let Some(cluster) = queue.pop() {
+    // A cluster, and whether a link on the way there forwards everything; with the way by which it was reached.
+    let all = |link: &LinkConfig| link.forward == Forward::All;
+    let first = (link.target.as_str(), all(link));
+    let mut reached = BTreeMap::from([(first, Vec::new())]);
+    let mut queue = vec![first];
+    while let Some((cluster, open)) = queue.pop() {
         for next in earlier.iter().filter(|next| next.source == cluster) {
-            if !reached.contains_key(next.target.as_str()) {
-                reached.insert(&next.target, Some(next));
-                queue.push(&next.target);
+            let there = (next.target.as_str(), open || all(next));
+            if !reached.contains_key(&there) {
+                let way = reached.get(&(cluster, open)).cloned().unwrap_or_default();
+                reached.insert(there, [way, vec![next.name.clone()]].concat());
+                queue.push(there);
             }
         }
     }
-    let mut round = Vec::new();
-    let mut cluster = link.source.as_str();
-    while cluster != link.target {
-        let by = reached.get(cluster).copied().flatten()?;
-        round.push(by.name.clone());
-        cluster = &by.source;
-    }
+    let mut round = reached.remove(&(link.source.as_str(), true))?;
     round.push(link.name.clone());
-    let local = |name: &String| {
-        let mut links = config.links.iter().filter(|link| link.name == *name);
-        links.all(|link| link.forward == Forward::Local)
-    };
-    (!round.iter().all(local)).then_some(round)
+    Some(round)
 }
 
 /// Two clusters that this link's round of local links goes over, in a direction in which no link leads; told once, at

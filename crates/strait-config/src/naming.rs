@@ -105,6 +105,15 @@ impl Template {
         topic.is_some_and(|topic| !topic.is_empty())
     }
 
+    /// Whether a name holds what names of topics that came from `source` have before or behind the topic, wherever it
+    /// stands: such a topic was on `source` on its way here. `false` where the template has nothing beside the alias.
+    pub fn came_through(&self, source: &str, name: &str) -> bool {
+        let pieces = self.before.split(TARGET).chain(self.behind.split(TARGET));
+        pieces
+            .filter(|piece| piece.contains(SOURCE) && *piece != SOURCE)
+            .any(|piece| name.contains(&piece.replace(SOURCE, source)))
+    }
+
     fn around(&self, source: &str, target: &str) -> (String, String) {
         let filled = |part: &str| part.replace(SOURCE, source).replace(TARGET, target);
         (filled(&self.before), filled(&self.behind))
@@ -156,6 +165,8 @@ mod tests {
         assert!(!template.fits("A", "B", "dr-.from-A.B"));
         assert!(!template.fits("A", "B", "dr-orders.from-B.A"));
         assert_eq!(template.text(), "dr-{topic}.from-{source}.{target}");
+        assert!(template.came_through("B", "dr-dr-orders.from-B.C.from-C.A"));
+        assert!(!template.came_through("D", "dr-dr-orders.from-B.C.from-C.A"));
         let naming = Naming::Template(template);
         assert_eq!(naming.remote_name("A", "B", "orders"), "dr-orders.from-A.B");
         assert!(!Template::new("dr.{topic}").unwrap().names_source());

@@ -452,7 +452,7 @@ fn a_longer_round_of_identity_links_is_found() {
     toml(
         &text,
         &[
-            "f.toml:15: links[2]: identity naming sends the same topics round and round: b->c, a->b, c->a. Use the default naming in one of these links, or write forward = \"local\" in all of them, or make their topics plainly different (other names or other beginnings).",
+            "f.toml:15: links[2]: identity naming sends the same topics round and round: a->b, b->c, c->a. Use the default naming in one of these links, or write forward = \"local\" in all of them, or make their topics plainly different (other names or other beginnings).",
         ],
     );
 }
@@ -521,6 +521,15 @@ fn a_round_of_local_links_has_to_be_a_full_mesh() {
         &links(&[("a", "b"), ("b", "c"), ("c", "a")]),
         &[
             "f.toml:19: links[2]: links with forward = \"local\" go round under the same names, but none goes from a to c: no record passes through a third cluster, so what is produced on a never comes to c. Add a link from a to c, or take one of the clusters out of the round.",
+        ],
+    );
+    // Over a link that forwards all, what came to b comes back to b, whichever way is looked at first.
+    let round = links(&[("a", "c"), ("c", "b"), ("a", "b"), ("b", "a")]);
+    let open = round.replacen("forward = \"local\"\n", "", 2);
+    toml(
+        &open,
+        &[
+            "f.toml:24: links[3]: identity naming sends the same topics round and round: a->c, c->b, b->a. Use the default naming in one of these links, or write forward = \"local\" in all of them, or make their topics plainly different (other names or other beginnings).",
         ],
     );
     let open = pair.replacen("forward = \"local\"\n", "", 1);

@@ -170,8 +170,8 @@ impl Opening {
             match stitch.admit(&fetched.part, fetched.proven, &mut items) {
                 // The next answer decides about a hole; what came before it counts.
                 Ok(()) | Err(StitchError::Hole { .. }) => {}
-                Err(StitchError::Origin { producer_id, .. }) => {
-                    self.session.provenance.look_up(producer_id).await?;
+                Err(StitchError::Origin { producer_ids, .. }) => {
+                    self.session.provenance.look_up(&producer_ids).await?;
                 }
                 Err(StitchError::Stale { .. } | StitchError::Unproven { .. }) => break,
                 Err(error) => return Err(error.into()),
@@ -340,8 +340,8 @@ impl Opening {
             match stitch.admit(&fetched.part, true, &mut items) {
                 // The next answer decides; what came before counts.
                 Ok(()) | Err(StitchError::Hole { .. }) => {}
-                Err(StitchError::Origin { producer_id, .. }) => {
-                    self.session.provenance.look_up(producer_id).await?;
+                Err(StitchError::Origin { producer_ids, .. }) => {
+                    self.session.provenance.look_up(&producer_ids).await?;
                 }
                 Err(error) => return Err(error.into()),
             }

@@ -36,8 +36,14 @@ impl Expiry {
     }
 
     /// Takes in an acknowledgement that moved the flow to `target_next` and told where the target's log starts, -1
-    /// for unknown. True once: when the log starts above records that were acknowledged less than two minutes ago.
-    pub(crate) fn noticed(&mut self, log_start: i64, target_next: i64, now: Instant) -> bool {
+    /// for unknown. Once, when the log starts above records that were acknowledged less than two minutes ago: the first
+    /// offset that went too soon.
+    pub(crate) fn noticed(
+        &mut self,
+        log_start: i64,
+        target_next: i64,
+        now: Instant,
+    ) -> Option<i64> {
         let since = |at: Instant| now.saturating_duration_since(at);
         if since(self.last.0) >= SOON {
             (self.old, self.young) = (self.last.1, self.last);
@@ -47,17 +53,17 @@ impl Expiry {
         self.last = (now, target_next);
         let noticed = log_start > self.old && !self.told;
         self.told |= noticed;
-        noticed
+        noticed.then_some(self.old)
     }
 }
 
 /// Says that it does, where the flow goes on. The target's log starts at `start`.
-pub(crate) fn warn_expired(link: &LinkSpec, flow: &FlowSpec, start: i64) {
+pub(crate) fn warn_expired(link: &LinkSpec, flow: &FlowSpec, first: i64, start: i64) {
     let (topic, partition) = (&flow.target_topic, flow.key.partition);
     warn!(
         link = %link.name, id = "target-expired", %topic, partition,
-        "the target deletes what was just mirrored: the log of {topic}-{partition} on cluster {} starts at offset {start} now; mirroring goes on, and what was deleted is not mirrored again; {ADVICE}",
-        link.target.alias()
+        "the target deletes what was just mirrored: offsets {first} to {} of {topic}-{partition} on cluster {} are gone, its log starts at {start} now; mirroring goes on, and what was deleted is not mirrored again; {ADVICE}",
+        start - 1, link.target.alias()
     );
 }
 
@@ -76,14 +82,18 @@ impl Opening {
         let flagged = stop && position.flags.contains(PositionFlags::EXPIRED);
         // Behind a position of long ago anything may have expired in its time.
         let age_ms = self.session.rt.wall_ms().saturating_sub(position.wall_ms);
-        let recent = u128::try_from(age_ms).is_ok_and(|ms| ms < SOON.as_millis());
+        // Among others' records it cannot be told whose went, and when they came.
+        let alone = !self.session.spec.shared_target();
+        let recent = alone && u128::try_from(age_ms).is_ok_and(|ms| ms < SOON.as_millis());
         if !(recent || flagged || self.expired) {
             return Ok(());
         }
         let start = ends.target.log_start().await?;
         let noticed = self.expired || (recent && start > position.target_next);
         match (stop, noticed) {
-            (false, true) => warn_expired(&self.session.spec, &self.spec, start),
+            (false, true) => {
+                warn_expired(&self.session.spec, &self.spec, position.target_next, start)
+            }
             (true, true) if !flagged => self.keep_expired(position).await?,
             _ => {}
         }
@@ -132,10 +142,14 @@ mod tests {
     fn what_was_acknowledged_a_moment_ago_is_missed_once() {
         let now = Instant::now();
         let mut expiry = Expiry::new(100, now);
-        assert!(!expiry.noticed(100, 200, now), "what was there before");
-        assert!(!expiry.noticed(-1, 300, now), "a broker before Kafka 2.0");
-        assert!(expiry.noticed(101, 400, now + SECOND));
-        assert!(!expiry.noticed(350, 500, now + SECOND * 2), "said already");
+        assert_eq!(expiry.noticed(100, 200, now), None, "what was there before");
+        assert_eq!(expiry.noticed(-1, 300, now), None, "not known");
+        assert_eq!(expiry.noticed(101, 400, now + SECOND), Some(100));
+        assert_eq!(
+            expiry.noticed(350, 500, now + SECOND * 2),
+            None,
+            "said already"
+        );
     }
 
     #[test]
@@ -146,7 +160,9 @@ mod tests {
             let mut expiry = Expiry::new(0, now);
             (1..1_000).any(|s| {
                 let start = ((s - seconds) * 10).max(0);
-                expiry.noticed(start, s * 10, now + SECOND * u32::try_from(s).unwrap())
+                expiry
+                    .noticed(start, s * 10, now + SECOND * u32::try_from(s).unwrap())
+                    .is_some()
             })
         };
         assert!(kept_for(30));
@@ -157,10 +173,10 @@ mod tests {
     fn a_flow_that_was_idle_for_long_misses_nothing() {
         let now = Instant::now();
         let mut expiry = Expiry::new(0, now);
-        assert!(!expiry.noticed(0, 10, now + SECOND));
-        assert!(!expiry.noticed(0, 20, now + SECOND * 50));
+        assert_eq!(expiry.noticed(0, 10, now + SECOND), None);
+        assert_eq!(expiry.noticed(0, 20, now + SECOND * 50), None);
         // Everything expired while nothing came.
-        assert!(!expiry.noticed(20, 30, now + SECOND * 5_000));
-        assert!(expiry.noticed(30, 40, now + SECOND * 5_001));
+        assert_eq!(expiry.noticed(20, 30, now + SECOND * 5_000), None);
+        assert_eq!(expiry.noticed(30, 40, now + SECOND * 5_001), Some(20));
     }
 }

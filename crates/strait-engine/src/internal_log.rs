@@ -258,19 +258,39 @@ pub(crate) async fn read_log(
     topic: &str,
     from: i64,
     until: Until,
-    mut each: impl FnMut(i64, &Record) -> Result<(), SessionError>,
+    each: impl FnMut(i64, &Record) -> Result<(), SessionError>,
 ) -> Result<i64, SessionError> {
-    let reader = PartitionReader {
-        source: false,
+    let reader = own_reader(rt, routes, topic, false);
+    read_with(&reader, from, until, each).await
+}
+
+/// A reader of one of Strait's own topics, on the source or the target.
+pub(crate) fn own_reader(
+    rt: &Runtime,
+    routes: &Arc<Routes>,
+    topic: &str,
+    source: bool,
+) -> PartitionReader {
+    PartitionReader {
+        source,
         rt: rt.clone(),
         routes: routes.clone(),
         topic: topic.to_owned(),
         partition: 0,
         isolation: Isolation::ReadUncommitted,
-    };
+    }
+}
+
+/// [`read_log`] with this reader.
+pub(crate) async fn read_with(
+    reader: &PartitionReader,
+    from: i64,
+    until: Until,
+    mut each: impl FnMut(i64, &Record) -> Result<(), SessionError>,
+) -> Result<i64, SessionError> {
     let internal = |e: FlowError| SessionError::Internal {
-        cluster: routes.cluster().alias().to_owned(),
-        topic: topic.to_owned(),
+        cluster: reader.routes.cluster().alias().to_owned(),
+        topic: reader.topic.clone(),
         why: e.to_string(),
     };
     let mut offset = from.max(reader.log_start().await.map_err(internal)?);

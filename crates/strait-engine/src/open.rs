@@ -336,13 +336,22 @@ impl Opening {
         }
         let from = match self.spec.start {
             Start::Earliest => ends.source.log_start().await?,
+            // A topic or partition that came later belongs to it from its first record on.
+            Start::Latest if self.session.spec.only_local => {
+                self.since(ends, self.session.created_ms).await?
+            }
             Start::Latest => ends.source.offset_at(-1).await?,
-            Start::Timestamp(ms) => match ends.source.offset_at(ms).await? {
-                -1 => ends.source.offset_at(-1).await?,
-                offset => offset,
-            },
+            Start::Timestamp(ms) => self.since(ends, ms).await?,
         };
         Ok(Ledger::begin(from, end))
+    }
+
+    /// The first offset at or after a time on the source, the end where there is none.
+    async fn since(&self, ends: &Ends, ms: i64) -> Result<i64, FlowError> {
+        match ends.source.offset_at(ms).await? {
+            -1 => ends.source.offset_at(-1).await,
+            offset => Ok(offset),
+        }
     }
 
     pub(crate) async fn refuse_data(

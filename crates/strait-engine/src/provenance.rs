@@ -5,17 +5,21 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use strait_net::Runtime;
-use strait_wire::RegistryRecord;
+use strait_wire::{Record, RegistryError, RegistryRecord};
 use tracing::debug;
 
 use crate::error::FlowError;
-use crate::internal_log::{Until, read_log};
+use crate::internal_log::{Until, own_reader, read_with};
 use crate::limits;
 use crate::routes::{Lookup, Routes};
 use crate::session_error::SessionError;
 use crate::spec::STRAIT_TOPIC;
+
+/// How long a topic that was just made may take until every broker knows it.
+const APPEARANCE: Duration = Duration::from_millis(500);
 
 /// Who wrote a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,11 +110,11 @@ impl Provenance {
         }
     }
 
-    /// Finds out whose this producer id is. Many may ask at once: one reads for all who asked before it began.
+    /// Finds out whose these producer ids are. Many may ask at once: one reads for all who asked before it began.
     ///
     /// # Errors
     /// The registry cannot be read, or is another cluster's.
-    pub(crate) async fn look_up(&self, producer_id: i64) -> Result<(), FlowError> {
+    pub(crate) async fn look_up(&self, producer_ids: &[i64]) -> Result<(), FlowError> {
         let asked = self.begun.load(Ordering::SeqCst);
         let mut next = self.next.lock().await;
         // One that began after this call may have ended meanwhile.
@@ -119,55 +123,74 @@ impl Provenance {
             *next = self.read_on(*next).await?;
             self.ended.store(number, Ordering::SeqCst);
         }
-        self.producers.settle(producer_id);
-        let origin = self.producers.origin(producer_id);
-        debug!(producer_id, ?origin, "looked up who writes to the source");
+        for &producer_id in producer_ids {
+            self.producers.settle(producer_id);
+            let origin = self.producers.origin(producer_id);
+            debug!(producer_id, ?origin, "looked up who writes to the source");
+        }
         Ok(())
     }
 
     /// Reads the registry from an offset to its end.
     async fn read_on(&self, from: i64) -> Result<i64, FlowError> {
-        match self.source.find(STRAIT_TOPIC, 0).await? {
+        let mut found = self.source.find(STRAIT_TOPIC, 0).await?;
+        if found == Lookup::Missing {
+            // A link may just have made it, and not every broker know of it.
+            self.rt.sleep(APPEARANCE).await;
+            self.source.refresh().await?;
+            found = self.source.lookup(STRAIT_TOPIC, 0);
+        }
+        match found {
             // No link writes to this cluster.
             Lookup::Missing => return Ok(0),
             Lookup::Denied => return Err(FlowError::denied(&self.source, STRAIT_TOPIC)),
             Lookup::Leader(_) | Lookup::NoLeader | Lookup::Unknown => {}
         }
-        let end = Until::End;
-        let read = read_log(
-            &self.rt,
-            &self.source,
-            STRAIT_TOPIC,
-            from,
-            end,
-            |offset, record| {
-                let decoded = RegistryRecord::from_record(record);
-                if let Ok(RegistryRecord::Producer {
-                    producer_id,
-                    target_cluster,
-                    link,
-                    ..
-                }) = decoded
-                {
-                    if target_cluster != self.cluster_id {
-                        return Err(SessionError::Register {
-                            cluster: self.source.cluster().alias().to_owned(),
-                            id: self.cluster_id.clone(),
-                            offset,
-                            link,
-                            other: target_cluster,
-                        });
-                    }
-                    self.producers.is_link(producer_id);
-                }
-                Ok(())
-            },
-        );
+        let reader = own_reader(&self.rt, &self.source, STRAIT_TOPIC, true);
+        // A log that lost its end, or another one: from its beginning.
+        let end = reader.log_end().await;
+        let end = end.map_err(|error| FlowError::Origin(error.to_string()))?;
+        let from = if end < from { 0 } else { from };
+        let take = |offset, record: &Record| self.take(offset, record);
+        let read = read_with(&reader, from, Until::End, take);
         read.await.map_err(|error| match error {
             SessionError::Internal { why, .. } => FlowError::Origin(why),
             SessionError::Net(error) => error.into(),
             other => other.into(),
         })
+    }
+
+    fn take(&self, offset: i64, record: &Record) -> Result<(), SessionError> {
+        let cluster = self.source.cluster().alias();
+        let decoded = match RegistryRecord::from_record(record) {
+            Err(RegistryError::UnknownType(_)) => return Ok(()),
+            // What a newer version says may be whose the next batch is.
+            other => other.map_err(|error| SessionError::Registry {
+                topic: format!("{STRAIT_TOPIC} on cluster {cluster}"),
+                offset,
+                why: error.to_string(),
+            })?,
+        };
+        let RegistryRecord::Producer {
+            producer_id,
+            target_cluster,
+            link,
+            ..
+        } = decoded
+        else {
+            return Ok(());
+        };
+        if target_cluster != self.cluster_id {
+            return Err(SessionError::Register {
+                cluster: cluster.to_owned(),
+                id: self.cluster_id.clone(),
+                offset,
+                link,
+                other: target_cluster,
+            });
+        }
+        self.producers.is_link(producer_id);
+        Ok(())
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct LeaseRecord {
 pub(crate) struct Registry {
     /// Source and target cluster ids the link was set up with.
     pub clusters: Option<(String, String)>,
+    /// When the link was first started, in milliseconds.
+    pub created_ms: Option<i64>,
     /// The last lease of each shard.
     pub leases: BTreeMap<i16, LeaseRecord>,
     /// Every producer id the link ever used, with its shard and highest registered epoch.
@@ -45,8 +47,10 @@ impl Registry {
                 link: l,
                 source_cluster,
                 target_cluster,
+                created_ms,
                 ..
             } if l == link => {
+                self.created_ms = Some(created_ms);
                 self.clusters = Some((source_cluster, target_cluster));
             }
             RegistryRecord::Producer {

@@ -210,8 +210,8 @@ impl Opening {
             match stitch.admit(&fetched.part, true, &mut items) {
                 // The next answer decides; what came before counts.
                 Ok(()) | Err(StitchError::Hole { .. }) => {}
-                Err(StitchError::Origin { producer_id, .. }) => {
-                    self.session.provenance.look_up(producer_id).await?;
+                Err(StitchError::Origin { producer_ids, .. }) => {
+                    self.session.provenance.look_up(&producer_ids).await?;
                 }
                 Err(error) => return Err(error.into()),
             }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use strait_wire::{Batch, GapReason, Isolation, Position, WireError};
+use strait_wire::{Batch, GapReason, Isolation, Position, PositionFlags, WireError};
 
 use crate::sequence::{advance, distance};
 use crate::stitch::Item;
@@ -112,6 +112,8 @@ impl Survey {
         let met = |reason: GapReason| match reason {
             GapReason::Refused => true,
             GapReason::Aborted => self.sync.isolation == Isolation::ReadUncommitted,
+            // Before the link forwarded what others bring, too.
+            GapReason::OtherLink => !self.sync.flags.contains(PositionFlags::PROVENANCE),
             _ => false,
         };
         let gaps = self.sync.gaps.iter().filter(|(reason, _)| met(*reason));

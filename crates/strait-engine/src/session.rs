@@ -44,6 +44,8 @@ pub(crate) struct Session {
     /// Why a flow's last position cannot be used by this version.
     pub(crate) unusable: BTreeMap<FlowKey, String>,
     pub(crate) closed_cleanly: bool,
+    /// When the link was first started, in milliseconds.
+    pub(crate) created_ms: i64,
     /// The highest epoch registered for every producer id the link ever used.
     pub(crate) producers: BTreeMap<i64, i16>,
     pub(crate) fenced_at: Instant,
@@ -139,13 +141,14 @@ impl Session {
 
         let sent = rt.boottime();
         let mut records = Vec::new();
+        let created_ms = registry.created_ms.unwrap_or_else(|| rt.wall_ms());
         if registry.clusters.is_none() {
             records.push(RegistryRecord::Link {
                 link: spec.name.clone(),
                 source_cluster: clusters.0,
                 target_cluster: clusters.1,
                 shards: 1,
-                created_ms: rt.wall_ms(),
+                created_ms,
             });
         }
         records.push(producer_record(&owner, producer_id, epoch));
@@ -224,6 +227,7 @@ impl Session {
             positions,
             unusable,
             closed_cleanly,
+            created_ms,
             producers: registry
                 .producers
                 .iter()

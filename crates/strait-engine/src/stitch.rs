@@ -3,6 +3,7 @@
 //! Nothing is assumed to be missing: a hole is accepted only where a response to a fetch at or below it
 //! shows the batch behind it (positions.md in the book, "In a session").
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -173,10 +174,10 @@ pub enum StitchError {
         limit: usize,
     },
     /// Nobody knows yet who wrote a batch: the register of links is looked at first.
-    #[error("producer id {producer_id} at offset {at} is not known yet")]
+    #[error("producer ids {producer_ids:?}, from offset {at} on, are not known yet")]
     Origin {
-        /// The batch's producer id.
-        producer_id: i64,
+        /// Its producer id, and those of the batches behind it that nobody knows either.
+        producer_ids: Vec<i64>,
         /// Its base offset.
         at: i64,
     },
@@ -326,24 +327,41 @@ impl Stitch {
                     entry.map_err(|source| StitchError::wire(self.head, source))?;
                 }
             }
-            let brought = self.brought(&batch, verdict)?;
+            let brought = self.brought(&batch, verdict, &fetched.records)?;
             self.take(batch, verdict, brought, items)?;
         }
         Ok(())
     }
 
     /// Whether a link brought the batch here, and it is left out for that.
-    fn brought(&self, batch: &Batch, verdict: Verdict) -> Result<bool, StitchError> {
+    fn brought(
+        &self,
+        batch: &Batch,
+        verdict: Verdict,
+        records: &Bytes,
+    ) -> Result<bool, StitchError> {
         let header = &batch.header;
         match &self.producers {
             Some(producers) if verdict == Verdict::Forward => {
                 match producers.origin(header.producer_id) {
                     Origin::Here => Ok(false),
                     Origin::Link => Ok(true),
-                    Origin::Unknown => Err(StitchError::Origin {
-                        producer_id: header.producer_id,
-                        at: header.base_offset,
-                    }),
+                    Origin::Unknown => {
+                        let at = header.base_offset;
+                        let unknown = Entries::new(records.clone())
+                            .filter_map(|entry| match entry.ok()? {
+                                Entry::Batch(batch) => Some(batch.header),
+                                Entry::Legacy { .. } => None,
+                            })
+                            .filter(|h| h.base_offset >= at && !h.attributes.control())
+                            .map(|h| h.producer_id)
+                            .filter(|id| producers.origin(*id) == Origin::Unknown);
+                        let producer_ids: BTreeSet<i64> = unknown.collect();
+                        Err(StitchError::Origin {
+                            producer_ids: producer_ids.into_iter().collect(),
+                            at,
+                        })
+                    }
                 }
             }
             _ => Ok(false),

@@ -32,6 +32,14 @@ pub enum NamingError {
         /// Its length.
         length: usize,
     },
+    /// The remote name is one of Kafka's or of a mirror's own topics.
+    #[error(
+        "the name '{name}' on the target is of a topic in which Kafka or a mirror keeps its own state: use another naming for this link, name it under names, or exclude the topic"
+    )]
+    Reserved {
+        /// The name.
+        name: String,
+    },
     /// Another topic of the link has the name.
     #[error(
         "the name '{name}' on the target belongs to the source topic '{other}': give one of them another under names, or exclude it"
@@ -64,6 +72,9 @@ pub fn route(link: &LinkConfig, topic: &str) -> Result<Route, NamingError> {
         return Ok(left_out);
     }
     let name = link.remote_name(topic);
+    if is_mirror_state(&name) || name.starts_with("__") {
+        return Err(NamingError::Reserved { name });
+    }
     match name.len() {
         length if length > MAX_TOPIC_NAME => Err(NamingError::TooLong { name, length }),
         _ => Ok(Route::Mirror(name)),
@@ -83,9 +94,12 @@ fn came_back(link: &LinkConfig, topic: &str) -> Option<Route> {
             (separator, topic.ends_with(&format!("{separator}{target}")))
         }
         Naming::Template(template) if template.names_source() => {
+            if template.fits(target, source, topic) {
+                return Some(Route::CameFrom);
+            }
             return template
-                .fits(target, source, topic)
-                .then_some(Route::CameFrom);
+                .came_through(target, topic)
+                .then_some(Route::CameThrough);
         }
         Naming::Template(template) => {
             let shaped =
@@ -240,6 +254,7 @@ mod tests {
             templated(template, "dr.C-orders"),
             Route::Mirror("dr.A-dr.C-orders".into())
         );
+        assert_eq!(templated(template, "dr.C-dr.B-orders"), Route::CameThrough);
     }
 
     #[test]
@@ -269,6 +284,11 @@ mod tests {
         assert_eq!(route(&link, "B.orders").unwrap(), mirror("orders-of-b"));
         assert_eq!(route(&link, "orders").unwrap(), mirror("A.orders"));
         assert_eq!(route(&link, "mm2-strait.internal").unwrap(), Route::Leave);
+        for (topic, name) in [("a", "mm2-strait.internal"), ("b", "__consumer_offsets")] {
+            link.names.insert(topic.to_owned(), name.to_owned());
+            let error = route(&link, topic).unwrap_err();
+            assert!(matches!(error, NamingError::Reserved { .. }), "{error}");
+        }
     }
 
     #[test]

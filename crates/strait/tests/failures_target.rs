@@ -182,7 +182,7 @@ fn a_target_that_retention_emptied_goes_on_where_it_was() {
     empty(&pair, topic);
     write_old(&pair, topic, &["e"]);
     pair.wait_for(topic, &["e"]);
-    mirror.wait_for_log("id=target-expired topic=west.emptied partition=0 the target deletes what was just mirrored: the log of west.emptied-0 on cluster east starts at offset 5 now; mirroring goes on, and what was deleted is not mirrored again", SOON);
+    mirror.wait_for_log("id=target-expired topic=west.emptied partition=0 the target deletes what was just mirrored: offsets 4 to 4 of west.emptied-0 on cluster east are gone, its log starts at 5 now; mirroring goes on, and what was deleted is not mirrored again", SOON);
     wait_for_gaps(&mirror, "\"source_next\":5,");
     mirror.stop();
 }

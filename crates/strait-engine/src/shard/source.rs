@@ -472,7 +472,9 @@ impl Shard<'_> {
             return self.flows[at].activate(now);
         }
         let reached = running.stitch.head();
-        running.ranges.learn(from, reached, fetched.records.len());
+        if admitted.is_ok() {
+            running.ranges.learn(from, reached, fetched.records.len());
+        }
         for item in items {
             let fitting = match item {
                 Item::Batch(outgoing) => {
@@ -572,12 +574,12 @@ impl Shard<'_> {
                     }
                 });
             }
-            Err(StitchError::Origin { producer_id, .. }) => {
+            Err(StitchError::Origin { producer_ids, .. }) => {
                 running.ranges.put_back(reached, fetched, proven);
                 running.checking = true;
                 let (session, generation) = (self.session.clone(), self.flows[at].generation);
                 self.jobs.spawn(async move {
-                    let result = session.provenance.look_up(producer_id).await;
+                    let result = session.provenance.look_up(&producer_ids).await;
                     Event::OriginFound {
                         flow: at,
                         generation,

@@ -270,8 +270,8 @@ impl Shard<'_> {
             if moved > 0 {
                 self.flows[part.flow].recovered(&self.session.spec.name);
             }
-            if expired {
-                self.expired(part.flow, log_start);
+            if let Some(first) = expired {
+                self.expired(part.flow, first, log_start);
             }
             self.settle(part.flow, now);
             self.schedule(part.flow, now);
@@ -350,9 +350,13 @@ impl Shard<'_> {
     }
 
     /// The target deletes what was mirrored a moment ago.
-    fn expired(&mut self, at: usize, start: i64) {
+    fn expired(&mut self, at: usize, first: i64, start: i64) {
+        // Among others' records it cannot be told whose went, and when they came.
+        if self.session.spec.shared_target() {
+            return;
+        }
         if self.session.spec.policies.target_expired == Policy::GoOn {
-            return warn_expired(&self.session.spec, &self.flows[at].spec, start);
+            return warn_expired(&self.session.spec, &self.flows[at].spec, first, start);
         }
         // Opening it again persists that it stops, before anything else.
         self.flows[at].verdicts.expired = true;
