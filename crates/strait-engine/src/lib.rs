@@ -47,6 +47,7 @@ mod spec;
 mod stable_offset;
 mod status;
 pub mod stitch;
+mod stitch_error;
 pub mod tally;
 mod target_scan;
 mod transfer;

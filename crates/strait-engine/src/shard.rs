@@ -1,6 +1,7 @@
 //! A shard at work: one task that owns all flows of a session, asks for records, sends them on, and keeps
 //! the account. It never waits for one flow while another could move.
 
+mod asked;
 mod health;
 mod open_transactions;
 mod selection;
