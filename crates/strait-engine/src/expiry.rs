@@ -68,7 +68,7 @@ pub(crate) fn warn_expired(link: &LinkSpec, flow: &FlowSpec, first: i64, start: 
 }
 
 /// What helps.
-pub(crate) const ADVICE: &str = "if that was retention, which counts from the records' own timestamps, delete the topic there and create it with a retention.ms and a retention.bytes for their age: all is mirrored again";
+pub(crate) const ADVICE: &str = "if that was retention, which counts from the records' own timestamps, delete the topic there and create it with a retention.ms and a retention.bytes for their age, which config-exclude names if the source topic has others: all is mirrored again";
 
 impl Opening {
     /// Says it, or keeps the flow stopped, where the target deletes what was mirrored a moment ago. That it stops is

@@ -55,6 +55,7 @@ impl PositionTail {
         if !exists(self.routes.cluster(), topic).await? {
             return Ok(());
         }
+        let mut reached = self.next;
         let take = |offset, record: &Record| {
             let (key, position) = match SyncRecord::from_record(record) {
                 Ok(sync) => {
@@ -80,11 +81,14 @@ impl PositionTail {
             };
             let (topic, partition) = key;
             each(FlowKey { topic, partition }, position);
+            reached = offset + 1;
             Ok(())
         };
         let (rt, routes) = (&self.rt, &self.routes);
-        self.next = read_log(rt, routes, topic, self.next, Until::End, take).await?;
-        Ok(())
+        let read = read_log(rt, routes, topic, self.next, Until::End, take).await;
+        // What was given is not given again.
+        self.next = *read.as_ref().unwrap_or(&reached);
+        read.map(drop)
     }
 }
 

@@ -14,6 +14,9 @@ use crate::ladder::Written;
 /// The header with the translated offset of the checkpoint before, INT64.
 const PREVIOUS: &[u8] = b"strait.prev";
 
+/// Records appended at once.
+const AT_ONCE: usize = 1_000;
+
 /// A group's partition, by its name on the target.
 pub(crate) type Place = (String, (String, i32));
 
@@ -98,13 +101,18 @@ impl Checkpoints {
             };
             news.push((place, written));
         }
-        if let Some(log) = &self.log
-            && !records.is_empty()
-        {
-            log.append(records).await?;
+        let mut records = records.into_iter();
+        let mut news = news.into_iter();
+        loop {
+            let piece: Vec<Record> = records.by_ref().take(AT_ONCE).collect();
+            if piece.is_empty() {
+                return Ok(());
+            }
+            if let Some(log) = &self.log {
+                log.append(piece).await?;
+            }
+            self.written.extend(news.by_ref().take(AT_ONCE));
         }
-        self.written.extend(news);
-        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use strait_config::LinkConfig;
 use strait_engine::{KnownPosition, SessionError, read_positions};
 use strait_net::{Cluster, KafkaError, Runtime};
+use strait_wire::PositionFlags;
 
 use crate::mirror::MirrorError;
 
@@ -22,7 +23,7 @@ pub struct GoneTopic {
 }
 
 /// The topics that this link has mirrored by its positions, which the target still has and the source does not. A topic
-/// that the source only hides is none, and neither is one that others mirror into too.
+/// that the source only hides is none, and neither is one that others mirror or write into too.
 ///
 /// # Errors
 /// A cluster that cannot be reached, positions that cannot be read.
@@ -37,7 +38,9 @@ pub async fn gone_topics(
     let mut others: BTreeSet<&str> = BTreeSet::new();
     for (flow, known) in &positions {
         if let KnownPosition::Strait(position) = known {
-            if position.link == config.name {
+            if position.flags.contains(PositionFlags::SHARED) {
+                others.insert(&position.target_topic);
+            } else if position.link == config.name {
                 by_target
                     .entry(&position.target_topic)
                     .or_default()

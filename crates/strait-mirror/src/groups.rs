@@ -484,7 +484,7 @@ impl Groups {
             let place: Place = (group.to_owned(), key.clone());
             let written = self.checkpoints.as_ref().and_then(|c| c.last(&place));
             let beyond = now.filter(|_| back);
-            let Some((start, end)) = self.ends(&key, beyond).await else {
+            let Some((start, end)) = self.ends(&key, wanted, beyond).await else {
                 continue;
             };
             // What a group wants to read and the target has not any more, it cannot read.
@@ -512,10 +512,16 @@ impl Groups {
     }
 
     /// Log start and high watermark of a target partition, not older than a minute; asked anew where a commit may lie
-    /// `beyond` them.
-    async fn ends(&mut self, key: &(String, i32), beyond: Option<i64>) -> Option<(i64, i64)> {
+    /// `beyond` them, and where what is `wanted` lies below: the topic may be another one since, which begins at 0.
+    async fn ends(
+        &mut self,
+        key: &(String, i32),
+        wanted: i64,
+        beyond: Option<i64>,
+    ) -> Option<(i64, i64)> {
         let now = self.rt.now();
         if let Some(&(start, end, at)) = self.ends.get(key)
+            && start <= wanted
             && now.saturating_duration_since(at) < ENDS_FOR
         {
             match beyond {

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use strait_config::{DefaultsFrom, LinkConfig};
-use strait_net::{Cluster, ConfigEntry, KafkaError, Metadata, NetError, NewTopic, TopicMetadata};
+use strait_net::{
+    Action, Cluster, ConfigEntry, KafkaError, Metadata, NetError, NewTopic, TopicMetadata,
+};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -480,9 +482,10 @@ impl TopicKeeper {
     }
 }
 
-/// Whether a target that answers will not take a setting: it said so, or is too old to be asked (before 2.3).
+/// Whether a target that answers will not take a setting: it said so, not that it cannot now, or is too old to be asked (before 2.3).
 fn is_refusal(error: &NetError) -> bool {
-    error.code().is_some() || matches!(error, NetError::Unsupported { .. })
+    let refused = error.code().is_some() && error.action() == Action::Stop;
+    refused || matches!(error, NetError::Unsupported { .. })
 }
 
 fn brokers_alive(live: i16) -> String {

@@ -180,6 +180,40 @@ fn a_group_that_was_stopped_goes_on_where_it_was() {
     assert_eq!(again, Vec::<u64>::new());
 }
 
+/// A topic that begins anew on the target has other offsets: those of its first life would leave records out.
+#[test]
+fn a_group_is_committed_anew_where_the_target_topic_is_another_one() {
+    let all = clusters();
+    let (oracle, west, east) = (&all.oracle, &all.west, &all.east);
+    let (topic, target, group) = ("anew-orders", "west.anew-orders", "anew-group");
+    oracle.create_topic(west, topic, 1, 1, &[]).unwrap();
+    oracle.produce(west, &Workload::new(topic), 100).unwrap();
+    let mut mirror = mirror(&all, topic, "anew-.*").started();
+    let held = || {
+        let options = DumpOptions::default();
+        let dump = oracle.dump(east, target, Isolation::ReadCommitted, options);
+        dump.map_or(0, |d| d.count())
+    };
+    wait_until("all is mirrored", SOON, || held() == 100);
+    // The target's log begins above what the group has read.
+    oracle.delete_records(east, target, 0, 80).unwrap();
+    let read = oracle.consume_group(west, (group, topic), 60, "earliest");
+    assert_eq!(read.unwrap().len(), 60);
+    let committed = || {
+        let committed = oracle.committed_offsets(east, group).unwrap();
+        committed.get(&(target.to_owned(), 0)).copied()
+    };
+    wait_until("the group begins with the log", SOON, || {
+        committed() == Some(80)
+    });
+    oracle.delete_topic(east, target).unwrap();
+    wait_until("all is mirrored again", SOON, || held() == 100);
+    wait_until("the group reads on where it was", SOON, || {
+        committed() == Some(60)
+    });
+    mirror.stop();
+}
+
 /// Members of either protocol keep what they have; when they leave, the group is committed for.
 #[test]
 fn a_group_with_members_on_the_target_is_left_alone() {
