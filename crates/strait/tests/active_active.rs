@@ -74,7 +74,8 @@ fn local(from: &str, to: &str, topic: &str, start: &str) -> String {
         from,
         to,
         topic,
-        &format!("forward = \"local\"\nstart = {start:?}"),
+        // The clusters have heartbeats of other tests' links.
+        &format!("forward = \"local\"\nreplicate-heartbeats = false\nstart = {start:?}"),
     )
 }
 
