@@ -73,6 +73,11 @@ fn file(source: &str, target: &str) -> String {
     text
 }
 
+/// A name, how many partitions, settings.
+type Topic = (&'static str, i32, &'static [(&'static str, &'static str)]);
+/// A group, and what it has read: topic, partition, offset.
+type Commits = (&'static str, &'static [(&'static str, i32, i64)]);
+
 struct Scenario {
     oracle: Oracle,
     source: String,
@@ -82,7 +87,7 @@ struct Scenario {
 
 impl Scenario {
     fn begin(&self) {
-        let topics: [(&str, i32, &[(&str, &str)]); 6] = [
+        let topics: [Topic; 6] = [
             (
                 "orders",
                 3,
@@ -124,7 +129,7 @@ impl Scenario {
             "Look.java",
             &[&["grant", &self.source], &acls[..]].concat(),
         );
-        let commits: [(&str, &[(&str, i32, i64)]); 4] = [
+        let commits: [Commits; 4] = [
             (
                 "billing",
                 &[("orders", 0, 150), ("orders", 1, 400), ("payments", 0, 600)],
