@@ -13,8 +13,11 @@ mod error;
 mod groups;
 mod heartbeats;
 mod includes;
+mod jaas;
 mod mm2_file;
 mod mm2_keys;
+mod mm2_providers;
+mod mm2_security;
 mod model;
 mod naming;
 mod naming_toml;
@@ -86,7 +89,7 @@ pub fn load_with(file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Co
     let bytes = std::fs::read(file).map_err(unreadable)?;
     let lossy = String::from_utf8_lossy(&bytes);
     match Kind::of(file, &lossy) {
-        Some(Kind::Properties) => mm2_file::read(&bytes, file),
+        Some(Kind::Properties) => mm2_file::read(&bytes, file, env),
         Some(Kind::Toml) => match std::str::from_utf8(&bytes) {
             Ok(text) => toml_file::read(text, file, env),
             Err(_) => Err(whole(

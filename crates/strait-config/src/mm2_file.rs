@@ -22,14 +22,22 @@ use crate::pattern::Pattern;
 use crate::properties::{Entry, Properties, Scope, split_scope};
 use crate::selection::{DEFAULT_TOPICS_EXCLUDE, TopicSelection};
 use crate::start::StartPosition;
+use crate::{mm2_providers, mm2_security};
 
 /// Reads and validates the bytes of a properties file.
-pub(crate) fn read(bytes: &[u8], file: &Path) -> Result<Config, ConfigError> {
-    let properties = Properties::parse(bytes).map_err(|problem| ConfigError::one(file, problem))?;
+pub(crate) fn read(
+    bytes: &[u8],
+    file: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, ConfigError> {
+    let mut properties =
+        Properties::parse(bytes).map_err(|problem| ConfigError::one(file, problem))?;
+    let problems = mm2_providers::resolve(&mut properties, folder_of(file), env)
+        .map_err(|problems| ConfigError::new(file, problems))?;
     let mut reading = Reading {
         properties,
         aliases: Vec::new(),
-        problems: Vec::new(),
+        problems,
     };
     let config = reading.config(file);
     match config {
@@ -73,14 +81,19 @@ impl Reading {
             .collect();
         for alias in &wanted {
             if let Some(bootstrap) = self.read_bootstrap(alias) {
-                let alias = alias.clone();
+                let (tls, sasl) = mm2_security::read(
+                    &self.properties,
+                    alias,
+                    folder_of(file),
+                    &mut self.problems,
+                );
                 let cluster = ClusterConfig {
                     alias: alias.clone(),
                     bootstrap,
-                    tls: None,
-                    sasl: None,
+                    tls,
+                    sasl,
                 };
-                clusters.insert(alias, cluster);
+                clusters.insert(alias.clone(), cluster);
             }
         }
         self.refuse(&flows);
@@ -293,7 +306,7 @@ impl Reading {
             match entries.as_slice() {
                 // One key is shown with its value, but for what may be a password.
                 [entry] if refusal != Refusal::Security || entry.key.ends_with(".protocol") => {
-                    problem.with_value(&entry.value)
+                    problem.with_value(entry.shown())
                 }
                 _ => problem,
             }
@@ -676,6 +689,11 @@ impl Reading {
     }
 }
 
+/// Relative paths in a file are relative to the folder it lies in.
+fn folder_of(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new(""))
+}
+
 fn compiled(patterns: &[&str]) -> Vec<Pattern> {
     patterns
         .iter()
@@ -684,5 +702,5 @@ fn compiled(patterns: &[&str]) -> Vec<Pattern> {
 }
 
 fn wrong(entry: &Entry, why: impl Into<String>, instead: impl Into<String>) -> Problem {
-    Problem::at(Some(entry.line), entry.key.clone(), why, instead).with_value(&entry.value)
+    Problem::at(Some(entry.line), entry.key.clone(), why, instead).with_value(entry.shown())
 }
