@@ -22,6 +22,7 @@ use crate::pattern::Pattern;
 use crate::properties::{Entry, Properties, Scope, split_scope};
 use crate::selection::{DEFAULT_TOPICS_EXCLUDE, TopicSelection};
 use crate::start::StartPosition;
+use crate::strimzi_file::ClientFiles;
 use crate::{mm2_providers, mm2_security};
 
 /// Reads and validates the bytes of a properties file.
@@ -34,13 +35,22 @@ pub(crate) fn read(
         Properties::parse(bytes).map_err(|problem| ConfigError::one(file, problem))?;
     let problems = mm2_providers::resolve(&mut properties, folder_of(file), env)
         .map_err(|problems| ConfigError::new(file, problems))?;
+    from_properties(properties, problems, &BTreeMap::new(), file)
+}
+
+/// A configuration of keys that lie in memory. `clients`: what clusters are connected with beside what keys can say.
+pub(crate) fn from_properties(
+    properties: Properties,
+    problems: Vec<Problem>,
+    clients: &BTreeMap<String, ClientFiles>,
+    file: &Path,
+) -> Result<Config, ConfigError> {
     let mut reading = Reading {
         properties,
         aliases: Vec::new(),
         problems,
     };
-    let config = reading.config(file);
-    match config {
+    match reading.config(file, clients) {
         Some(config) if reading.problems.is_empty() => Ok(config),
         _ => Err(ConfigError::new(file, reading.problems)),
     }
@@ -60,7 +70,7 @@ struct Flow {
 }
 
 impl Reading {
-    fn config(&mut self, file: &Path) -> Option<Config> {
+    fn config(&mut self, file: &Path, clients: &BTreeMap<String, ClientFiles>) -> Option<Config> {
         self.aliases = self.read_aliases()?;
         let flows = self.enabled_flows();
         if flows.is_empty() {
@@ -81,12 +91,16 @@ impl Reading {
             .collect();
         for alias in &wanted {
             if let Some(bootstrap) = self.read_bootstrap(alias) {
-                let (tls, sasl) = mm2_security::read(
+                let (mut tls, sasl) = mm2_security::read(
                     &self.properties,
                     alias,
                     folder_of(file),
                     &mut self.problems,
                 );
+                if let (Some(tls), Some((certificate, key))) = (&mut tls, clients.get(alias)) {
+                    tls.cert_file = Some(certificate.clone());
+                    tls.key_file = Some(key.clone());
+                }
                 let cluster = ClusterConfig {
                     alias: alias.clone(),
                     bootstrap,
@@ -469,9 +483,10 @@ impl Reading {
     /// An interval; `off` is how to have none.
     fn read_seconds(&mut self, entry: &Entry, off: &str) -> Option<Duration> {
         match self.value_of(entry)?.parse::<u64>() {
-            Ok(seconds) if (1..=86_400).contains(&seconds) => Some(Duration::from_secs(seconds)),
+            // A day is the longest that anything waits here.
+            Ok(seconds) if seconds > 0 => Some(Duration::from_secs(seconds.min(86_400))),
             _ => {
-                let instead = format!("Write 1 to 86400, or {off}");
+                let instead = format!("Write 1 or more, or {off}");
                 self.problems
                     .push(wrong(entry, "this is no such number of seconds", instead));
                 None

@@ -375,6 +375,11 @@ pub(crate) enum Policy {
 impl Policy {
     /// By its class name, with or without the package.
     pub(crate) fn of(class: &str) -> Option<Self> {
+        // Strimzi had an identity policy of its own before Kafka had one.
+        let strimzi = "io.strimzi.kafka.connect.mirror.IdentityReplicationPolicy";
+        if class == strimzi {
+            return Some(Self::Identity);
+        }
         match class
             .strip_prefix("org.apache.kafka.connect.mirror.")
             .unwrap_or(class)

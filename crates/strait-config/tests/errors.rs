@@ -34,15 +34,13 @@ fn files_that_are_no_configuration() {
         "f",
         "hello\n",
         &[
-            "f: neither its name nor its content tells what it is. Name it .toml (with [clusters] and [[links]]) or .properties (MirrorMaker 2, with clusters = A, B).",
+            "f: neither its name nor its content tells what it is. Name it .toml (with [clusters] and [[links]]), .properties (MirrorMaker 2, with clusters = A, B) or .yaml (Strimzi).",
         ],
     );
     wrong(
         "f.yaml",
         "apiVersion: kafka.strimzi.io/v1beta2\nkind: KafkaMirrorMaker2\n",
-        &[
-            "f.yaml: it is a Strimzi KafkaMirrorMaker2 resource, which this version does not read. Write the same as TOML or as MirrorMaker 2 properties.",
-        ],
+        &["f.yaml:1: spec: it is missing. Name a whole resource."],
     );
     assert_eq!(
         load("f.toml", b"a = \"\xff\"").unwrap_err(),

@@ -25,7 +25,7 @@ fn files() -> Vec<PathBuf> {
         .map(|entry| entry.unwrap().path())
         .filter(|path| {
             path.extension()
-                .is_some_and(|e| e == "toml" || e == "properties")
+                .is_some_and(|e| e == "toml" || e == "properties" || e == "yaml")
         })
         .collect();
     files.sort();

@@ -58,13 +58,13 @@ fn properties_with_wrong_values() {
     mm2(
         "refresh.topics.interval.seconds = 0",
         &[
-            "f.properties:5: refresh.topics.interval.seconds = 0: this is no such number of seconds. Write 1 to 86400, or refresh.topics.enabled = false.",
+            "f.properties:5: refresh.topics.interval.seconds = 0: this is no such number of seconds. Write 1 or more, or refresh.topics.enabled = false.",
         ],
     );
     mm2(
         "sync.group.offsets.interval.seconds = often",
         &[
-            "f.properties:5: sync.group.offsets.interval.seconds = often: this is no such number of seconds. Write 1 to 86400, or sync.group.offsets.enabled = false.",
+            "f.properties:5: sync.group.offsets.interval.seconds = often: this is no such number of seconds. Write 1 or more, or sync.group.offsets.enabled = false.",
         ],
     );
     mm2(

@@ -155,6 +155,44 @@ fn a_mirror_maker_2_file_connects_as_it_says() {
     assert!(!mirror.log().contains(PASSWORD), "{}", mirror.log());
 }
 
+/// Secrets as Kubernetes mounts them.
+#[test]
+fn a_strimzi_resource_connects_as_it_says() {
+    let [safe, open] = clusters();
+    let oracle = Oracle::shared().unwrap();
+    let (west, east) = (safe.bootstrap(), open.bootstrap());
+    oracle.create_topic(&west, "strimzi", 2, 1, &[]).unwrap();
+    let workload = Workload::new("strimzi");
+    oracle.produce(&west, &workload, 2_000).unwrap();
+    let text = format!(
+        "apiVersion: kafka.strimzi.io/v1beta2\nkind: KafkaMirrorMaker2\nmetadata:\n  name: m\nspec:\n  connectCluster: east\n  clusters:\n\
+         \x20 - alias: west\n    bootstrapServers: {}\n    tls:\n      trustedCertificates:\n      - secretName: ca\n        pattern: \"*.crt\"\n\
+         \x20   authentication:\n      type: scram-sha-512\n      username: {USER}\n      passwordSecret:\n        secretName: user\n        password: password\n\
+         \x20 - alias: east\n    bootstrapServers: {}\n  mirrors:\n  - sourceCluster: west\n    targetCluster: east\n    topicsPattern: strimzi\n    sourceConnector: {{}}\n",
+        safe.sasl_ssl_bootstrap().join(","),
+        open.bootstrap(),
+    );
+    let mut mirror = Mirror::with_file("mirror.yaml", &text);
+    let secret = |name: &str| {
+        let folder = mirror.folder().join("secrets").join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    };
+    std::fs::copy(safe.ca_file().unwrap(), secret("ca").join("ca.crt")).unwrap();
+    std::fs::write(secret("user").join("password"), PASSWORD).unwrap();
+    mirror.start();
+    wait_until("the topic is there", SOON, || {
+        let topics = oracle.list_topics(&east).unwrap();
+        topics.iter().any(|t| t == "west.strimzi")
+    });
+    let sides = ((west.as_str(), "strimzi"), (east.as_str(), "west.strimzi"));
+    let compared = oracle.compare(sides.0, sides.1, Isolation::ReadCommitted, SOON);
+    let compared = compared.unwrap();
+    assert!(compared.equal, "{compared}");
+    mirror.stop();
+    assert!(!mirror.log().contains(PASSWORD), "{}", mirror.log());
+}
+
 #[test]
 fn the_target_may_ask_for_everything_too() {
     let [safe, open] = clusters();
