@@ -515,6 +515,16 @@ fn a_round_of_local_links_has_to_be_a_full_mesh() {
         )
         .is_ok()
     );
+    // What a link from outside brings to one of them stays there.
+    let into = load(
+        "f.toml",
+        links(&[("a", "b"), ("b", "a"), ("c", "a")]).as_bytes(),
+    );
+    let said = "link c->a: what it brings to a does not come to b, since links with forward = \"local\" forward only what was produced on their own source: add a link from c to b";
+    assert_eq!(into.unwrap().warnings[0], said);
+    let into = links(&[("a", "b"), ("b", "a"), ("c", "a"), ("c", "b")]);
+    let into = load("f.toml", into.as_bytes()).unwrap();
+    assert!(!into.warnings.iter().any(|w| w.contains("does not come to")));
     toml(
         &links(&[("a", "b"), ("b", "c"), ("c", "a")]),
         &[
