@@ -4,6 +4,10 @@ use std::fmt;
 
 use regex::bytes::{Regex, RegexBuilder};
 
+/// How many steps a pattern with look-around may take on one name: more than any that a person wrote needs on 249
+/// characters.
+const BACKTRACK_LIMIT: usize = 1_000_000;
+
 /// Memory one compiled pattern may take. A pattern comes from a file a person wrote; ten of these fit the budget.
 const COMPILED_LIMIT: usize = 4 << 20;
 
@@ -12,29 +16,54 @@ const COMPILED_LIMIT: usize = 4 << 20;
 #[derive(Clone)]
 pub struct Pattern {
     text: String,
-    regex: Regex,
+    matcher: Matcher,
+}
+
+#[derive(Clone)]
+enum Matcher {
+    Linear(Regex),
+    /// Look-around, back-references and possessive quantifiers.
+    Backtracking(fancy_regex::Regex),
 }
 
 impl Pattern {
     /// Compiles a pattern. The error is a sentence without a full stop that says what is wrong with it.
     pub fn new(text: &str) -> Result<Self, String> {
-        // Topic names are ASCII; with Unicode off, `\d`, `\w` and `(?i)` mean what they mean in Java.
-        let regex = RegexBuilder::new(&format!("^(?:{text})$"))
-            .unicode(false)
-            .size_limit(COMPILED_LIMIT)
-            .build();
-        match regex {
-            Ok(regex) => Ok(Self {
-                text: text.to_owned(),
-                regex,
-            }),
-            Err(error) => Err(reason(text, &error)),
-        }
+        let whole = format!("^(?:{text})$");
+        let matcher = if java_only(text)? {
+            let regex = fancy_regex::RegexBuilder::new(&whole)
+                .backtrack_limit(BACKTRACK_LIMIT)
+                .delegate_size_limit(COMPILED_LIMIT)
+                .build();
+            regex
+                .map(Matcher::Backtracking)
+                .map_err(|error| last_line(&error.to_string()))
+        } else {
+            // Topic names are ASCII; with Unicode off, `\d`, `\w` and `(?i)` mean what they mean in Java.
+            let regex = RegexBuilder::new(&whole)
+                .unicode(false)
+                .size_limit(COMPILED_LIMIT)
+                .build();
+            regex.map(Matcher::Linear).map_err(|error| match error {
+                regex::Error::CompiledTooBig(limit) => {
+                    format!("it takes more than {limit} bytes when compiled")
+                }
+                other => last_line(&other.to_string()),
+            })
+        };
+        Ok(Self {
+            text: text.to_owned(),
+            matcher: matcher?,
+        })
     }
 
     /// Whether the whole name matches.
     pub fn matches(&self, name: &str) -> bool {
-        self.regex.is_match(name.as_bytes())
+        match &self.matcher {
+            Matcher::Linear(regex) => regex.is_match(name.as_bytes()),
+            // Beyond the limit of steps nothing is selected by it.
+            Matcher::Backtracking(regex) => regex.is_match(name).unwrap_or(false),
+        }
     }
 
     /// The pattern as it was written.
@@ -92,24 +121,60 @@ impl PartialEq for Pattern {
 
 impl Eq for Pattern {}
 
-fn reason(text: &str, error: &regex::Error) -> String {
-    let java_only = ["(?=", "(?!", "(?<=", "(?<!", "(?>", "*+", "++", "?+"];
-    if let Some(found) = java_only.iter().find(|form| text.contains(*form)) {
-        return format!("`{found}` is Java's alone and has no counterpart here");
+/// The parser's message has the pattern and a caret on lines of their own; the last line is the reason.
+fn last_line(message: &str) -> String {
+    let last = message.lines().last().unwrap_or_default();
+    // A position would be one in the whole of what is compiled.
+    let last = match last.split_once("Parsing error at position ") {
+        Some((_, rest)) => rest.split_once(": ").map_or(rest, |(_, why)| why),
+        None => last,
+    };
+    let reason = last.trim_start_matches("error: ");
+    format!("it is not a regular expression: {reason}")
+}
+
+/// Whether a pattern has forms of Java's that the linear engine has not, or reads otherwise: `a++` is `(?:a+)+` to it.
+///
+/// # Errors
+/// With those stands an escape that the backtracking engine reads otherwise than Java does.
+fn java_only(text: &str) -> Result<bool, String> {
+    let (mut found, mut odd) = (false, None);
+    let mut chars = text.char_indices().peekable();
+    let mut class = 0_usize;
+    let mut quantified = false;
+    while let Some((at, c)) = chars.next() {
+        let quantifier = matches!(c, '*' | '+' | '?' | '}') && class == 0;
+        // A quantifier after a quantifier.
+        found |= c == '+' && quantified;
+        quantified = quantifier && !quantified;
+        match c {
+            '\\' => {
+                let escaped = chars.next().map_or(' ', |(_, c)| c);
+                found |= class == 0 && matches!(escaped, '1'..='9' | 'k');
+                let same = "dDwWsSbBAzkntrf".contains(escaped);
+                if escaped.is_ascii_alphabetic() && !same {
+                    odd = Some(escaped);
+                }
+            }
+            '[' => class += 1,
+            ']' => class = class.saturating_sub(1),
+            '(' if class == 0 => {
+                let rest = &text[at..];
+                let forms = ["(?=", "(?!", "(?<=", "(?<!", "(?>"];
+                found |= forms.iter().any(|form| rest.starts_with(form));
+                // Its question mark is no quantifier.
+                if rest.starts_with("(?") {
+                    chars.next();
+                }
+            }
+            _ => {}
+        }
     }
-    match error {
-        regex::Error::CompiledTooBig(limit) => {
-            format!("it takes more than {limit} bytes when compiled")
-        }
-        other => {
-            // The parser's message has the pattern and a caret on lines of their own; the last line is the reason.
-            let message = other.to_string();
-            let last = message.lines().last().unwrap_or_default();
-            format!(
-                "it is not a regular expression: {}",
-                last.trim_start_matches("error: ")
-            )
-        }
+    match odd {
+        Some(escaped) if found => Err(format!(
+            "`\\{escaped}` cannot be read as Java does beside look-around"
+        )),
+        _ => Ok(found),
     }
 }
 
@@ -141,10 +206,55 @@ mod tests {
             Pattern::new("orders.(").unwrap_err(),
             "it is not a regular expression: unclosed group"
         );
-        assert_eq!(
-            Pattern::new("(?!x).*").unwrap_err(),
-            "`(?!` is Java's alone and has no counterpart here"
-        );
+        for (text, why) in [
+            (
+                r"\h+",
+                "it is not a regular expression: unrecognized escape sequence",
+            ),
+            (
+                r"(?!x)\h+",
+                r"`\h` cannot be read as Java does beside look-around",
+            ),
+            (
+                r"(?!x)\Qa\E",
+                r"`\E` cannot be read as Java does beside look-around",
+            ),
+        ] {
+            assert_eq!(Pattern::new(text).unwrap_err(), why, "{text}");
+        }
+        assert!(Pattern::new("(?!x").is_err() && Pattern::new("(?=[)").is_err());
+    }
+
+    /// Each as `java.util.regex` answers it.
+    #[test]
+    fn what_only_java_has_means_the_same_here() {
+        for (pattern, name, matched) in [
+            ("(?!mm2-|__).*", "orders", true),
+            ("(?!mm2-|__).*", "mm2-status", false),
+            (".*(?<!-tmp)", "orders", true),
+            (".*(?<!-tmp)", "orders-tmp", false),
+            ("(?=.*eu)orders.*", "orders.eu", true),
+            ("(?=.*eu)orders.*", "orders.us", false),
+            ("a++a", "aa", false),
+            ("a+a", "aa", true),
+            (".*+x", "x", false),
+            ("(?>a|ab)c", "abc", false),
+            (r"(\w+)-\1", "ab-ab", true),
+            (r"(\w+)-\1", "ab-ba", false),
+            (r"(?i)(?!X).*", "x", false),
+            // In a class they are characters.
+            ("[*+]+x", "*+x", true),
+            (r"a\++", "a+", true),
+            ("(?:a|b)+", "ab", true),
+        ] {
+            assert_eq!(matches(pattern, name), matched, "{pattern} on {name}");
+        }
+    }
+
+    /// A name has 249 characters at most; what takes for ever on it selects nothing.
+    #[test]
+    fn a_pattern_cannot_take_for_ever() {
+        assert!(!matches("(?=x)(x+x+)+y", &"x".repeat(249)));
     }
 
     #[test]

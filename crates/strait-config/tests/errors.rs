@@ -354,9 +354,9 @@ fn patterns_and_starts() {
         ],
     );
     topics(
-        "[\"(?!x).*\"]",
+        "[\"(?!x)[\"]",
         &[
-            "f.toml:7: links[0].topics[0] = \"(?!x).*\": `(?!` is Java's alone and has no counterpart here. Write a regular expression that matches the whole name.",
+            "f.toml:7: links[0].topics[0] = \"(?!x)[\": it is not a regular expression: Invalid character class. Write a regular expression that matches the whole name.",
         ],
     );
     topics(
