@@ -5,6 +5,7 @@
 
 mod acls;
 mod active_topics;
+mod caught_up;
 mod checkpoints;
 mod gone;
 mod groups;
@@ -18,9 +19,11 @@ mod plan;
 mod stored_selection;
 mod topics;
 mod translation;
+mod unread;
 mod users;
 
 pub use active_topics::active_topics;
+pub use caught_up::{Behind, CatchUp};
 pub use gone::{GoneTopic, gone_topics};
 pub use in_force::Selections;
 pub use mirror::{Mirror, MirrorError, Selection};
@@ -28,3 +31,4 @@ pub use naming::{NamingError, Route, route};
 pub use plan::{Change, Plan, PlannedTopic, plan};
 pub use stored_selection::{SelectionError, StoredSelection, StoredSelections};
 pub use translation::{Exactness, Translated, Translator};
+pub use unread::{Unread, UnreadTopic};

@@ -8,6 +8,7 @@ use strait_config::{AdminConfig, Config};
 
 use crate::exit;
 use crate::selection::{OfLink, SelectionArgs, SetOrNone};
+use crate::wait::WaitArgs;
 
 /// `0.1.0 (0123456789ab, x86_64-unknown-linux-musl)`.
 pub(crate) const VERSION: &str = concat!(
@@ -57,10 +58,12 @@ pub(crate) enum Command {
     MirroringActiveTopics(OfLink),
     /// Print what each link would do, before anything is written: topics, settings, ACLs, bytes, bandwidth, refusals
     Plan(PlanArgs),
-    /// Print which topics on the target have lost their source, with the command to delete each
+    /// Print what consumer groups have left to read of the mirrored topics, and which of these have lost their source
     Status(StatusArgs),
     /// Offsets of the source on the target; also while links run
     Offsets(OffsetsArgs),
+    /// Wait until everything is mirrored, or until consumer groups have read it; the exit code tells
+    Wait(WaitArgs),
 }
 
 /// `strait run`.

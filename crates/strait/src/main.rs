@@ -16,6 +16,7 @@ mod selection;
 mod serve;
 mod standing;
 mod status;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
             let OffsetsCommand::Translate(args) = args.command;
             offsets::translate(&args)
         }
+        Command::Wait(args) => wait::wait(&args, line.log.quiet),
         Command::Demo(args) => demo::demo(&args, line.log.quiet),
     };
     drop(logging);
