@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use strait_config::{Isolation, LinkConfig, StartPosition};
+use strait_config::{Isolation, LinkConfig, Policy, StartPosition};
 use strait_engine::{FlowKey, KnownPosition, SessionError, read_positions};
 use strait_net::{Cluster, KafkaError, Metadata, NetError, Runtime};
 use tracing::subscriber::{NoSubscriber, with_default};
@@ -316,7 +316,7 @@ fn obstacle(
     has_data: bool,
 ) -> Option<String> {
     match position {
-        None if has_data => Some(format!(
+        None if has_data && config.policies.target_has_data == Policy::Stop => Some(format!(
             "{target} holds data that this link has no position for"
         )),
         None => None,
