@@ -5,6 +5,7 @@
 
 mod acls;
 mod active_topics;
+mod carried;
 mod caught_up;
 mod checkpoints;
 mod gone;
@@ -23,6 +24,7 @@ mod unread;
 mod users;
 
 pub use active_topics::active_topics;
+pub use carried::{Carried, GroupBehind};
 pub use caught_up::{Behind, CatchUp};
 pub use gone::{GoneTopic, gone_topics};
 pub use in_force::Selections;

@@ -6,6 +6,7 @@ use strait_config::{Isolation, LinkConfig, Pattern};
 use strait_engine::{KnownPosition, Left, Remaining, read_positions};
 use strait_net::{Cluster, GroupOffsets, NetError, Runtime};
 
+use crate::carried::selected_groups;
 use crate::mirror::MirrorError;
 use crate::plan::{END, START, offsets};
 
@@ -126,7 +127,7 @@ impl Unread {
     /// The target does not tell its groups or what one of them has committed.
     pub async fn look(&self) -> Result<Vec<UnreadTopic>, MirrorError> {
         let groups = match self.groups.as_slice() {
-            [] => self.selected().await?,
+            [] => selected_groups(&self.link, &self.target).await?,
             named => named.to_vec(),
         };
         let mut budget = LOOK_BYTES;
@@ -135,20 +136,6 @@ impl Unread {
             found.extend(self.of_group(&group, &committed?, &mut budget).await);
         }
         Ok(found)
-    }
-
-    async fn selected(&self) -> Result<Vec<String>, NetError> {
-        let brokers = self.target.metadata(Some(&[])).await?.brokers;
-        let mut found = BTreeSet::new();
-        for &broker in brokers.keys() {
-            let listed = self.target.list_groups(broker).await?;
-            let groups = &self.link.groups;
-            let wanted = listed
-                .into_iter()
-                .filter(|g| g.has_offsets() && groups.selects(&g.id));
-            found.extend(wanted.map(|g| g.id));
-        }
-        Ok(found.into_iter().collect())
     }
 
     async fn of_group(

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use strait_config::{Config, LinkConfig, Pattern};
+use strait_config::{Config, LinkConfig, Pattern, Policy};
 use strait_mirror::{
-    Behind, CatchUp, MirrorError, SelectionError, StoredSelections, Unread, UnreadTopic,
+    Behind, Carried, CatchUp, GroupBehind, MirrorError, SelectionError, StoredSelections, Unread,
+    UnreadTopic,
 };
 use strait_net::{Cluster, Runtime};
 use tokio::time::Instant;
@@ -61,6 +62,9 @@ struct OfLinks {
 struct CaughtUp {
     #[command(flatten)]
     of: OfLinks,
+    /// And until the offsets that the link's consumer groups have committed on the source then are committed on the target
+    #[arg(long)]
+    groups: bool,
 }
 
 #[derive(Args, Debug)]
@@ -120,7 +124,7 @@ pub(crate) fn wait(args: &WaitArgs, quiet: bool) -> Exit {
                 json: of.json,
             };
             let (text, ended) = match &args.what {
-                What::CaughtUp(_) => one.caught_up().await?,
+                What::CaughtUp(args) => one.caught_up(args.groups).await?,
                 What::Drained(args) => one.drained(&args.topic, &args.group).await?,
             };
             told.push(text);
@@ -157,13 +161,20 @@ impl Waiting<'_> {
         Ok(cluster(self.rt, found, patience(self.config, found)))
     }
 
-    async fn caught_up(&self) -> Result<(String, Exit), Exit> {
+    async fn caught_up(&self, groups: bool) -> Result<(String, Exit), Exit> {
+        if groups && !carries_groups(self.link) {
+            complain(format_args!(
+                "link {} commits no offsets of consumer groups: leave out --groups",
+                self.link.name
+            ));
+            return Err(Exit::Usage);
+        }
         let (source, target) = (
             self.connect(&self.link.source)?,
             self.connect(&self.link.target)?,
         );
         let as_of_ms = self.rt.wall_ms();
-        let begun = CatchUp::begin(self.rt, self.link, source, target.clone()).await;
+        let begun = CatchUp::begin(self.rt, self.link, source.clone(), target.clone()).await;
         let mut goal = begun.map_err(|error| match error {
             SelectionError::Registry(error) => failed(&MirrorError::from(error)),
             error => {
@@ -211,15 +222,63 @@ impl Waiting<'_> {
             return Err(Exit::NotYet);
         };
         let open = goal.open_transactions();
-        let ended = match behind.is_empty() {
+        // What groups have read is carried over behind the records.
+        let carried = match groups && behind.is_empty() {
+            true => Some(self.carried(source, target, &mut telling).await?),
+            false => None,
+        };
+        let group_waits = carried.as_ref().is_some_and(|(_, left)| !left.is_empty());
+        let ended = match behind.is_empty() && !group_waits {
             true => Exit::Ok,
             false => Exit::NotYet,
         };
-        let text = match self.json {
+        let mut text = match self.json {
             true => caught_up_json(self.link, as_of_ms, all, open, &behind),
             false => caught_up_text(self.link, as_of_ms, all, open, &behind),
         };
+        if let Some((count, left)) = &carried {
+            carried_told(&mut text, self.json, *count, left);
+        }
         Ok((text, ended))
+    }
+
+    /// How many groups there are, and which do not stand on the target where they should when the time is over.
+    async fn carried(
+        &self,
+        source: Cluster,
+        target: Cluster,
+        telling: &mut Telling<'_>,
+    ) -> Result<(usize, Vec<GroupBehind>), Exit> {
+        let begun = Carried::begin(self.rt, self.link, source, target).await;
+        let mut carried = begun.map_err(|error| failed(&error))?;
+        loop {
+            match self.until_deadline(carried.look()).await {
+                Looked::Found(left) if left.is_empty() => return Ok((carried.groups(), left)),
+                Looked::Found(left) => {
+                    telling.say(|| {
+                        let first = left.first().map_or_else(String::new, behind_text);
+                        let waits = count(left.len(), "commit", "commits");
+                        format!("link {}: {waits} of groups to go; {first}", self.link.name)
+                    });
+                    if !self.pause().await {
+                        return Ok((carried.groups(), left));
+                    }
+                }
+                Looked::Failed(error) => {
+                    telling.trouble(&error)?;
+                    if !self.pause().await {
+                        return Err(failed(&error));
+                    }
+                }
+                Looked::Late => {
+                    complain(format_args!(
+                        "link {}: cluster {} did not answer within --timeout",
+                        self.link.name, self.link.target
+                    ));
+                    return Err(Exit::NotYet);
+                }
+            }
+        }
     }
 
     async fn drained(&self, topics: &[Pattern], groups: &[String]) -> Result<(String, Exit), Exit> {
@@ -501,6 +560,65 @@ fn caught_up_json(
         behind.is_empty(),
         rows.join(",")
     )
+}
+
+/// Whether the link commits what groups have read at all.
+fn carries_groups(link: &LinkConfig) -> bool {
+    let shared = link.policies.foreign_writer == Policy::GoOn;
+    link.groups.wanted() && link.groups.sync_offsets && !shared
+}
+
+/// `billing stands at 40 in orders.A-0 and belongs at 75`.
+fn behind_text(behind: &GroupBehind) -> String {
+    let stands = behind.stands.map_or_else(
+        || "is not known".to_owned(),
+        |offset| format!("stands at {offset}"),
+    );
+    format!(
+        "{} {stands} in {}-{} and belongs at {}",
+        behind.group, behind.topic, behind.partition, behind.belongs
+    )
+}
+
+/// What is told of groups, behind what was told of the link.
+fn carried_told(text: &mut String, json: bool, all: usize, left: &[GroupBehind]) {
+    if !json {
+        let groups = count(all, "group", "groups");
+        // Writing to a String cannot fail.
+        let _ = match left.is_empty() {
+            true => writeln!(text, "committed there too: the offsets of {groups}"),
+            false => writeln!(text, "not committed there yet, of {groups}:"),
+        };
+        for one in left.iter().take(SHOWN) {
+            let _ = writeln!(text, "{}", behind_text(one));
+        }
+        if left.len() > SHOWN {
+            let _ = writeln!(text, "and {} more", left.len() - SHOWN);
+        }
+        return;
+    }
+    let rows: Vec<String> = left
+        .iter()
+        .map(|one| {
+            let stands = one
+                .stands
+                .map_or_else(|| "null".to_owned(), |n| n.to_string());
+            format!(
+                "{{\"group\":{},\"topic\":{},\"partition\":{},\"stands\":{stands},\"belongs\":{}}}",
+                quoted(&one.group),
+                quoted(&one.topic),
+                one.partition,
+                one.belongs
+            )
+        })
+        .collect();
+    // Into the object.
+    text.truncate(text.trim_end_matches('}').len());
+    let _ = write!(
+        text,
+        ",\"groups\":{all},\"groups_behind\":[{}]}}",
+        rows.join(",")
+    );
 }
 
 fn drained_text(link: &LinkConfig, done: bool, left: &[UnreadTopic]) -> String {

@@ -47,8 +47,14 @@ fn strait(mirror: &Mirror, what: &[&str], more: &[&str], code: i32) -> String {
     out + &err
 }
 
+/// Records, and what groups have read of them.
 fn caught_up(mirror: &Mirror) {
-    strait(mirror, &["wait", "caught-up"], &["--timeout", "1m"], 0);
+    let arguments = ["--groups", "--timeout", "1m"];
+    let said = strait(mirror, &["wait", "caught-up"], &arguments, 0);
+    assert!(
+        said.contains("\ncommitted there too: the offsets of "),
+        "{said}"
+    );
 }
 
 /// A cluster with the topic that applications write there.
@@ -159,9 +165,7 @@ fn work_moves_to_b_and_back_to_a() {
     a.produce(0..400);
     let mut read = a.read("billing", local, 150);
     caught_up(&a_to_b);
-    wait_until("the group is known on B", SOON, || {
-        b.committed("billing", from_a).iter().sum::<i64>() == 150
-    });
+    assert_eq!(b.committed("billing", from_a).iter().sum::<i64>(), 150);
     let out = strait(&a_to_b, &["mirroring-topic-selection-set"], &["--none"], 0);
     assert!(out.contains("topics, as stored on B since "), "{out}");
     let active = || strait(&a_to_b, &["mirroring-active-topics"], &[], 0);
@@ -202,10 +206,7 @@ fn work_moves_to_b_and_back_to_a() {
     let ends = a.ends(local);
     let at = [(local, 0, ends[0]), (local, 1, ends[1])];
     a.oracle.commit_offsets(&a.at, "billing", &at).unwrap();
-    wait_until("the group is known on A", SOON, || {
-        let committed = a.committed("billing", from_b);
-        !committed.is_empty() && committed.iter().sum::<i64>() == 400
-    });
+    assert_eq!(a.committed("billing", from_b).iter().sum::<i64>(), 400);
     let bearer = format!("Bearer {MANAGER}");
     let headers = [
         ("Authorization", bearer.as_str()),
@@ -256,9 +257,7 @@ fn a_is_lost_for_good_and_c_takes_its_place() {
     a.produce(0..300);
     let mut read = a.read("payday", local, 100);
     caught_up(&a_to_b);
-    wait_until("the group is known on B", SOON, || {
-        b.committed("payday", from_a).iter().sum::<i64>() == 100
-    });
+    assert_eq!(b.committed("payday", from_a).iter().sum::<i64>(), 100);
     // What A acknowledged in its last moment may not have arrived.
     a.produce(300..350);
     lost.kill9(0).unwrap();
@@ -282,10 +281,8 @@ fn a_is_lost_for_good_and_c_takes_its_place() {
     assert_eq!(c.topics(), [local, old, new]);
     b.assert_mirrored(from_a, &c, old);
     b.assert_mirrored(local, &c, new);
-    wait_until("the group is known on C", SOON, || {
-        c.committed("payday", old).iter().sum::<i64>() == 190
-            && c.committed("payday", new).iter().sum::<i64>() == 70
-    });
+    assert_eq!(c.committed("payday", old).iter().sum::<i64>(), 190);
+    assert_eq!(c.committed("payday", new).iter().sum::<i64>(), 70);
     b_to_c.stop();
     let rest = c.read_all("payday");
     assert_eq!(numbers(&rest, local), Vec::<u64>::new());

@@ -172,7 +172,39 @@ fn groups_have_drained_a_topic_when_they_have_read_its_records() {
         let committed = oracle.committed_offsets(east, "drained-group").unwrap();
         committed.get(&key) == Some(&90)
     });
+    let groups = ["--groups", "--timeout", "1m"];
+    let (code, out, err) = wait(&mirror, "caught-up", &groups);
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(
+        out.ends_with("\ncommitted there too: the offsets of 1 group\n"),
+        "{out}"
+    );
     mirror.stop();
+    // What it reads from here on is not carried over.
+    let read = oracle.consume_group(west, ("drained-group", "drained"), 5, "none");
+    assert_eq!(read.unwrap().len(), 5);
+    let (code, out, err) = wait(&mirror, "caught-up", &["--groups", "--timeout", "1s"]);
+    assert_eq!(code, Some(6), "{out}{err}");
+    let stands = "drained-group stands at 90 in west.drained-0 and belongs at 95\n";
+    assert!(
+        out.contains("\ncaught up: ")
+            && out.ends_with(&format!("\nnot committed there yet, of 1 group:\n{stands}")),
+        "{out}"
+    );
+    assert!(
+        err.contains("link drained: 1 commit of groups to go; drained-group stands"),
+        "{err}"
+    );
+    let (code, out, _) = wait(
+        &mirror,
+        "caught-up",
+        &["--groups", "--timeout", "1s", "--json"],
+    );
+    assert_eq!(code, Some(6));
+    assert!(
+        out.ends_with(",\"behind\":[],\"groups\":1,\"groups_behind\":[{\"group\":\"drained-group\",\"topic\":\"west.drained\",\"partition\":0,\"stands\":90,\"belongs\":95}]}]\n"),
+        "{out}"
+    );
     let end = oracle
         .offsets(east, "west.drained", Isolation::ReadUncommitted)
         .unwrap()[0]
