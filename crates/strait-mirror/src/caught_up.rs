@@ -1,6 +1,6 @@
 //! Whether a link has mirrored everything up to where its source ended at one moment, as its positions on the target tell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use strait_config::{Isolation, LinkConfig};
@@ -146,8 +146,8 @@ impl CatchUp {
             }
         }
         behind.extend(self.lost(&reached).await?);
-        let left: Vec<&FlowKey> = behind.iter().map(|b| &b.flow).collect();
-        self.goals.retain(|flow, _| left.contains(&flow));
+        let left: BTreeSet<&FlowKey> = behind.iter().map(|b| &b.flow).collect();
+        self.goals.retain(|flow, _| left.contains(flow));
         behind.sort_by(|a, b| a.flow.cmp(&b.flow));
         Ok(behind)
     }

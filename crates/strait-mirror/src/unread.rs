@@ -121,21 +121,25 @@ impl Unread {
         &self.topics
     }
 
-    /// What each group has left of each topic that it reads, as it has committed until now; by group and topic.
+    /// What each group has left of each topic that it reads, as it has committed until now; by group and topic. Beside it the
+    /// groups whose commits the target does not tell.
     ///
     /// # Errors
-    /// The target does not tell its groups or what one of them has committed.
-    pub async fn look(&self) -> Result<Vec<UnreadTopic>, MirrorError> {
+    /// The target does not tell its groups.
+    pub async fn look(&self) -> Result<(Vec<UnreadTopic>, Vec<(String, NetError)>), MirrorError> {
         let groups = match self.groups.as_slice() {
             [] => selected_groups(&self.link, &self.target).await?,
             named => named.to_vec(),
         };
         let mut budget = LOOK_BYTES;
-        let mut found = Vec::new();
+        let (mut found, mut untold) = (Vec::new(), Vec::new());
         for (group, committed) in self.target.committed_offsets(&groups).await {
-            found.extend(self.of_group(&group, &committed?, &mut budget).await);
+            match committed {
+                Ok(committed) => found.extend(self.of_group(&group, &committed, &mut budget).await),
+                Err(error) => untold.push((group, error)),
+            }
         }
-        Ok(found)
+        Ok((found, untold))
     }
 
     async fn of_group(

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use strait_config::{Config, LinkConfig};
 use strait_mirror::{GoneTopic, MirrorError, Unread, UnreadTopic, gone_topics};
-use strait_net::{Cluster, Runtime};
+use strait_net::{Cluster, NetError, Runtime};
 
 use crate::args::StatusArgs;
 use crate::exit::Exit;
@@ -41,7 +41,15 @@ pub(crate) fn status(args: &StatusArgs) -> Exit {
             }
         };
         let unread = match unread(rt, link, target.clone()).await {
-            Ok(unread) => Some(unread),
+            Ok((unread, untold)) => {
+                for (group, error) in untold {
+                    told(
+                        &format!("what group {group} has left to read"),
+                        &error.into(),
+                    );
+                }
+                Some(unread)
+            }
             Err(error) => {
                 told("what consumer groups have left to read", &error);
                 None
@@ -80,7 +88,7 @@ async fn unread(
     rt: &Runtime,
     link: &LinkConfig,
     target: Cluster,
-) -> Result<Vec<UnreadTopic>, MirrorError> {
+) -> Result<(Vec<UnreadTopic>, Vec<(String, NetError)>), MirrorError> {
     Unread::begin(rt, link, target, &[], &[])
         .await?
         .look()

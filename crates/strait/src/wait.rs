@@ -298,8 +298,17 @@ impl Waiting<'_> {
         }
         let mut telling = Telling::new(self.rt, self.quiet);
         let left = loop {
-            let looked = self.until_deadline(unread.look()).await;
-            let left = match looked {
+            let look = async {
+                match unread.look().await {
+                    // Who cannot be asked cannot be said to have read it.
+                    Ok((left, untold)) => match untold.into_iter().next() {
+                        Some((_, error)) => Err(MirrorError::from(error)),
+                        None => Ok(left),
+                    },
+                    Err(error) => Err(error),
+                }
+            };
+            let left = match self.until_deadline(look).await {
                 Looked::Found(left) => left,
                 Looked::Failed(error) => {
                     telling.trouble(&error)?;
