@@ -171,6 +171,9 @@ fn aggregation() {
         all.create(kafka, "sensors");
         all.produce(kafka, "sensors", seed, 0..300);
     }
+    // As the second one of two links finds it: with records of others.
+    all.create(&all.berlin, "sensors.all");
+    all.produce(&all.berlin, "sensors.all", 3, 0..10);
     let addresses = [
         ("paris", all.paris.as_str()),
         ("tokyo", &all.tokyo),
@@ -218,8 +221,10 @@ fn aggregation() {
         }
     }
     let numbers: BTreeSet<u64> = (0..4).flat_map(|n| n * 1_000..n * 1_000 + 300).collect();
-    assert_eq!(whole, BTreeMap::from([(1, numbers.clone()), (2, numbers)]));
-    assert_eq!(count, 2_400, "each once");
+    let of_berlin: BTreeSet<u64> = (0..10).collect();
+    let expected = [(1, numbers.clone()), (2, numbers), (3, of_berlin)];
+    assert_eq!(whole, BTreeMap::from(expected));
+    assert_eq!(count, 2_410, "each once");
     for id in ["target-has-data", "foreign-writer", "target-lost"] {
         let said = format!("id={id}");
         assert!(!mirror.log().contains(&said), "{}", mirror.tail());
