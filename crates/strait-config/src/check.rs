@@ -128,6 +128,12 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
                 link.name
             ));
         }
+        if let Some(cluster) = left_out(config, link) {
+            warnings.push(format!(
+                "link {}: what it brings to {} does not come to {cluster}, since links with forward = \"local\" forward only what was produced on their own source: add a link from {} to {cluster}",
+                link.name, link.target, link.source
+            ));
+        }
         if let Some(broker) = shared_broker(config, link) {
             warnings.push(format!(
                 "link {}: source and target share the broker {broker}: is this meant to be one cluster?",
@@ -262,14 +268,16 @@ fn loop_through(config: &Config, index: usize) -> Option<Vec<String>> {
     Some(round)
 }
 
-/// Two clusters that this link's round of local links goes over, in a direction in which no link leads; told once, at
-/// the last link of the file that is in such a round.
-fn missing_link(config: &Config, index: usize) -> Option<(&str, &str)> {
-    let link = config.links.get(index)?;
+/// The links with `forward = "local"` that mirror some of what this one does.
+fn local_beside<'c>(config: &'c Config, link: &LinkConfig) -> Vec<&'c LinkConfig> {
     let local = |other: &&LinkConfig| {
         other.forward == Forward::Local && other.topics.may_overlap(&link.topics)
     };
-    let links: Vec<&LinkConfig> = config.links.iter().filter(local).collect();
+    config.links.iter().filter(local).collect()
+}
+
+/// The clusters that these links lead to from a cluster and back; only itself where they do not.
+fn round<'c>(config: &'c Config, links: &[&LinkConfig], of: &str) -> Vec<&'c str> {
     let reached = |from: &str| {
         let mut reached = BTreeSet::from([from.to_owned()]);
         while let Some(next) = links
@@ -280,16 +288,25 @@ fn missing_link(config: &Config, index: usize) -> Option<(&str, &str)> {
         }
         reached
     };
-    let back = |from: &str| reached(from).contains(&link.source);
-    let round: Vec<&str> = config
-        .clusters
-        .keys()
-        .map(String::as_str)
-        .filter(|cluster| reached(&link.source).contains(*cluster) && back(cluster))
-        .collect();
-    let inside =
-        |l: &&LinkConfig| round.contains(&l.source.as_str()) && round.contains(&l.target.as_str());
-    let last = config.links.iter().rposition(|l| local(&l) && inside(&l))?;
+    let there = reached(of);
+    let clusters = config.clusters.keys().map(String::as_str);
+    clusters
+        .filter(|cluster| there.contains(*cluster) && reached(cluster).contains(of))
+        .collect()
+}
+
+/// Two clusters that this link's round of local links goes over, in a direction in which no link leads; told once, at
+/// the last link of the file that is in such a round.
+fn missing_link(config: &Config, index: usize) -> Option<(&str, &str)> {
+    let link = config.links.get(index)?;
+    let links = local_beside(config, link);
+    let round = round(config, &links, &link.source);
+    let inside = |l: &LinkConfig| {
+        links.iter().any(|local| local.name == l.name)
+            && round.contains(&l.source.as_str())
+            && round.contains(&l.target.as_str())
+    };
+    let last = config.links.iter().rposition(inside)?;
     if last != index {
         return None;
     }
@@ -302,6 +319,24 @@ fn missing_link(config: &Config, index: usize) -> Option<(&str, &str)> {
         }
     }
     None
+}
+
+/// A cluster of a round of local links that gets nothing of what this link brings to another one of it.
+fn left_out<'c>(config: &'c Config, link: &LinkConfig) -> Option<&'c str> {
+    let links = local_beside(config, link);
+    let round = round(config, &links, &link.target);
+    if link.naming != Naming::Identity || round.contains(&link.source.as_str()) {
+        return None;
+    }
+    let brought = |cluster: &str| {
+        let beside = |other: &LinkConfig| {
+            other.source == link.source
+                && other.target == cluster
+                && other.topics.may_overlap(&link.topics)
+        };
+        config.links.iter().any(beside)
+    };
+    round.into_iter().find(|cluster| !brought(cluster))
 }
 
 /// A topic that `names` of this link send out and that other links bring back under its first name, with the links of

@@ -1,4 +1,4 @@
-//! Strait's configuration: TOML and MirrorMaker 2 properties to one validated model.
+//! Strait's configuration: TOML, MirrorMaker 2 properties and Strimzi resources to one validated model.
 //!
 //! [`load`] is the one way in: it tells the kind of file, reads it whole, and either answers a [`Config`] in which
 //! every value and every reference is valid, or a [`ConfigError`] that lists everything wrong at once.
@@ -13,8 +13,11 @@ mod error;
 mod groups;
 mod heartbeats;
 mod includes;
+mod jaas;
 mod mm2_file;
 mod mm2_keys;
+mod mm2_providers;
+mod mm2_security;
 mod model;
 mod naming;
 mod naming_toml;
@@ -26,8 +29,10 @@ mod render;
 mod secret;
 mod selection;
 mod start;
+mod strimzi_file;
 mod table;
 mod toml_file;
+mod yaml;
 
 pub use admin_tokens::AdminTokens;
 pub use beside::{Beside, DEFAULT_ACLS_INTERVAL, DefaultsFrom, MM2_CONFIGS_INTERVAL};
@@ -58,9 +63,9 @@ use std::path::Path;
 /// Files larger than this are no configuration.
 const MAX_FILE: u64 = 1 << 20;
 
-/// Reads and validates a configuration file, TOML or MirrorMaker 2 properties.
+/// Reads and validates a configuration file: TOML, MirrorMaker 2 properties, or Strimzi's `KafkaMirrorMaker2`.
 ///
-/// The kind is told by the extension (`.toml`, `.properties`), else by the content. Errors name the file, the line, the
+/// The kind is told by the extension (`.toml`, `.properties`, `.yaml`), else by the content. Errors name the file, the line, the
 /// key, the value, why it cannot stand and what to write instead; all problems are listed at once. Files that the
 /// configuration names (certificates, passwords) are read as well; nothing is connected to.
 pub fn load(file: &Path) -> Result<Config, ConfigError> {
@@ -86,7 +91,7 @@ pub fn load_with(file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Co
     let bytes = std::fs::read(file).map_err(unreadable)?;
     let lossy = String::from_utf8_lossy(&bytes);
     match Kind::of(file, &lossy) {
-        Some(Kind::Properties) => mm2_file::read(&bytes, file),
+        Some(Kind::Properties) => mm2_file::read(&bytes, file, env),
         Some(Kind::Toml) => match std::str::from_utf8(&bytes) {
             Ok(text) => toml_file::read(text, file, env),
             Err(_) => Err(whole(
@@ -94,14 +99,16 @@ pub fn load_with(file: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Co
                 "Save it as UTF-8",
             )),
         },
-        Some(Kind::Strimzi) => Err(whole(
-            "it is a Strimzi KafkaMirrorMaker2 resource, which this version does not read"
-                .to_owned(),
-            "Write the same as TOML or as MirrorMaker 2 properties",
-        )),
+        Some(Kind::Strimzi) => match std::str::from_utf8(&bytes) {
+            Ok(text) => strimzi_file::read(text, file, env),
+            Err(_) => Err(whole(
+                "it is not UTF-8, as YAML must be".to_owned(),
+                "Save it as UTF-8",
+            )),
+        },
         None => Err(whole(
             "neither its name nor its content tells what it is".to_owned(),
-            "Name it .toml (with [clusters] and [[links]]) or .properties (MirrorMaker 2, with clusters = A, B)",
+            "Name it .toml (with [clusters] and [[links]]), .properties (MirrorMaker 2, with clusters = A, B) or .yaml (Strimzi)",
         )),
     }
 }
@@ -123,6 +130,7 @@ impl Kind {
         match extension.as_deref() {
             Some("toml") => return Some(Self::Toml),
             Some("properties") => return Some(Self::Properties),
+            Some("yaml" | "yml") => return Some(Self::Strimzi),
             _ => {}
         }
         let mut lines = text

@@ -22,17 +22,35 @@ use crate::pattern::Pattern;
 use crate::properties::{Entry, Properties, Scope, split_scope};
 use crate::selection::{DEFAULT_TOPICS_EXCLUDE, TopicSelection};
 use crate::start::StartPosition;
+use crate::strimzi_file::ClientFiles;
+use crate::{mm2_providers, mm2_security};
 
 /// Reads and validates the bytes of a properties file.
-pub(crate) fn read(bytes: &[u8], file: &Path) -> Result<Config, ConfigError> {
-    let properties = Properties::parse(bytes).map_err(|problem| ConfigError::one(file, problem))?;
+pub(crate) fn read(
+    bytes: &[u8],
+    file: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, ConfigError> {
+    let mut properties =
+        Properties::parse(bytes).map_err(|problem| ConfigError::one(file, problem))?;
+    let problems = mm2_providers::resolve(&mut properties, folder_of(file), env)
+        .map_err(|problems| ConfigError::new(file, problems))?;
+    from_properties(properties, problems, &BTreeMap::new(), file)
+}
+
+/// A configuration of keys that lie in memory. `clients`: what clusters are connected with beside what keys can say.
+pub(crate) fn from_properties(
+    properties: Properties,
+    problems: Vec<Problem>,
+    clients: &BTreeMap<String, ClientFiles>,
+    file: &Path,
+) -> Result<Config, ConfigError> {
     let mut reading = Reading {
         properties,
         aliases: Vec::new(),
-        problems: Vec::new(),
+        problems,
     };
-    let config = reading.config(file);
-    match config {
+    match reading.config(file, clients) {
         Some(config) if reading.problems.is_empty() => Ok(config),
         _ => Err(ConfigError::new(file, reading.problems)),
     }
@@ -52,7 +70,7 @@ struct Flow {
 }
 
 impl Reading {
-    fn config(&mut self, file: &Path) -> Option<Config> {
+    fn config(&mut self, file: &Path, clients: &BTreeMap<String, ClientFiles>) -> Option<Config> {
         self.aliases = self.read_aliases()?;
         let flows = self.enabled_flows();
         if flows.is_empty() {
@@ -73,14 +91,23 @@ impl Reading {
             .collect();
         for alias in &wanted {
             if let Some(bootstrap) = self.read_bootstrap(alias) {
-                let alias = alias.clone();
+                let (mut tls, sasl) = mm2_security::read(
+                    &self.properties,
+                    alias,
+                    folder_of(file),
+                    &mut self.problems,
+                );
+                if let (Some(tls), Some((certificate, key))) = (&mut tls, clients.get(alias)) {
+                    tls.cert_file = Some(certificate.clone());
+                    tls.key_file = Some(key.clone());
+                }
                 let cluster = ClusterConfig {
                     alias: alias.clone(),
                     bootstrap,
-                    tls: None,
-                    sasl: None,
+                    tls,
+                    sasl,
                 };
-                clusters.insert(alias, cluster);
+                clusters.insert(alias.clone(), cluster);
             }
         }
         self.refuse(&flows);
@@ -293,7 +320,7 @@ impl Reading {
             match entries.as_slice() {
                 // One key is shown with its value, but for what may be a password.
                 [entry] if refusal != Refusal::Security || entry.key.ends_with(".protocol") => {
-                    problem.with_value(&entry.value)
+                    problem.with_value(entry.shown())
                 }
                 _ => problem,
             }
@@ -456,9 +483,10 @@ impl Reading {
     /// An interval; `off` is how to have none.
     fn read_seconds(&mut self, entry: &Entry, off: &str) -> Option<Duration> {
         match self.value_of(entry)?.parse::<u64>() {
-            Ok(seconds) if (1..=86_400).contains(&seconds) => Some(Duration::from_secs(seconds)),
+            // A day is the longest that anything waits here.
+            Ok(seconds) if seconds > 0 => Some(Duration::from_secs(seconds.min(86_400))),
             _ => {
-                let instead = format!("Write 1 to 86400, or {off}");
+                let instead = format!("Write 1 or more, or {off}");
                 self.problems
                     .push(wrong(entry, "this is no such number of seconds", instead));
                 None
@@ -676,6 +704,11 @@ impl Reading {
     }
 }
 
+/// Relative paths in a file are relative to the folder it lies in.
+fn folder_of(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new(""))
+}
+
 fn compiled(patterns: &[&str]) -> Vec<Pattern> {
     patterns
         .iter()
@@ -684,5 +717,5 @@ fn compiled(patterns: &[&str]) -> Vec<Pattern> {
 }
 
 fn wrong(entry: &Entry, why: impl Into<String>, instead: impl Into<String>) -> Problem {
-    Problem::at(Some(entry.line), entry.key.clone(), why, instead).with_value(&entry.value)
+    Problem::at(Some(entry.line), entry.key.clone(), why, instead).with_value(entry.shown())
 }

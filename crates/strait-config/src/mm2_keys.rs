@@ -2,6 +2,7 @@
 //! `MirrorMakerConfig`, `MirrorConnectorConfig`, `MirrorSourceConfig`, `MirrorCheckpointConfig`,
 //! `MirrorHeartbeatConfig` and of Connect's `WorkerConfig` and `ConnectorConfig`, with the older spellings of 3.x.
 
+use crate::mm2_security;
 use crate::properties::Scope;
 
 /// Keys that are obeyed, globally and per flow.
@@ -90,7 +91,8 @@ const NO_EFFECT: [&str; 40] = [
 ];
 
 /// The same, by beginning: settings of Connect's workers and of clients that Strait does not have.
-const NO_EFFECT_UNDER: [&str; 29] = [
+const NO_EFFECT_UNDER: [&str; 30] = [
+    "config.providers.",
     "consumer.",
     "producer.",
     "admin.",
@@ -144,7 +146,6 @@ pub(crate) enum Refusal {
     Transforms,
     Filter,
     ForwardingAdmin,
-    Providers,
     Policy,
     Converter,
     Interceptor,
@@ -157,13 +158,16 @@ impl Refusal {
     /// Why, and what to do instead. `alias` is the cluster the key is about, if it is about one.
     pub(crate) fn explain(self, alias: Option<&str>) -> (&'static str, String) {
         match self {
-            Self::Security => {
-                let alias = alias.unwrap_or("A");
-                let instead = format!(
-                    "Write the configuration in TOML, where a cluster takes them (certificates as PEM files) as {alias} = {{ bootstrap = \"host:9093\", tls = {{ ca-file = \"ca.pem\" }}, sasl = {{ mechanism = \"SCRAM-SHA-512\", username = \"user\", password-file = \"password\" }} }}"
-                );
-                ("TLS and SASL are not read from properties files", instead)
-            }
+            Self::Security => match alias {
+                Some(alias) => (
+                    "Strait connects to a cluster in one way and as one user, whatever the flow",
+                    format!("Write it for the cluster: {alias}.security.protocol, {alias}.ssl.truststore.location, {alias}.sasl.jaas.config and so on"),
+                ),
+                None => (
+                    "this is about none of the clusters, and to leave it out would connect otherwise than asked",
+                    "Write it for a cluster, as A.security.protocol, or for all of them, with nothing before it".to_owned(),
+                ),
+            },
             Self::Transforms => (
                 "Strait forwards record batches as they are and runs no transformations",
                 "Remove it, or keep MirrorMaker 2 for this flow".to_owned(),
@@ -175,10 +179,6 @@ impl Refusal {
             Self::ForwardingAdmin => (
                 "admin classes written in Java cannot be run: topics are created on the target cluster itself",
                 "Remove it, or create the topics beforehand by your own means".to_owned(),
-            ),
-            Self::Providers => (
-                "config providers written in Java cannot be run",
-                "Write the values themselves; for passwords, TOML has password-file and password-env".to_owned(),
             ),
             Self::Policy => (
                 "this replication policy is not known here, and topics would be named otherwise than asked",
@@ -226,8 +226,11 @@ pub(crate) fn meaning(scope: &Scope, rest: &str, value: &str, bootstrap: &str) -
         }
         Scope::UnknownFlow(_) => false,
     };
-    let security_off = rest == "security.protocol" || rest.ends_with(".security.protocol");
-    if used || security_off {
+    let security_off = rest.ends_with("security.protocol");
+    let idle = mm2_security::setting(rest).is_some_and(mm2_security::without_effect);
+    if is_security(scope, rest) && idle {
+        Meaning::NoEffect
+    } else if used || security_off || is_security(scope, rest) || is_provider(rest) {
         Meaning::Used
     } else if NOT_DONE.contains(&rest) {
         Meaning::NotDone
@@ -262,6 +265,21 @@ fn is_reader_key(rest: &str) -> bool {
     )
 }
 
+/// Settings of TLS and SASL that are read: a cluster's, and those of all clusters.
+fn is_security(scope: &Scope, rest: &str) -> bool {
+    match (scope, mm2_security::setting(rest)) {
+        (Scope::Cluster(_), Some(_)) => true,
+        (Scope::Global, Some(setting)) => setting == rest,
+        _ => false,
+    }
+}
+
+/// Config providers and their classes.
+fn is_provider(rest: &str) -> bool {
+    rest == "config.providers"
+        || (rest.starts_with("config.providers.") && rest.ends_with(".class"))
+}
+
 /// Keys that name a class, refused unless the class is MirrorMaker 2's own default.
 fn is_default_class(rest: &str) -> bool {
     rest.ends_with(".filter.class")
@@ -270,7 +288,7 @@ fn is_default_class(rest: &str) -> bool {
             rest,
             "key.converter" | "value.converter" | "header.converter"
         )
-        || matches!(rest, "config.providers" | "transforms" | "predicates")
+        || matches!(rest, "transforms" | "predicates")
         || rest.ends_with("interceptor.classes")
         || matches!(rest, "source.cluster.alias" | "target.cluster.alias")
         || rest.ends_with(".bootstrap.servers")
@@ -285,8 +303,11 @@ fn refusal(scope: &Scope, rest: &str, value: &str, bootstrap: &str) -> Option<Re
     let has_segment = |segment: &str| {
         rest.split('.').any(|part| part == segment) && !rest.starts_with("replication.policy")
     };
-    if rest == "security.protocol" || rest.ends_with(".security.protocol") {
-        return (!value.eq_ignore_ascii_case("PLAINTEXT")).then_some(Refusal::Security);
+    if is_security(scope, rest) {
+        return None;
+    }
+    if rest.ends_with("security.protocol") && value.eq_ignore_ascii_case("PLAINTEXT") {
+        return None;
     }
     if ["security", "ssl", "sasl"]
         .iter()
@@ -299,12 +320,6 @@ fn refusal(scope: &Scope, rest: &str, value: &str, bootstrap: &str) -> Option<Re
     }
     if rest.starts_with("transforms.") || rest.starts_with("predicates.") {
         return Some(Refusal::Transforms);
-    }
-    if rest == "config.providers" {
-        return (!value.is_empty()).then_some(Refusal::Providers);
-    }
-    if rest.starts_with("config.providers.") {
-        return Some(Refusal::Providers);
     }
     if rest.ends_with(".filter.class") {
         let own = [
@@ -360,6 +375,11 @@ pub(crate) enum Policy {
 impl Policy {
     /// By its class name, with or without the package.
     pub(crate) fn of(class: &str) -> Option<Self> {
+        // Strimzi had an identity policy of its own before Kafka had one.
+        let strimzi = "io.strimzi.kafka.connect.mirror.IdentityReplicationPolicy";
+        if class == strimzi {
+            return Some(Self::Identity);
+        }
         match class
             .strip_prefix("org.apache.kafka.connect.mirror.")
             .unwrap_or(class)

@@ -10,6 +10,15 @@ pub(crate) struct Entry {
     pub(crate) line: usize,
     pub(crate) key: String,
     pub(crate) value: String,
+    /// How it stands in the file, where a config provider gave the value: it may be a password.
+    pub(crate) written: Option<String>,
+}
+
+impl Entry {
+    /// The value as it may be shown.
+    pub(crate) fn shown(&self) -> &str {
+        self.written.as_ref().unwrap_or(&self.value)
+    }
 }
 
 /// All entries in the order of the file. A key given twice counts as its last line, as in Java.
@@ -40,6 +49,7 @@ impl Properties {
                     line: number,
                     key,
                     value: value.trim().to_owned(),
+                    written: None,
                 });
             }
         }

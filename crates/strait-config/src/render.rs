@@ -51,9 +51,7 @@ impl Config {
             }
             if let Some(sasl) = &cluster.sasl {
                 if sasl.password_from == PasswordFrom::Inline {
-                    out.push_str(
-                        "# The password is written in the configuration file and is not shown.\n",
-                    );
+                    out.push_str("# The password came with the configuration and is not shown.\n");
                 }
                 writeln!(out, "sasl = {}", sasl_text(sasl))?;
             }

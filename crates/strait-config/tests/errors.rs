@@ -34,15 +34,13 @@ fn files_that_are_no_configuration() {
         "f",
         "hello\n",
         &[
-            "f: neither its name nor its content tells what it is. Name it .toml (with [clusters] and [[links]]) or .properties (MirrorMaker 2, with clusters = A, B).",
+            "f: neither its name nor its content tells what it is. Name it .toml (with [clusters] and [[links]]), .properties (MirrorMaker 2, with clusters = A, B) or .yaml (Strimzi).",
         ],
     );
     wrong(
         "f.yaml",
         "apiVersion: kafka.strimzi.io/v1beta2\nkind: KafkaMirrorMaker2\n",
-        &[
-            "f.yaml: it is a Strimzi KafkaMirrorMaker2 resource, which this version does not read. Write the same as TOML or as MirrorMaker 2 properties.",
-        ],
+        &["f.yaml:1: spec: it is missing. Name a whole resource."],
     );
     assert_eq!(
         load("f.toml", b"a = \"\xff\"").unwrap_err(),
@@ -525,6 +523,16 @@ fn a_round_of_local_links_has_to_be_a_full_mesh() {
         )
         .is_ok()
     );
+    // What a link from outside brings to one of them stays there.
+    let into = load(
+        "f.toml",
+        links(&[("a", "b"), ("b", "a"), ("c", "a")]).as_bytes(),
+    );
+    let said = "link c->a: what it brings to a does not come to b, since links with forward = \"local\" forward only what was produced on their own source: add a link from c to b";
+    assert_eq!(into.unwrap().warnings[0], said);
+    let into = links(&[("a", "b"), ("b", "a"), ("c", "a"), ("c", "b")]);
+    let into = load("f.toml", into.as_bytes()).unwrap();
+    assert!(!into.warnings.iter().any(|w| w.contains("does not come to")));
     toml(
         &links(&[("a", "b"), ("b", "c"), ("c", "a")]),
         &[

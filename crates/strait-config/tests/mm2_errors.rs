@@ -58,13 +58,13 @@ fn properties_with_wrong_values() {
     mm2(
         "refresh.topics.interval.seconds = 0",
         &[
-            "f.properties:5: refresh.topics.interval.seconds = 0: this is no such number of seconds. Write 1 to 86400, or refresh.topics.enabled = false.",
+            "f.properties:5: refresh.topics.interval.seconds = 0: this is no such number of seconds. Write 1 or more, or refresh.topics.enabled = false.",
         ],
     );
     mm2(
         "sync.group.offsets.interval.seconds = often",
         &[
-            "f.properties:5: sync.group.offsets.interval.seconds = often: this is no such number of seconds. Write 1 to 86400, or sync.group.offsets.enabled = false.",
+            "f.properties:5: sync.group.offsets.interval.seconds = often: this is no such number of seconds. Write 1 or more, or sync.group.offsets.enabled = false.",
         ],
     );
     mm2(
@@ -108,16 +108,15 @@ fn properties_with_wrong_values() {
 #[test]
 fn keys_that_would_connect_or_copy_otherwise_are_all_refused_at_once() {
     mm2(
-        "security.protocol = SASL_SSL\nb.admin.ssl.truststore.location = /t\nb.sasl.jaas.config = secret\na->b.producer.override.sasl.mechanism = PLAIN\ntransforms = x\ntransforms.x.type = y\npredicates = p\ntopic.filter.class = com.example.Mine\na->b.group.filter.class = com.example.Mine\nforwarding.admin.class = com.example.Mine\nconfig.providers = file\nconfig.providers.file.class = F\nreplication.policy.class = com.example.Mine\nvalue.converter = org.example.Avro\nb.producer.interceptor.classes = I\na->b.source.cluster.alias = z\na.consumer.bootstrap.servers = z:1\nenabled = true",
+        "consumer.security.protocol = SASL_SSL\nb->c.sasl.mechanism = x\na->b.ssl.truststore.location = /t\na->b.producer.override.sasl.mechanism = PLAIN\ntransforms = x\ntransforms.x.type = y\npredicates = p\ntopic.filter.class = com.example.Mine\na->b.group.filter.class = com.example.Mine\nforwarding.admin.class = com.example.Mine\nconfig.providers = file\nconfig.providers.file.class = F\nreplication.policy.class = com.example.Mine\nvalue.converter = org.example.Avro\nb.producer.interceptor.classes = I\na->b.source.cluster.alias = z\na.consumer.bootstrap.servers = z:1\nenabled = true",
         &[
-            "f.properties:5: security.protocol = SASL_SSL: TLS and SASL are not read from properties files. Write the configuration in TOML, where a cluster takes them (certificates as PEM files) as A = { bootstrap = \"host:9093\", tls = { ca-file = \"ca.pem\" }, sasl = { mechanism = \"SCRAM-SHA-512\", username = \"user\", password-file = \"password\" } }.",
-            "f.properties:6: b.admin.ssl.truststore.location, b.sasl.jaas.config: TLS and SASL are not read from properties files. Write the configuration in TOML, where a cluster takes them (certificates as PEM files) as b = { bootstrap = \"host:9093\", tls = { ca-file = \"ca.pem\" }, sasl = { mechanism = \"SCRAM-SHA-512\", username = \"user\", password-file = \"password\" } }.",
-            "f.properties:8: a->b.producer.override.sasl.mechanism: TLS and SASL are not read from properties files. Write the configuration in TOML, where a cluster takes them (certificates as PEM files) as a = { bootstrap = \"host:9093\", tls = { ca-file = \"ca.pem\" }, sasl = { mechanism = \"SCRAM-SHA-512\", username = \"user\", password-file = \"password\" } }.",
+            "f.properties:5: consumer.security.protocol = SASL_SSL: this is about none of the clusters, and to leave it out would connect otherwise than asked. Write it for a cluster, as A.security.protocol, or for all of them, with nothing before it.",
+            "f.properties:7: a->b.ssl.truststore.location, a->b.producer.override.sasl.mechanism: Strait connects to a cluster in one way and as one user, whatever the flow. Write it for the cluster: a.security.protocol, a.ssl.truststore.location, a.sasl.jaas.config and so on.",
             "f.properties:9: transforms, transforms.x.type, predicates: Strait forwards record batches as they are and runs no transformations. Remove it, or keep MirrorMaker 2 for this flow.",
             "f.properties:12: topic.filter.class = com.example.Mine: filters written in Java cannot be run. Say the same with topics, topics.exclude and config.properties.exclude, and remove it.",
             "f.properties:13: a->b.group.filter.class = com.example.Mine: filters written in Java cannot be run. Say the same with topics, topics.exclude and config.properties.exclude, and remove it.",
             "f.properties:14: forwarding.admin.class = com.example.Mine: admin classes written in Java cannot be run: topics are created on the target cluster itself. Remove it, or create the topics beforehand by your own means.",
-            "f.properties:15: config.providers, config.providers.file.class: config providers written in Java cannot be run. Write the values themselves; for passwords, TOML has password-file and password-env.",
+            "f.properties:16: config.providers.file.class = F: config providers written in Java cannot be run, but for Kafka's own for files, folders and the environment. Use FileConfigProvider, DirectoryConfigProvider or EnvVarConfigProvider of org.apache.kafka.common.config.provider, or write the values themselves.",
             "f.properties:17: replication.policy.class = com.example.Mine: this replication policy is not known here, and topics would be named otherwise than asked. Use org.apache.kafka.connect.mirror.DefaultReplicationPolicy or org.apache.kafka.connect.mirror.IdentityReplicationPolicy.",
             "f.properties:18: value.converter = org.example.Avro: Strait forwards bytes as they are and runs no converters. Remove it, or use org.apache.kafka.connect.converters.ByteArrayConverter.",
             "f.properties:19: b.producer.interceptor.classes = I: interceptors written in Java cannot be run. Remove it, or keep MirrorMaker 2 for this flow.",
@@ -134,7 +133,7 @@ fn keys_that_would_connect_or_copy_otherwise_are_all_refused_at_once() {
     mm2(
         "B.security.protocol = SSL",
         &[
-            "f.properties:5: B.security.protocol = SSL: TLS and SASL are not read from properties files. Write the configuration in TOML, where a cluster takes them (certificates as PEM files) as A = { bootstrap = \"host:9093\", tls = { ca-file = \"ca.pem\" }, sasl = { mechanism = \"SCRAM-SHA-512\", username = \"user\", password-file = \"password\" } }.",
+            "f.properties:5: B.security.protocol = SSL: this is about none of the clusters, and to leave it out would connect otherwise than asked. Write it for a cluster, as A.security.protocol, or for all of them, with nothing before it.",
         ],
     );
 }

@@ -425,13 +425,15 @@ impl Opening {
                 self.session.spec.target.alias()
             );
         }
+        // What others wrote behind it is theirs.
+        let shared = position.flags.contains(PositionFlags::SHARED);
         if self.fence.above.is_none()
             && ended_cleanly(position, self.session.closed_cleanly)
-            && end == position.target_next
+            && (end == position.target_next || (shared && self.session.spec.shared_target()))
             && cut.is_none()
             && self.anchored(ends, position).await?
         {
-            ledger.new_epoch(position.target_next);
+            ledger.new_epoch(end.max(position.target_next));
             return Ok(Resumed {
                 ledger,
                 identity: current,

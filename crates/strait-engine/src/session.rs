@@ -397,7 +397,8 @@ pub(crate) async fn create_own_topics(
             if capped {
                 warn!(
                     %link, id = "few-replicas",
-                    "Strait keeps its positions on the target with {live} instead of {OWN_REPLICATION} replicas, since it has no more live brokers: add replicas when it has (kafka-reassign-partitions), or set internal-replication-factor"
+                    "{} on the target: {live} instead of {OWN_REPLICATION} replicas, since there are no more live brokers: add replicas when there are (kafka-reassign-partitions), or set internal-replication-factor",
+                    topics.join(" and ")
                 );
             }
             return Ok(());

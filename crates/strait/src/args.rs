@@ -69,7 +69,7 @@ pub(crate) enum Command {
 /// `strait run`.
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
-    /// TOML, or a MirrorMaker 2 properties file
+    /// TOML, a MirrorMaker 2 properties file, or a Strimzi KafkaMirrorMaker2 (.yaml)
     pub(crate) file: PathBuf,
     /// Serve metrics and health on this address instead, or `off`
     #[arg(long, value_name = "ADDRESS", value_parser = admin_listen)]
@@ -102,14 +102,14 @@ pub(crate) struct DemoArgs {
 /// `strait check`.
 #[derive(Args, Debug)]
 pub(crate) struct CheckArgs {
-    /// TOML, or a MirrorMaker 2 properties file
+    /// TOML, a MirrorMaker 2 properties file, or a Strimzi KafkaMirrorMaker2 (.yaml)
     pub(crate) file: PathBuf,
 }
 
 /// `strait gaps`.
 #[derive(Args, Debug)]
 pub(crate) struct GapsArgs {
-    /// TOML, or a MirrorMaker 2 properties file
+    /// TOML, a MirrorMaker 2 properties file, or a Strimzi KafkaMirrorMaker2 (.yaml)
     pub(crate) file: PathBuf,
     /// Only this link
     #[arg(long, value_name = "NAME")]
@@ -122,7 +122,7 @@ pub(crate) struct GapsArgs {
 /// `strait plan`.
 #[derive(Args, Debug)]
 pub(crate) struct PlanArgs {
-    /// TOML, or a MirrorMaker 2 properties file
+    /// TOML, a MirrorMaker 2 properties file, or a Strimzi KafkaMirrorMaker2 (.yaml)
     pub(crate) file: PathBuf,
     /// Only this link
     #[arg(long, value_name = "NAME")]
@@ -138,7 +138,7 @@ pub(crate) struct PlanArgs {
 /// `strait status`.
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
-    /// TOML, or a MirrorMaker 2 properties file
+    /// TOML, a MirrorMaker 2 properties file, or a Strimzi KafkaMirrorMaker2 (.yaml)
     pub(crate) file: PathBuf,
     /// Only this link
     #[arg(long, value_name = "NAME")]
@@ -167,7 +167,7 @@ pub(crate) enum OffsetsCommand {
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("what").required(true).args(["group", "topic"]))]
 pub(crate) struct TranslateArgs {
-    /// TOML, or a MirrorMaker 2 properties file
+    /// TOML, a MirrorMaker 2 properties file, or a Strimzi KafkaMirrorMaker2 (.yaml)
     pub(crate) file: PathBuf,
     /// What this consumer group has committed on the source
     #[arg(long, value_name = "GROUP")]

@@ -37,7 +37,7 @@ enum Action {
 /// Which link of which file.
 #[derive(Args, Debug)]
 pub(crate) struct OfLink {
-    /// TOML, or a MirrorMaker 2 properties file
+    /// TOML, a MirrorMaker 2 properties file, or a Strimzi KafkaMirrorMaker2 (.yaml)
     file: PathBuf,
     /// Which link, where the file has several
     #[arg(long, value_name = "NAME")]

@@ -83,6 +83,7 @@ fn every_example_is_valid() {
     let folder = book().join("examples");
     let mut examples = with_extension(&folder, "toml");
     examples.extend(with_extension(&folder, "properties"));
+    examples.extend(with_extension(&folder, "yaml"));
     assert!(examples.len() >= 6, "{examples:?}");
     for example in examples {
         assert_valid(&example);

@@ -117,6 +117,82 @@ fn a_mirror_over_tls_and_scram_is_complete() {
     }
 }
 
+/// As its users have it: the password in a file of its own.
+#[test]
+fn a_mirror_maker_2_file_connects_as_it_says() {
+    let [safe, open] = clusters();
+    let oracle = Oracle::shared().unwrap();
+    let (west, east) = (safe.bootstrap(), open.bootstrap());
+    oracle.create_topic(&west, "theirs", 2, 1, &[]).unwrap();
+    let workload = Workload::new("theirs");
+    oracle.produce(&west, &workload, 2_000).unwrap();
+    let text = format!(
+        "clusters = west, east\nwest.bootstrap.servers = {}\neast.bootstrap.servers = {}\n\
+         west->east.enabled = true\nwest->east.topics = theirs\nwest->east.emit.heartbeats.enabled = false\n\
+         config.providers = secrets\n\
+         config.providers.secrets.class = org.apache.kafka.common.config.provider.FileConfigProvider\n\
+         west.security.protocol = SASL_SSL\nwest.sasl.mechanism = SCRAM-SHA-512\n\
+         west.sasl.jaas.config = org.apache.kafka.common.security.scram.ScramLoginModule required \
+         username=\"{USER}\" password=\"${{secrets:secret.values:west}}\";\n\
+         west.ssl.truststore.type = PEM\nwest.ssl.truststore.location = {}\n",
+        safe.sasl_ssl_bootstrap().join(","),
+        open.bootstrap(),
+        safe.ca_file().unwrap().display()
+    );
+    let mut mirror = Mirror::with_file("mm2.properties", &text);
+    let secret = mirror.folder().join("secret.values");
+    std::fs::write(secret, format!("west = {PASSWORD}\n")).unwrap();
+    mirror.start();
+    wait_until("the topic is there", SOON, || {
+        let topics = oracle.list_topics(&east).unwrap();
+        topics.iter().any(|t| t == "west.theirs")
+    });
+    let sides = ((west.as_str(), "theirs"), (east.as_str(), "west.theirs"));
+    let compared = oracle.compare(sides.0, sides.1, Isolation::ReadCommitted, SOON);
+    let compared = compared.unwrap();
+    assert!(compared.equal, "{compared}");
+    mirror.stop();
+    assert!(!mirror.log().contains(PASSWORD), "{}", mirror.log());
+}
+
+/// Secrets as Kubernetes mounts them.
+#[test]
+fn a_strimzi_resource_connects_as_it_says() {
+    let [safe, open] = clusters();
+    let oracle = Oracle::shared().unwrap();
+    let (west, east) = (safe.bootstrap(), open.bootstrap());
+    oracle.create_topic(&west, "strimzi", 2, 1, &[]).unwrap();
+    let workload = Workload::new("strimzi");
+    oracle.produce(&west, &workload, 2_000).unwrap();
+    let text = format!(
+        "apiVersion: kafka.strimzi.io/v1beta2\nkind: KafkaMirrorMaker2\nmetadata:\n  name: m\nspec:\n  connectCluster: east\n  clusters:\n\
+         \x20 - alias: west\n    bootstrapServers: {}\n    tls:\n      trustedCertificates:\n      - secretName: ca\n        pattern: \"*.crt\"\n\
+         \x20   authentication:\n      type: scram-sha-512\n      username: {USER}\n      passwordSecret:\n        secretName: user\n        password: password\n\
+         \x20 - alias: east\n    bootstrapServers: {}\n  mirrors:\n  - sourceCluster: west\n    targetCluster: east\n    topicsPattern: strimzi\n    sourceConnector: {{}}\n",
+        safe.sasl_ssl_bootstrap().join(","),
+        open.bootstrap(),
+    );
+    let mut mirror = Mirror::with_file("mirror.yaml", &text);
+    let secret = |name: &str| {
+        let folder = mirror.folder().join("secrets").join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    };
+    std::fs::copy(safe.ca_file().unwrap(), secret("ca").join("ca.crt")).unwrap();
+    std::fs::write(secret("user").join("password"), PASSWORD).unwrap();
+    mirror.start();
+    wait_until("the topic is there", SOON, || {
+        let topics = oracle.list_topics(&east).unwrap();
+        topics.iter().any(|t| t == "west.strimzi")
+    });
+    let sides = ((west.as_str(), "strimzi"), (east.as_str(), "west.strimzi"));
+    let compared = oracle.compare(sides.0, sides.1, Isolation::ReadCommitted, SOON);
+    let compared = compared.unwrap();
+    assert!(compared.equal, "{compared}");
+    mirror.stop();
+    assert!(!mirror.log().contains(PASSWORD), "{}", mirror.log());
+}
+
 #[test]
 fn the_target_may_ask_for_everything_too() {
     let [safe, open] = clusters();

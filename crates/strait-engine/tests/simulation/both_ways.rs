@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use strait_engine::{Link, LinkHandle, LinkSpec, Policies, Policy};
 use strait_net::Runtime;
-use strait_testkit::records::BatchSpec;
+use strait_testkit::records::{BatchSpec, CONTROL};
 use strait_testkit::{Broker, BrokerConfig, KitRecord};
 use tokio::task::JoinHandle;
 
@@ -80,6 +80,15 @@ impl Sides {
         }
     }
 
+    /// It ends by itself, with everything answered and its lease closed.
+    async fn stop(&mut self, to: usize) {
+        if let Some((_, handle, task)) = self.links[to].take() {
+            self.journal.note(&format!("link to {to} stops"));
+            handle.stop().await;
+            task.await.unwrap();
+        }
+    }
+
     /// A batch of an application: of a new producer, or of none.
     fn write(&mut self, side: usize) {
         let cluster = &self.clusters[side];
@@ -110,38 +119,66 @@ impl Sides {
     }
 }
 
+/// Two sides with nothing on them, and no links.
+fn sides(seed: u64, journal: Journal) -> Sides {
+    let broker = |name: &str| {
+        Broker::new(BrokerConfig {
+            nodes: 1,
+            seed,
+            ..BrokerConfig::simulated(name)
+        })
+    };
+    let clusters = [broker("left"), broker("right")];
+    for cluster in &clusters {
+        cluster.create_topic(TOPIC, 1, &[]).unwrap();
+    }
+    Sides {
+        start_ms: clusters[0].now_ms(),
+        clusters,
+        links: [None, None],
+        journal,
+        rng: fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+        serial: 0,
+        producers: 0,
+    }
+}
+
+/// Whatever applications wrote to its target meanwhile: they cannot have written what the link did.
+#[test]
+fn a_link_that_stopped_cleanly_goes_on_without_a_marker() {
+    live(async |journal| {
+        let mut sides = sides(1, journal);
+        for _ in 0..3 {
+            sides.start(1);
+            sides.write(0);
+            while Pair::serials(&sides.clusters[1], 0).len() as i64 != sides.serial {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            sides.stop(1).await;
+            for _ in 0..5 {
+                sides.write(1);
+            }
+        }
+        let log = sides.clusters[1].read_log(TOPIC, 0);
+        let markers = log.iter().filter(|b| b.header.has(CONTROL)).count();
+        assert_eq!((markers, log.len()), (0, 3 + 15));
+    });
+}
+
 #[test]
 fn both_sides_end_with_the_same_records() {
     let changed = AtomicU64::new(0);
     for seed in 0..SEEDS {
         live(async |journal| {
-            let broker = |name: &str| {
-                Broker::new(BrokerConfig {
-                    nodes: 1,
-                    seed,
-                    ..BrokerConfig::simulated(name)
-                })
-            };
-            let clusters = [broker("left"), broker("right")];
-            for cluster in &clusters {
-                cluster.create_topic(TOPIC, 1, &[]).unwrap();
-            }
-            let mut sides = Sides {
-                start_ms: clusters[0].now_ms(),
-                clusters,
-                links: [None, None],
-                journal,
-                rng: fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
-                serial: 0,
-                producers: 0,
-            };
+            let mut sides = sides(seed, journal);
             for _ in 0..STEPS {
                 let side = sides.rng.usize(0..2);
-                match sides.rng.u8(0..12) {
+                match sides.rng.u8(0..14) {
                     0..7 => sides.write(side),
                     7 => sides.crash(side),
                     // The next session of the link to this side has another producer id.
                     8 => sides.clusters[side].forget_transactional_ids(),
+                    9 => sides.stop(side).await,
                     _ if sides.links[side].is_none() => sides.start(side),
                     _ => {}
                 }

@@ -1,0 +1,350 @@
+//! One scenario through MirrorMaker 2 and through Strait, with the same file: what differs is listed in the book.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    missing_docs
+)]
+
+mod rig;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rig::{Mirror, wait_until};
+use strait_testkit::kafka::{
+    Codec, DumpOptions, Isolation, KafkaCluster, KafkaOptions, Oracle, TransactionSpec, Workload,
+    run_java,
+};
+
+const SOON: Duration = Duration::from_secs(90);
+
+/// A cluster that allows its users nothing; the harness itself may do everything.
+fn guarded(name: &str) -> String {
+    let options = || {
+        KafkaOptions::new()
+            .property(
+                "authorizer.class.name",
+                "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            )
+            .property("super.users", "User:ANONYMOUS")
+    };
+    KafkaCluster::shared(name, options).unwrap().bootstrap()
+}
+
+fn java(folder: &str, program: &str, arguments: &[&str]) -> Vec<String> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let printed = run_java(&source.join(folder).join(program), arguments).unwrap();
+    printed.lines().map(str::to_owned).collect()
+}
+
+/// The user's file, quicker: everything that has an interval is done each second.
+fn file(source: &str, target: &str) -> String {
+    let mut text = format!(
+        "clusters = A, B\nA.bootstrap.servers = {source}\nB.bootstrap.servers = {target}\n\
+         A->B.enabled = true\nA->B.topics = .*\nA->B.topics.exclude = secret.*, .*[\\\\-\\\\.]internal, .*\\\\.replica, __.*\n\
+         B->A.enabled = false\nsync.group.offsets.enabled = true\n"
+    );
+    for key in [
+        "refresh.topics",
+        "refresh.groups",
+        "sync.topic.configs",
+        "sync.topic.acls",
+        "emit.checkpoints",
+        "sync.group.offsets",
+        "emit.heartbeats",
+    ] {
+        text += &format!("{key}.interval.seconds = 1\n");
+    }
+    for key in [
+        "replication",
+        "checkpoints.topic.replication",
+        "heartbeats.topic.replication",
+        "offset-syncs.topic.replication",
+        "config.storage.replication",
+        "offset.storage.replication",
+        "status.storage.replication",
+    ] {
+        text += &format!("{key}.factor = 1\n");
+    }
+    text
+}
+
+/// A name, how many partitions, settings.
+type Topic = (&'static str, i32, &'static [(&'static str, &'static str)]);
+/// A group, and what it has read: topic, partition, offset.
+type Commits = (&'static str, &'static [(&'static str, i32, i64)]);
+
+struct Scenario {
+    oracle: Oracle,
+    source: String,
+    with_mm2: String,
+    with_strait: String,
+}
+
+impl Scenario {
+    fn begin(&self) {
+        let topics: [Topic; 6] = [
+            (
+                "orders",
+                3,
+                &[
+                    ("retention.ms", "86400000"),
+                    ("max.message.bytes", "2097152"),
+                    ("min.insync.replicas", "1"),
+                ],
+            ),
+            ("invoices", 1, &[("cleanup.policy", "compact")]),
+            ("payments", 1, &[("segment.ms", "3600000")]),
+            ("secret-plans", 1, &[]),
+            ("audit.internal", 1, &[]),
+            ("B.came-from-there", 1, &[]),
+        ];
+        for (topic, partitions, configs) in topics {
+            let made = self
+                .oracle
+                .create_topic(&self.source, topic, partitions, 1, configs);
+            made.unwrap();
+            let load = Workload::new(topic).codec(Codec::Zstd).keys(50).seed(7);
+            let transactions = TransactionSpec::new("payments", 20).abort_every(3);
+            let load = match topic {
+                "payments" => load.transaction(transactions),
+                _ => load,
+            };
+            self.oracle.produce(&self.source, &load, 1_200).unwrap();
+        }
+        let acls = [
+            "orders LITERAL User:alice * READ ALLOW",
+            "orders LITERAL User:alice * WRITE ALLOW",
+            "orders LITERAL User:bob 10.1.2.3 ALL ALLOW",
+            "orders LITERAL User:eve * WRITE DENY",
+            "ord PREFIXED User:carol * READ ALLOW",
+            "secret-plans LITERAL User:alice * READ ALLOW",
+        ];
+        java(
+            "look",
+            "Look.java",
+            &[&["grant", &self.source], &acls[..]].concat(),
+        );
+        let commits: [Commits; 4] = [
+            (
+                "billing",
+                &[("orders", 0, 150), ("orders", 1, 400), ("payments", 0, 600)],
+            ),
+            (
+                "reports",
+                &[
+                    ("orders", 2, 0),
+                    ("invoices", 0, 1_200),
+                    ("secret-plans", 0, 10),
+                ],
+            ),
+            ("console-consumer-1", &[("orders", 0, 7)]),
+            ("ahead", &[("orders", 0, 390)]),
+        ];
+        for (group, offsets) in commits {
+            self.oracle
+                .commit_offsets(&self.source, group, offsets)
+                .unwrap();
+        }
+    }
+
+    /// What happens while both run.
+    fn change(&self) {
+        let (oracle, source) = (&self.oracle, &self.source);
+        let set = [("retention.bytes", "1000000000")];
+        oracle
+            .alter_topic_configs(source, "orders", &set, &["retention.ms"])
+            .unwrap();
+        oracle.create_partitions(source, "orders", 5).unwrap();
+        oracle.create_topic(source, "later", 2, 1, &[]).unwrap();
+        for topic in ["later", "orders"] {
+            let load = Workload::new(topic).first_id(10_000);
+            oracle.produce(source, &load, 500).unwrap();
+        }
+        let end = [("later", 0, 100), ("payments", 0, 700)];
+        oracle.commit_offsets(source, "billing", &end).unwrap();
+    }
+}
+
+/// What stands on a target: the lines of its picture without offsets, how many records each mirrored topic shows, and the
+/// offsets by group and partition.
+struct Picture {
+    lines: BTreeSet<String>,
+    commits: BTreeMap<(String, String, i32), i64>,
+}
+
+impl Scenario {
+    fn picture(&self, kafka: &str) -> Picture {
+        let mut lines = BTreeSet::new();
+        let mut commits = BTreeMap::new();
+        for line in java("side_by_side", "Picture.java", &[kafka]) {
+            let words: Vec<&str> = line.split(' ').collect();
+            let translated = words[0] == "commit" || words[0] == "checkpoint";
+            lines.insert(if translated {
+                words[..3].join(" ")
+            } else {
+                line.clone()
+            });
+            if words[0] == "commit" {
+                let (topic, partition) = words[2].rsplit_once('-').unwrap();
+                let at = (
+                    words[1].to_owned(),
+                    topic.to_owned(),
+                    partition.parse().unwrap(),
+                );
+                commits.insert(at, words[3].parse().unwrap());
+            }
+            if words[0] == "topic" && words[1].starts_with("A.") && !beside(words[1]) {
+                let dump = self
+                    .oracle
+                    .digest(kafka, words[1], Isolation::ReadCommitted);
+                lines.insert(format!("records {}={}", words[1], dump.unwrap().count()));
+            }
+        }
+        Picture { lines, commits }
+    }
+
+    /// How many records a group that reads only what was committed has before it.
+    fn unread(&self, kafka: &str, topic: &str, partition: i32, offset: i64) -> usize {
+        let options = DumpOptions {
+            hashes: true,
+            ..DumpOptions::default()
+        };
+        let dump = self
+            .oracle
+            .dump(kafka, topic, Isolation::ReadCommitted, options);
+        let partitions = dump.unwrap().partitions.into_iter();
+        let here = partitions.filter(|p| p.partition == partition);
+        here.flat_map(|p| p.records)
+            .filter(|r| r.offset >= offset)
+            .count()
+    }
+
+    /// Waits until both have what there was at the beginning.
+    fn wait_begun(&self) {
+        for target in [&self.with_mm2, &self.with_strait] {
+            let oracle = &self.oracle;
+            wait_until("all is mirrored", SOON, || {
+                let all = |topic| {
+                    let dump = oracle.digest(target, topic, Isolation::ReadCommitted);
+                    dump.is_ok_and(|dump| dump.count() == 1_200)
+                };
+                all("A.orders") && all("A.invoices")
+            });
+            wait_until("groups are committed", SOON, || {
+                oracle.committed_offsets(target, "reports").unwrap().len() == 2
+            });
+        }
+    }
+}
+
+/// Whether a topic goes on growing beside what is mirrored.
+fn beside(topic: &str) -> bool {
+    topic.ends_with("heartbeats") || topic.ends_with(".internal")
+}
+
+/// What only MirrorMaker 2 makes (-) and what only Strait does (+), as the book has it.
+fn listed() -> BTreeSet<String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("book/beside-mirror-maker.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let block = page.split("```diff\n").nth(1).unwrap();
+    let lines = block.split("```").next().unwrap().lines();
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_book_lists_what_differs() {
+    let scenario = Scenario {
+        oracle: Oracle::shared().unwrap(),
+        source: guarded("A"),
+        with_mm2: guarded("B"),
+        with_strait: guarded("C"),
+    };
+    scenario.begin();
+    let ours = file(&scenario.source, &scenario.with_strait);
+    let mut mirror = Mirror::with_file("mm2.properties", &ours);
+    let theirs = mirror.folder().join("theirs.properties");
+    std::fs::write(&theirs, file(&scenario.source, &scenario.with_mm2)).unwrap();
+    let stop = mirror.folder().join("stop");
+    mirror.start();
+    std::thread::scope(|threads| {
+        let _ends = Ends(&stop);
+        let arguments = [theirs.to_str().unwrap(), stop.to_str().unwrap()];
+        threads.spawn(move || java("side_by_side", "RunMirrorMaker.java", &arguments));
+        scenario.wait_begun();
+        scenario.change();
+        compare(&scenario, &listed());
+    });
+    mirror.stop();
+}
+
+/// Tells MirrorMaker 2 to end, however the test does.
+struct Ends<'a>(&'a Path);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        let _ = std::fs::write(self.0, "");
+    }
+}
+
+/// Waits until both have followed, and compares.
+fn compare(scenario: &Scenario, listed: &BTreeSet<String>) {
+    let begun = Instant::now();
+    let (mm2, strait) = loop {
+        let (mm2, strait) = (
+            scenario.picture(&scenario.with_mm2),
+            scenario.picture(&scenario.with_strait),
+        );
+        let only = |sign: &str, one: &Picture, other: &Picture| {
+            let lines = one.lines.difference(&other.lines);
+            lines
+                .map(|line| format!("{sign} {line}"))
+                .collect::<BTreeSet<_>>()
+        };
+        let mut differ = only("-", &mm2, &strait);
+        differ.extend(only("+", &strait, &mm2));
+        let followed = strait.lines.contains("records A.later=500")
+            && strait.lines.contains("commit billing A.later-0");
+        if followed && differ == *listed {
+            break (mm2, strait);
+        }
+        if begun.elapsed() > SOON {
+            assert_eq!(&differ, listed);
+        }
+    };
+    let topics = ["orders", "invoices", "later"].map(|topic| format!("A.{topic}"));
+    for topic in &topics {
+        let sides =
+            [&scenario.with_mm2, &scenario.with_strait].map(|c| (c.as_str(), topic.as_str()));
+        let compared = scenario
+            .oracle
+            .compare(sides[0], sides[1], Isolation::ReadCommitted, SOON);
+        let compared = compared.unwrap();
+        assert!(compared.equal, "{topic}: {compared}");
+    }
+    // Neither leaves anything out for a group; Strait gives it nothing twice.
+    let mut twice = 0;
+    for ((group, topic, partition), offset) in &strait.commits {
+        let source = scenario
+            .oracle
+            .committed_offsets(&scenario.source, group)
+            .unwrap();
+        let name = topic.strip_prefix("A.").unwrap();
+        let read = source[&(name.to_owned(), *partition)];
+        let unread = scenario.unread(&scenario.source, name, *partition, read);
+        let here = scenario.unread(&scenario.with_strait, topic, *partition, *offset);
+        assert_eq!(here, unread, "{group} {topic}-{partition}");
+        let theirs = mm2.commits[&(group.clone(), topic.clone(), *partition)];
+        let theirs = scenario.unread(&scenario.with_mm2, topic, *partition, theirs);
+        assert!(theirs >= unread, "{group} {topic}-{partition}");
+        twice += theirs - unread;
+    }
+    assert!(
+        twice > 0,
+        "MirrorMaker 2 is exact now: the book says otherwise"
+    );
+}
