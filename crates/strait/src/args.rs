@@ -161,6 +161,8 @@ pub(crate) struct OffsetsArgs {
 pub(crate) enum OffsetsCommand {
     /// Print where offsets of the source, or those that a group has committed there, stand on the target; writes nothing
     Translate(TranslateArgs),
+    /// Print up to which offsets of the source a group has read, by what it has committed on the target: for the way back
+    Back(BackArgs),
 }
 
 /// `strait offsets translate`.
@@ -190,6 +192,25 @@ pub(crate) struct TranslateArgs {
     /// Only this link
     #[arg(long, value_name = "NAME")]
     pub(crate) link: Option<String>,
+    /// One JSON array instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `strait offsets back`.
+#[derive(Args, Debug)]
+pub(crate) struct BackArgs {
+    /// TOML, or a MirrorMaker 2 properties file
+    pub(crate) file: PathBuf,
+    /// The consumer group
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: String,
+    /// Only this link
+    #[arg(long, value_name = "NAME")]
+    pub(crate) link: Option<String>,
+    /// What lies further than the group stands on the source, as kafka-consumer-groups.sh --from-file takes it
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) csv: bool,
     /// One JSON array instead of a table
     #[arg(long)]
     pub(crate) json: bool,

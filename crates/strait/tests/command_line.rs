@@ -80,6 +80,7 @@ fn every_command_explains_itself() {
         ("mirroring-topic-selection-set", "--none"),
         ("mirroring-active-topics", "--json"),
         ("offsets", "translate"),
+        ("offsets", "back"),
         ("wait", "caught-up"),
         (
             "gaps",
