@@ -143,14 +143,21 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
     }
     for (index, link) in config.links.iter().enumerate() {
         for earlier in config.links.iter().take(index) {
-            let merged = !names_source(&link.naming)
-                && link.naming == earlier.naming
-                && earlier.target == link.target
-                && earlier.source != link.source;
-            if merged && earlier.topics.may_overlap(&link.topics) {
+            if earlier.target != link.target || earlier.source == link.source {
+                continue;
+            }
+            let merged = !names_source(&link.naming) && link.naming == earlier.naming;
+            let what = match shared_name(earlier, link) {
+                Some(name) => format!("both write {name:?} on {}", link.target),
+                None if merged && earlier.topics.may_overlap(&link.topics) => {
+                    format!("may write the same topics on {}", link.target)
+                }
+                None => continue,
+            };
+            if !earlier.shares_targets() || !link.shares_targets() {
                 warnings.push(format!(
-                    "links {} and {} may write the same topics on {}: records of both sources would be mixed there",
-                    earlier.name, link.name, link.target
+                    "links {} and {} {what}: each would stop at the records of the other one; where they shall be mixed, write on-foreign-writer = \"continue\" and on-target-has-data = \"continue\" in both",
+                    earlier.name, link.name
                 ));
             }
         }
@@ -201,6 +208,17 @@ fn same_targets(a: &LinkConfig, b: &LinkConfig) -> bool {
 /// Whether some topics have the same name on both sides.
 fn keeps_names(link: &LinkConfig) -> bool {
     link.naming == Naming::Identity || link.names.iter().any(|(topic, name)| topic == name)
+}
+
+/// A name on the target that both links give to a topic which they name.
+fn shared_name(a: &LinkConfig, b: &LinkConfig) -> Option<String> {
+    let given = |link: &LinkConfig| -> BTreeSet<String> {
+        let named = link.topics.named_topics().into_iter();
+        let all = named.chain(link.names.keys().cloned());
+        let selected = all.filter(|topic| link.topics.selects(topic));
+        selected.map(|topic| link.remote_name(&topic)).collect()
+    };
+    given(a).intersection(&given(b)).next().cloned()
 }
 
 fn shared_broker<'c>(config: &'c Config, link: &LinkConfig) -> Option<&'c str> {

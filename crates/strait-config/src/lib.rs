@@ -52,7 +52,7 @@ pub use model::{
 };
 pub use naming::{DEFAULT_SEPARATOR, MAX_TOPIC_NAME, Naming, Template, check_topic_name};
 pub use pattern::Pattern;
-pub use quantity::parse_size;
+pub use quantity::{parse_duration, parse_size};
 pub use secret::Secret;
 pub use selection::{DEFAULT_TOPICS_EXCLUDE, TopicSelection};
 pub use start::{StartPosition, StartRules};

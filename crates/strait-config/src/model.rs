@@ -225,6 +225,12 @@ impl LinkConfig {
         }
     }
 
+    /// Whether its target topics are declared to be those of other writers too, from the beginning.
+    pub(crate) fn shares_targets(&self) -> bool {
+        let policies = &self.policies;
+        policies.foreign_writer == Policy::GoOn && policies.target_has_data == Policy::GoOn
+    }
+
     /// What a source topic of this name is called on the target. Not checked against Kafka's limit for names.
     pub fn remote_name(&self, topic: &str) -> String {
         match self.names.get(topic) {
@@ -278,7 +284,8 @@ pub enum Forward {
     #[default]
     All,
     /// Those produced on the source, and none that a link of Strait's brought there: for links that go both ways under
-    /// the same names. `policies.foreign_writer` goes on then: applications write to the target topics too.
+    /// the same names. `policies.foreign_writer` and `policies.target_has_data` go on then: applications write to the
+    /// target topics too.
     Local,
 }
 
@@ -318,6 +325,9 @@ pub struct Policies {
     pub target_expired: Policy,
     /// Another producer wrote to the target partition. Going on writes beside it.
     pub foreign_writer: Policy,
+    /// The target partition holds records, and the flow has no position yet. Going on begins behind them; only where
+    /// `foreign_writer` goes on.
+    pub target_has_data: Policy,
     /// The target refuses a record. Going on leaves it out.
     pub refused_record: Policy,
 }
@@ -333,6 +343,7 @@ impl Default for Policies {
             target_recreated: Policy::GoOn,
             target_expired: Policy::GoOn,
             foreign_writer: Policy::Stop,
+            target_has_data: Policy::Stop,
             refused_record: Policy::Stop,
         }
     }
@@ -340,7 +351,7 @@ impl Default for Policies {
 
 impl Policies {
     /// Each policy with its key in a TOML file and the word for going on there; the other word is `stop`.
-    pub(crate) fn keyed(&mut self) -> [(&'static str, &'static str, &mut Policy); 8] {
+    pub(crate) fn keyed(&mut self) -> [(&'static str, &'static str, &mut Policy); 9] {
         [
             (
                 "on-source-recreated",
@@ -365,6 +376,7 @@ impl Policies {
             ),
             ("on-target-expired", "continue", &mut self.target_expired),
             ("on-foreign-writer", "continue", &mut self.foreign_writer),
+            ("on-target-has-data", "continue", &mut self.target_has_data),
             ("on-refused-record", "skip", &mut self.refused_record),
         ]
     }

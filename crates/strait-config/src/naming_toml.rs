@@ -129,12 +129,12 @@ pub(crate) fn read_forward(
     link: &mut LinkConfig,
 ) -> Option<()> {
     let Some(field) = table.field(reader, "forward") else {
-        return Some(());
+        return check_shared(reader, table, link);
     };
     let all = [Forward::All, Forward::Local];
     link.forward = read_choice(reader, &field, &all, Forward::as_str)?;
     if link.forward == Forward::All {
-        return Some(());
+        return check_shared(reader, table, link);
     }
     let before = reader.problems.len();
     if names_source(&link.naming) {
@@ -142,19 +142,38 @@ pub(crate) fn read_forward(
         let instead = "Write naming = \"identity\", or leave out forward";
         reader.problems.push(field.problem(why, instead));
     }
-    match table.field(reader, "on-foreign-writer") {
-        Some(field) if link.policies.foreign_writer == Policy::Stop => {
-            let why = "with forward = \"local\" applications write to the same topics";
-            let instead = "Write on-foreign-writer = \"continue\", or leave it out";
-            reader.problems.push(field.problem(why, instead));
+    let policies = &mut link.policies;
+    for (key, policy) in [
+        ("on-foreign-writer", &mut policies.foreign_writer),
+        ("on-target-has-data", &mut policies.target_has_data),
+    ] {
+        match table.field(reader, key) {
+            Some(field) if *policy == Policy::Stop => {
+                let why = "with forward = \"local\" applications write to the same topics";
+                let instead = format!("Write {key} = \"continue\", or leave it out");
+                reader.problems.push(field.problem(why, instead));
+            }
+            _ => *policy = Policy::GoOn,
         }
-        _ => link.policies.foreign_writer = Policy::GoOn,
     }
     if table.field(reader, "start").is_none() {
         let instead = "With forward = \"local\" both sides may hold records before: write start = \"earliest\" in the link whose source's history the other side is to get, and start = \"latest\" in the other one";
         table.missing(reader, "start", instead);
     }
     (reader.problems.len() == before).then_some(())
+}
+
+/// Whoever begins beside the records of others has to go on beside them.
+fn check_shared(reader: &mut Reader<'_>, table: &Table<'_, '_>, link: &LinkConfig) -> Option<()> {
+    let policies = &link.policies;
+    if policies.target_has_data == Policy::Stop || policies.foreign_writer == Policy::GoOn {
+        return Some(());
+    }
+    let field = table.field(reader, "on-target-has-data")?;
+    let why = "what the target holds was written by others, and with on-foreign-writer = \"stop\" the flow would stop at their next record";
+    let instead = "Write on-foreign-writer = \"continue\" too, or leave this out";
+    reader.problems.push(field.problem(why, instead));
+    None
 }
 
 /// A separator becomes part of topic names.

@@ -20,7 +20,7 @@ const SIZE_UNITS: [(&str, u64); 7] = [
 ];
 
 /// Reads `250ms`, `30s`, `10m`, `1h`, `1d`: a whole number and a unit.
-pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+pub fn parse_duration(text: &str) -> Option<Duration> {
     scaled(text, &TIME_UNITS).map(Duration::from_millis)
 }
 

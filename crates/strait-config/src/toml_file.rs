@@ -26,7 +26,7 @@ use crate::start::{StartPosition, StartRules};
 use crate::table::{Field, Reader, Table};
 
 const TOP_KEYS: [&str; 5] = ["clusters", "links", "admin", "instance", "state-dir"];
-const LINK_KEYS: [&str; 49] = [
+const LINK_KEYS: [&str; 50] = [
     "name",
     "source",
     "target",
@@ -57,6 +57,7 @@ const LINK_KEYS: [&str; 49] = [
     "on-target-recreated",
     "on-target-expired",
     "on-foreign-writer",
+    "on-target-has-data",
     "on-refused-record",
     "open-transaction-warning",
     "emit-heartbeats",

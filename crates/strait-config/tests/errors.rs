@@ -467,6 +467,14 @@ fn what_forward_local_asks_for_is_said() {
             "f.toml:4: links[0].start: it is missing. With forward = \"local\" both sides may hold records before: write start = \"earliest\" in the link whose source's history the other side is to get, and start = \"latest\" in the other one.",
         ),
         (
+            "naming = \"identity\"\nforward = \"local\"\nstart = \"latest\"\non-target-has-data = \"stop\"",
+            "f.toml:11: links[0].on-target-has-data = \"stop\": with forward = \"local\" applications write to the same topics. Write on-target-has-data = \"continue\", or leave it out.",
+        ),
+        (
+            "on-target-has-data = \"continue\"",
+            "f.toml:8: links[0].on-target-has-data = \"continue\": what the target holds was written by others, and with on-foreign-writer = \"stop\" the flow would stop at their next record. Write on-foreign-writer = \"continue\" too, or leave this out.",
+        ),
+        (
             "naming = \"identity\"\nforward = \"local\"\nstart = \"latest\"\non-foreign-writer = \"stop\"",
             "f.toml:11: links[0].on-foreign-writer = \"stop\": with forward = \"local\" applications write to the same topics. Write on-foreign-writer = \"continue\", or leave it out.",
         ),
@@ -623,11 +631,27 @@ fn what_should_be_known_is_a_warning() {
     );
     let merge = "[clusters]\na = \"a:1\"\nb = \"b:1\"\nc = \"c:1\"\n[[links]]\nsource = \"a\"\ntarget = \"c\"\ntopics = \"x\"\nnaming = \"identity\"\n[[links]]\nsource = \"b\"\ntarget = \"c\"\ntopics = \"x\"\nnaming = \"identity\"\n";
     assert_eq!(
-        warnings("f.toml", merge),
+        warnings("f.toml", &merge.replace("\"x\"", "\"x.*\"")),
         [
-            "links a->c and b->c may write the same topics on c: records of both sources would be mixed there",
+            "links a->c and b->c may write the same topics on c: each would stop at the records of the other one; where they shall be mixed, write on-foreign-writer = \"continue\" and on-target-has-data = \"continue\" in both",
         ]
     );
+    // Different names on the sources come to one on the target.
+    let named = merge
+        .replacen(
+            "topics = \"x\"\nnaming = \"identity\"",
+            "topics = \"y\"\nnames = { y = \"b.x\" }",
+            1,
+        )
+        .replacen("naming = \"identity\"\n", "", 1);
+    let both = "links a->c and b->c both write \"b.x\" on c: each would stop at the records of the other one; where they shall be mixed, write on-foreign-writer = \"continue\" and on-target-has-data = \"continue\" in both";
+    assert_eq!(warnings("f.toml", &named), [both]);
+    let shared =
+        "target = \"c\"\non-foreign-writer = \"continue\"\non-target-has-data = \"continue\"\n";
+    for text in [merge, named.as_str()] {
+        let declared = text.replace("target = \"c\"\n", shared);
+        assert_eq!(warnings("f.toml", &declared), Vec::<String>::new());
+    }
     let mut config = load("f.toml", text.as_bytes()).unwrap();
     config.set_admin(strait_config::AdminConfig { listen: None });
     assert_eq!(config.warnings.len(), 5);

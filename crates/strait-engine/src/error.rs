@@ -62,7 +62,7 @@ pub enum FlowError {
     /// The target partition holds data, but no position of this link: its history is unknown.
     #[error(
         "the target holds data from offset {from} to {to} that this link has no position for: nothing was mirrored; \
-         mirror into another name, or delete the target topic, or remove the data there"
+         mirror into another name, or delete the target topic, or remove the data there; or, where others shall write there too, set on-target-has-data = \"continue\" with on-foreign-writer = \"continue\" and restart"
     )]
     TargetHasData {
         /// First offset with data.

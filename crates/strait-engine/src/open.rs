@@ -331,7 +331,8 @@ impl Opening {
     async fn fresh(&self, ends: &Ends) -> Result<Ledger, FlowError> {
         let start = ends.target.log_start().await?;
         let end = ends.target.log_end().await?;
-        if !self.session.spec.only_local {
+        let spec = &self.session.spec;
+        if !spec.only_local && spec.policies.target_has_data == Policy::Stop {
             self.refuse_data(ends, start, end).await?;
         }
         let from = match self.spec.start {

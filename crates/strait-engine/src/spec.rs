@@ -82,6 +82,9 @@ pub struct Policies {
     pub target_expired: Policy,
     /// Another producer wrote to the target partition. Going on writes beside it.
     pub foreign_writer: Policy,
+    /// The target partition holds records, and the flow has no position yet. Going on begins behind them; only where
+    /// `foreign_writer` goes on.
+    pub target_has_data: Policy,
     /// The target refuses a record. Going on leaves it out.
     pub refused_record: Policy,
 }
@@ -97,6 +100,7 @@ impl Default for Policies {
             target_recreated: Policy::GoOn,
             target_expired: Policy::GoOn,
             foreign_writer: Policy::Stop,
+            target_has_data: Policy::Stop,
             refused_record: Policy::Stop,
         }
     }

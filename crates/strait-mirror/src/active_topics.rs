@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use strait_config::LinkConfig;
+use strait_config::{LinkConfig, TopicSelection};
 use strait_engine::SessionError;
-use strait_net::{Cluster, NetError, TopicMetadata};
+use strait_net::{Cluster, Metadata, NetError, TopicMetadata};
 
 use crate::naming::{Route, route};
 use crate::stored_selection::{SelectionError, StoredSelections};
@@ -26,6 +26,27 @@ pub async fn active_topics(
     let topics = stored.topics(link)?;
     let net = |error: NetError| SelectionError::Registry(SessionError::Net(error));
     let found = source.metadata(None).await.map_err(net)?;
+    let mut chosen = selected(link, &topics, &found);
+    let names: Vec<String> = chosen
+        .iter()
+        .map(|(_, mirrored)| mirrored.clone())
+        .collect();
+    let there = target.metadata(Some(&names)).await.map_err(net)?;
+    chosen.retain(|(_, mirrored)| {
+        let topic = there.topics.get(mirrored);
+        topic.is_some_and(|t| t.error == 0 && !t.partitions.is_empty())
+    });
+    let mut active: Vec<String> = chosen.into_iter().map(|(name, _)| name).collect();
+    active.sort();
+    Ok(Some(active))
+}
+
+/// The source's topics that the link mirrors by these patterns, each with its name on the target.
+pub(crate) fn selected(
+    link: &LinkConfig,
+    topics: &TopicSelection,
+    found: &Metadata,
+) -> Vec<(String, String)> {
     let named = |name: &&String| link.names.contains_key(*name);
     let (first, rest): (Vec<&String>, Vec<&String>) = found.topics.keys().partition(named);
     let (mut chosen, mut taken) = (Vec::new(), BTreeSet::new());
@@ -39,16 +60,5 @@ pub async fn active_topics(
             chosen.push((name.clone(), mirrored));
         }
     }
-    let names: Vec<String> = chosen
-        .iter()
-        .map(|(_, mirrored)| mirrored.clone())
-        .collect();
-    let there = target.metadata(Some(&names)).await.map_err(net)?;
-    chosen.retain(|(_, mirrored)| {
-        let topic = there.topics.get(mirrored);
-        topic.is_some_and(|t| t.error == 0 && !t.partitions.is_empty())
-    });
-    let mut active: Vec<String> = chosen.into_iter().map(|(name, _)| name).collect();
-    active.sort();
-    Ok(Some(active))
+    chosen
 }

@@ -5,6 +5,8 @@
 
 mod acls;
 mod active_topics;
+mod carried;
+mod caught_up;
 mod checkpoints;
 mod gone;
 mod groups;
@@ -15,16 +17,22 @@ mod left_out;
 mod mirror;
 mod naming;
 mod plan;
+mod read_back;
 mod stored_selection;
 mod topics;
 mod translation;
+mod unread;
 mod users;
 
 pub use active_topics::active_topics;
+pub use carried::{Carried, GroupBehind};
+pub use caught_up::{Behind, CatchUp};
 pub use gone::{GoneTopic, gone_topics};
 pub use in_force::Selections;
 pub use mirror::{Mirror, MirrorError, Selection};
 pub use naming::{NamingError, Route, route};
 pub use plan::{Change, Plan, PlannedTopic, plan};
+pub use read_back::{ReadBack, read_back};
 pub use stored_selection::{SelectionError, StoredSelection, StoredSelections};
 pub use translation::{Exactness, Translated, Translator};
+pub use unread::{Unread, UnreadTopic};

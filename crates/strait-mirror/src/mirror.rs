@@ -331,6 +331,7 @@ fn policies(config: &LinkConfig) -> Policies {
         target_recreated: policy(configured.target_recreated),
         target_expired: policy(configured.target_expired),
         foreign_writer: policy(configured.foreign_writer),
+        target_has_data: policy(configured.target_has_data),
         refused_record: policy(configured.refused_record),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use strait_config::{Isolation, LinkConfig, StartPosition};
+use strait_config::{Isolation, LinkConfig, Policy, StartPosition};
 use strait_engine::{FlowKey, KnownPosition, SessionError, read_positions};
 use strait_net::{Cluster, KafkaError, Metadata, NetError, Runtime};
 use tracing::subscriber::{NoSubscriber, with_default};
@@ -14,8 +14,8 @@ use crate::mirror::{MirrorError, choose, wanted};
 use crate::topics::{TopicKeeper, Wanted};
 
 /// ListOffsets: the log's end, and its start.
-const END: i64 = -1;
-const START: i64 = -2;
+pub(crate) const END: i64 = -1;
+pub(crate) const START: i64 = -2;
 /// Questions about offsets that are under way at once.
 const ASKED_AT_ONCE: usize = 16;
 
@@ -316,7 +316,7 @@ fn obstacle(
     has_data: bool,
 ) -> Option<String> {
     match position {
-        None if has_data => Some(format!(
+        None if has_data && config.policies.target_has_data == Policy::Stop => Some(format!(
             "{target} holds data that this link has no position for"
         )),
         None => None,
@@ -370,7 +370,7 @@ fn sum(topic: &str, bytes: &BTreeMap<(String, i32), i64>) -> i64 {
 }
 
 /// The partitions of these topics that have a leader.
-fn partitions(metadata: &Metadata, topics: &[String]) -> Vec<(String, i32)> {
+pub(crate) fn partitions(metadata: &Metadata, topics: &[String]) -> Vec<(String, i32)> {
     let of = |topic: &String| {
         let partitions = metadata.topics.get(topic).map(|t| &t.partitions);
         let led = partitions
@@ -383,7 +383,7 @@ fn partitions(metadata: &Metadata, topics: &[String]) -> Vec<(String, i32)> {
 }
 
 /// The offsets for a time, of those partitions that tell.
-async fn offsets(
+pub(crate) async fn offsets(
     rt: &Runtime,
     cluster: &Cluster,
     metadata: &Metadata,

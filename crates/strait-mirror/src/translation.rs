@@ -274,7 +274,7 @@ fn follow(flows: &mut BTreeMap<FlowKey, History>, link: &str, flow: FlowKey, kno
 }
 
 /// Whether two ids that are known are not the same.
-fn differ<T: PartialEq + Default>(a: &T, b: &T) -> bool {
+pub(crate) fn differ<T: PartialEq + Default>(a: &T, b: &T) -> bool {
     let unknown = T::default();
     *a != unknown && *b != unknown && a != b
 }

@@ -8,6 +8,7 @@ use strait_config::{AdminConfig, Config};
 
 use crate::exit;
 use crate::selection::{OfLink, SelectionArgs, SetOrNone};
+use crate::wait::WaitArgs;
 
 /// `0.1.0 (0123456789ab, x86_64-unknown-linux-musl)`.
 pub(crate) const VERSION: &str = concat!(
@@ -57,10 +58,12 @@ pub(crate) enum Command {
     MirroringActiveTopics(OfLink),
     /// Print what each link would do, before anything is written: topics, settings, ACLs, bytes, bandwidth, refusals
     Plan(PlanArgs),
-    /// Print which topics on the target have lost their source, with the command to delete each
+    /// Print what consumer groups have left to read of the mirrored topics, and which of these have lost their source
     Status(StatusArgs),
     /// Offsets of the source on the target; also while links run
     Offsets(OffsetsArgs),
+    /// Wait until everything is mirrored, or until consumer groups have read it; the exit code tells
+    Wait(WaitArgs),
 }
 
 /// `strait run`.
@@ -158,6 +161,8 @@ pub(crate) struct OffsetsArgs {
 pub(crate) enum OffsetsCommand {
     /// Print where offsets of the source, or those that a group has committed there, stand on the target; writes nothing
     Translate(TranslateArgs),
+    /// Print up to which offsets of the source a group has read, by what it has committed on the target: for the way back
+    Back(BackArgs),
 }
 
 /// `strait offsets translate`.
@@ -187,6 +192,25 @@ pub(crate) struct TranslateArgs {
     /// Only this link
     #[arg(long, value_name = "NAME")]
     pub(crate) link: Option<String>,
+    /// One JSON array instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `strait offsets back`.
+#[derive(Args, Debug)]
+pub(crate) struct BackArgs {
+    /// TOML, or a MirrorMaker 2 properties file
+    pub(crate) file: PathBuf,
+    /// The consumer group
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: String,
+    /// Only this link
+    #[arg(long, value_name = "NAME")]
+    pub(crate) link: Option<String>,
+    /// What lies further than the group stands on the source, as kafka-consumer-groups.sh --from-file takes it
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) csv: bool,
     /// One JSON array instead of a table
     #[arg(long)]
     pub(crate) json: bool,

@@ -17,6 +17,8 @@ pub(crate) enum Exit {
     Different,
     /// A cluster cannot be reached, and nothing else is mirrored meanwhile.
     Unreachable,
+    /// What was waited for did not come within the time given.
+    NotYet,
     /// A second SIGINT came before everything was written.
     Interrupted,
     /// A second SIGTERM came before everything was written.
@@ -32,6 +34,7 @@ Exit codes:
     3  wrong configuration, or credentials or certificates that a cluster refuses
     4  differences found; by plan: something that is asked for would be refused
     5  a cluster cannot be reached, tried for three times the connect timeout
+    6  by wait: not caught up, or not drained, within --timeout
   130  ended by a second SIGINT before everything was written
   143  ended by a second SIGTERM before everything was written";
 
@@ -45,6 +48,7 @@ impl Exit {
             Self::Configuration => 3,
             Self::Different => 4,
             Self::Unreachable => 5,
+            Self::NotYet => 6,
             Self::Interrupted => 130,
             Self::Terminated => 143,
         }
@@ -70,6 +74,7 @@ mod tests {
             Exit::Configuration,
             Exit::Different,
             Exit::Unreachable,
+            Exit::NotYet,
             Exit::Interrupted,
             Exit::Terminated,
         ];

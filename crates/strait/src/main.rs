@@ -1,6 +1,7 @@
 //! The `strait` command.
 
 mod args;
+mod back;
 mod check;
 mod demo;
 mod exit;
@@ -16,6 +17,7 @@ mod selection;
 mod serve;
 mod standing;
 mod status;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -52,10 +54,11 @@ fn main() -> ExitCode {
         Command::MirroringActiveTopics(args) => selection::active(&args),
         Command::Plan(args) => plan::plan(&args),
         Command::Status(args) => status::status(&args),
-        Command::Offsets(args) => {
-            let OffsetsCommand::Translate(args) = args.command;
-            offsets::translate(&args)
-        }
+        Command::Offsets(args) => match args.command {
+            OffsetsCommand::Translate(args) => offsets::translate(&args),
+            OffsetsCommand::Back(args) => back::back(&args),
+        },
+        Command::Wait(args) => wait::wait(&args, line.log.quiet),
         Command::Demo(args) => demo::demo(&args, line.log.quiet),
     };
     drop(logging);

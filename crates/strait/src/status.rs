@@ -1,45 +1,110 @@
-//! `strait status`: what a link has left behind on its target.
+//! `strait status`: what a link has left behind on its target, and what groups have not read of it.
 
 use std::fmt::Write as _;
 
 use strait_config::{Config, LinkConfig};
-use strait_mirror::{GoneTopic, gone_topics};
+use strait_mirror::{GoneTopic, MirrorError, Unread, UnreadTopic, gone_topics};
+use strait_net::{Cluster, NetError, Runtime};
 
 use crate::args::StatusArgs;
 use crate::exit::Exit;
 use crate::gaps::{aligned, quoted};
 use crate::links::{self, size};
+use crate::output::complain;
+use crate::serve::exit_for;
+use crate::wait::{unread_json, unread_table};
 
-/// Prints the topics whose source is gone to stdout.
+/// What is known of one link; what is not was told, with the exit code that it ends with.
+struct Standing {
+    unread: Option<Vec<UnreadTopic>>,
+    gone: Option<Vec<GoneTopic>>,
+    exit: Exit,
+}
+
+/// Prints what groups have left to read, and the topics whose source is gone, to stdout. One of them does without the
+/// source, which may be lost.
 pub(crate) fn status(args: &StatusArgs) -> Exit {
     let (config, chosen) = match links::read(&args.file, args.link.as_deref()) {
         Ok(read) => read,
         Err(exit) => return exit,
     };
     let looked = links::look(&config, &chosen, async |rt, link, source, target| {
-        gone_topics(rt, link, &source, &target).await
+        let mut exit = Exit::Ok;
+        let mut told = |what: &str, error: &MirrorError| {
+            complain(format_args!(
+                "link {}: {what} cannot be told: {error} (id={})",
+                link.name,
+                error.id()
+            ));
+            if exit == Exit::Ok {
+                exit = exit_for(error);
+            }
+        };
+        let unread = match unread(rt, link, target.clone()).await {
+            Ok((unread, untold)) => {
+                for (group, error) in untold {
+                    told(
+                        &format!("what group {group} has left to read"),
+                        &error.into(),
+                    );
+                }
+                Some(unread)
+            }
+            Err(error) => {
+                told("what consumer groups have left to read", &error);
+                None
+            }
+        };
+        let gone = match gone_topics(rt, link, &source, &target).await {
+            Ok(gone) => Some(gone),
+            Err(error) => {
+                told("whether the source of a topic is gone", &error);
+                None
+            }
+        };
+        Ok(Standing { unread, gone, exit })
     });
     let found = match looked {
         Ok(found) => found,
         Err(exit) => return exit,
     };
+    let ended = found.iter().map(|one| one.exit).find(|e| *e != Exit::Ok);
     let told: Vec<String> = chosen
         .iter()
         .zip(&found)
-        .map(|(link, gone)| match args.json {
-            true => json(&config, link, gone),
-            false => text(&config, link, gone),
+        .map(|(link, standing)| match args.json {
+            true => json(&config, link, standing),
+            false => text(&config, link, standing),
         })
         .collect();
     let whole = match args.json {
         true => format!("[{}]\n", told.join(",")),
         false => told.join("\n"),
     };
-    links::print(&whole, Exit::Ok)
+    links::print(&whole, ended.unwrap_or(Exit::Ok))
 }
 
-fn text(config: &Config, link: &LinkConfig, gone: &[GoneTopic]) -> String {
+async fn unread(
+    rt: &Runtime,
+    link: &LinkConfig,
+    target: Cluster,
+) -> Result<(Vec<UnreadTopic>, Vec<(String, NetError)>), MirrorError> {
+    Unread::begin(rt, link, target, &[], &[])
+        .await?
+        .look()
+        .await
+}
+
+fn text(config: &Config, link: &LinkConfig, standing: &Standing) -> String {
     let mut out = format!("link {}\n", link.name);
+    match standing.unread.as_deref() {
+        None => {}
+        Some([]) => out.push_str("no group has committed offsets of mirrored topics\n"),
+        Some(unread) => unread_table(&mut out, unread),
+    }
+    let Some(gone) = &standing.gone else {
+        return out;
+    };
     if gone.is_empty() {
         out.push_str("no topic whose source is gone\n");
         return out;
@@ -83,10 +148,11 @@ fn command(config: &Config, link: &LinkConfig, topic: &GoneTopic) -> String {
     format!("kafka-topics.sh --bootstrap-server {bootstrap}{login} --delete --topic '{exact}'")
 }
 
-fn json(config: &Config, link: &LinkConfig, gone: &[GoneTopic]) -> String {
-    let topics: Vec<String> = gone
-        .iter()
-        .map(|topic| {
+fn json(config: &Config, link: &LinkConfig, standing: &Standing) -> String {
+    let null = || "null".to_owned();
+    let unread = standing.unread.as_deref().map_or_else(null, unread_json);
+    let gone = standing.gone.as_ref().map_or_else(null, |gone| {
+        let topics: Vec<String> = gone.iter().map(|topic| {
             let bytes = topic
                 .bytes
                 .map_or_else(|| "null".to_owned(), |bytes| bytes.to_string());
@@ -99,9 +165,10 @@ fn json(config: &Config, link: &LinkConfig, gone: &[GoneTopic]) -> String {
             )
         })
         .collect();
+        format!("[{}]", topics.join(","))
+    });
     format!(
-        "{{\"link\":{},\"source_gone\":[{}]}}",
-        quoted(&link.name),
-        topics.join(",")
+        "{{\"link\":{},\"groups\":{unread},\"source_gone\":{gone}}}",
+        quoted(&link.name)
     )
 }

@@ -58,7 +58,7 @@ fn help_goes_to_stdout_and_has_the_exit_codes() {
         "--log-format <LOG_FORMAT>",
         "--quiet",
         "Exit codes:\n    0  done, or stopped by SIGINT or SIGTERM; what could not be written is told on stderr\n    1  failed;",
-        "    2  wrong usage of the command line\n    3  wrong configuration, or credentials or certificates that a cluster refuses\n    4  differences found; by plan: something that is asked for would be refused\n    5  a cluster cannot be reached, tried for three times the connect timeout\n  130  ended by a second SIGINT before everything was written\n  143  ended by a second SIGTERM",
+        "    2  wrong usage of the command line\n    3  wrong configuration, or credentials or certificates that a cluster refuses\n    4  differences found; by plan: something that is asked for would be refused\n    5  a cluster cannot be reached, tried for three times the connect timeout\n    6  by wait: not caught up, or not drained, within --timeout\n  130  ended by a second SIGINT before everything was written\n  143  ended by a second SIGTERM",
     ] {
         assert!(
             said.stdout.contains(part),
@@ -80,6 +80,8 @@ fn every_command_explains_itself() {
         ("mirroring-topic-selection-set", "--none"),
         ("mirroring-active-topics", "--json"),
         ("offsets", "translate"),
+        ("offsets", "back"),
+        ("wait", "caught-up"),
         (
             "gaps",
             "left out and lost, from the positions on the target",

@@ -156,7 +156,10 @@ fn a_plan_of_a_running_link_counts_what_is_left_and_a_source_that_is_gone_is_nam
     }
     mirror.stop();
     let nothing = printed(&strait("status", &mirror, &[]));
-    assert_eq!(nothing, "link left\nno topic whose source is gone\n");
+    assert_eq!(
+        nothing,
+        "link left\nno group has committed offsets of mirrored topics\nno topic whose source is gone\n"
+    );
     oracle
         .produce(west, &Workload::new("left-here").seed(4), 70)
         .unwrap();
@@ -187,7 +190,7 @@ fn a_plan_of_a_running_link_counts_what_is_left_and_a_source_that_is_gone_is_nam
     assert_eq!(cells[..3], ["left-gone", "west.left-gone", "2"], "{text}");
     assert!(["B", "KiB"].contains(cells.last().unwrap()), "{text}");
     let machines = printed(&strait("status", &mirror, &["--json"]));
-    assert!(machines.starts_with("[{\"link\":\"left\",\"source_gone\":[{\"source\":\"left-gone\",\"target\":\"west.left-gone\",\"partitions\":2,\"bytes\":"), "{machines}");
+    assert!(machines.starts_with("[{\"link\":\"left\",\"groups\":[],\"source_gone\":[{\"source\":\"left-gone\",\"target\":\"west.left-gone\",\"partitions\":2,\"bytes\":"), "{machines}");
     assert!(
         oracle
             .list_topics(east)
