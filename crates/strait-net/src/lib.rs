@@ -18,6 +18,7 @@ mod groups;
 mod handshake;
 mod kafka_error;
 mod log_dirs;
+mod log_ends;
 mod metadata;
 mod offsets;
 mod peer;
@@ -46,6 +47,7 @@ pub use coordinator::CoordinatorKind;
 pub use error::{Action, NetError};
 pub use groups::{CommittedOffset, GroupOffsets, ListedGroup};
 pub use kafka_error::KafkaError;
+pub use log_ends::LogEnds;
 #[doc(hidden)]
 pub use metadata::read_metadata;
 pub use metadata::{BrokerAddress, Metadata, PartitionMetadata, TopicMetadata};

@@ -17,6 +17,7 @@ use kafka_protocol::messages::describe_producers_response::{
     PartitionResponse, ProducerState, TopicResponse,
 };
 use kafka_protocol::messages::describe_transactions_response::{TopicData, TransactionState};
+use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::messages::list_offsets_response::{
@@ -293,7 +294,16 @@ fn producers_and_transactions() {
 
 #[test]
 fn groups() {
-    holds::<FindCoordinatorRequest>(|_| {
+    holds::<FindCoordinatorRequest>(|v| {
+        if v >= 4 {
+            let one = Coordinator::default()
+                .with_key(s("g"))
+                .with_node_id(BrokerId(1))
+                .with_host(s("b1.example"))
+                .with_port(9092)
+                .with_error_message(Some(s("words")));
+            return FindCoordinatorResponse::default().with_coordinators(vec![one.clone(), one]);
+        }
         FindCoordinatorResponse::default()
             .with_error_message(Some(s("words")))
             .with_node_id(BrokerId(1))
