@@ -2,10 +2,12 @@
 //! and where on the target the n-th of them stands. For who translates offsets.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use strait_net::{Cluster, Runtime};
 use strait_wire::{GapReason, Isolation};
+use tokio::time::Instant;
 
 use crate::error::FlowError;
 use crate::limits;
@@ -19,6 +21,48 @@ use crate::stitch::{Item, Stitch, StitchError};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a broker may wait with its answer.
 const WAIT: Duration = Duration::from_millis(200);
+
+/// How long an answer under way is awaited when the time is over.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What may be spent on counting, by all who count side by side.
+#[derive(Debug)]
+pub struct Budget {
+    rt: Runtime,
+    bytes: AtomicU64,
+    until: Instant,
+}
+
+impl Budget {
+    /// So many bytes to read, and so much time.
+    pub fn new(rt: &Runtime, bytes: u64, time: Duration) -> Self {
+        Self {
+            rt: rt.clone(),
+            bytes: AtomicU64::new(bytes),
+            until: rt.now() + time,
+        }
+    }
+
+    /// Whether nothing is left.
+    pub fn spent(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) == 0 || self.rt.now() >= self.until
+    }
+
+    fn take(&self, bytes: usize) {
+        let take = |left: u64| Some(left.saturating_sub(bytes as u64));
+        let _ = self
+            .bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+    }
+
+    /// What `work` brings, unless the time is over before.
+    async fn within<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            () = self.rt.sleep_until(self.until + GRACE) => None,
+        }
+    }
+}
 
 /// Reads the two sides of flows, by routes of its own.
 #[derive(Clone, Debug)]
@@ -83,7 +127,7 @@ impl Tally {
         &self,
         stretch: &Stretch<'_>,
         cuts: &[i64],
-        budget: &mut u64,
+        budget: &Budget,
     ) -> Result<Option<Counted>, FlowError> {
         let reader = PartitionReader {
             source: true,
@@ -102,12 +146,16 @@ impl Tally {
         );
         let mut counting = Counting::new(stretch.from, stretch.to, cuts);
         let mut patience = Patience::new(&self.rt, PATIENCE, stretch.from);
-        while stitch.head() < stretch.to && *budget > 0 {
-            let fetched = reader.fetch(stitch.head(), -1, WAIT).await?;
+        while stitch.head() < stretch.to && !budget.spent() {
+            let fetching = reader.fetch(stitch.head(), -1, WAIT);
+            let Some(fetched) = budget.within(fetching).await else {
+                break;
+            };
+            let fetched = fetched?;
             if fetched.part.error != 0 {
                 return Ok(None);
             }
-            *budget = budget.saturating_sub(fetched.part.records.len() as u64);
+            budget.take(fetched.part.records.len());
             let mut items = Vec::new();
             // Elections that the mirror has passed are not judged again: its own position tells of a truncation.
             match stitch.admit(&fetched.part, true, &mut items) {
@@ -136,7 +184,7 @@ impl Tally {
         (topic, partition): (&str, i32),
         (from, to): (i64, i64),
         records: i64,
-        budget: &mut u64,
+        budget: &Budget,
     ) -> Result<Option<Placed>, FlowError> {
         let reader = PartitionReader {
             source: false,
@@ -149,15 +197,19 @@ impl Tally {
         let mut placing = Placing::new(from, to, records);
         let mut patience = Patience::new(&self.rt, PATIENCE, from);
         while placing.placed().is_none() {
-            if *budget == 0 {
+            if budget.spent() {
                 return Ok(None);
             }
             let next = placing.next;
-            let fetched = reader.fetch(next, -1, WAIT).await?;
+            let fetching = reader.fetch(next, -1, WAIT);
+            let Some(fetched) = budget.within(fetching).await else {
+                return Ok(None);
+            };
+            let fetched = fetched?;
             if fetched.part.error != 0 {
                 return Ok(None);
             }
-            *budget = budget.saturating_sub(fetched.part.records.len() as u64);
+            budget.take(fetched.part.records.len());
             for batch in batches_from(&fetched.part, next)? {
                 let header = &batch.header;
                 placing.take(

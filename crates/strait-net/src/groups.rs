@@ -39,6 +39,8 @@ pub struct ListedGroup {
     pub protocol_type: String,
     /// `classic`, `consumer`, `share`, ... in the broker's spelling; empty where the broker does not tell (before Kafka 3.7).
     pub kind: String,
+    /// `Empty`, `Stable`, ...; empty where the broker does not tell (before Kafka 2.6).
+    pub state: String,
 }
 
 impl ListedGroup {
@@ -85,6 +87,7 @@ impl Cluster {
             id: g.group_id.to_string(),
             protocol_type: g.protocol_type.to_string(),
             kind: g.group_type.to_string(),
+            state: g.group_state.to_string(),
         });
         let groups: Vec<ListedGroup> = groups.collect();
         for group in &groups {
