@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 
 use crate::checkpoints::Checkpoints;
 use crate::group_commits::{Ends, Entries, Entry};
+use crate::share_groups::ShareGroups;
 use crate::translation::{Budget, Translator};
 
 /// What one round may read from the logs to know offsets exactly.
@@ -35,7 +36,7 @@ const KEEP_FIRST: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(5);
 
 /// What a group has committed on the source cannot be read.
-const UNREADABLE: &str = "group-unreadable";
+pub(crate) const UNREADABLE: &str = "group-unreadable";
 
 /// Source partitions that are mirrored now.
 pub(crate) type Mirrored = watch::Receiver<Arc<BTreeSet<FlowKey>>>;
@@ -48,14 +49,16 @@ pub(crate) struct Groups {
     internal_replication: Option<i16>,
     /// Others write to the target partitions too.
     shared: bool,
-    source: Cluster,
+    pub(crate) source: Cluster,
     pub(crate) target: Cluster,
     handle: LinkHandle,
-    mirrored: Mirrored,
-    translator: Translator,
+    pub(crate) mirrored: Mirrored,
+    pub(crate) translator: Translator,
     pub(crate) checkpoints: Option<Checkpoints>,
     /// Groups that are selected, as the source listed them last.
     groups: Vec<String>,
+    /// And share groups.
+    pub(crate) share: ShareGroups,
     listed: Option<Instant>,
     emitted: Option<Instant>,
     keep_at: Instant,
@@ -123,6 +126,7 @@ impl Groups {
             translator,
             checkpoints: None,
             groups: Vec::new(),
+            share: ShareGroups::default(),
             listed: None,
             emitted: None,
             keep_at: rt.now() + KEEP_FIRST,
@@ -254,8 +258,10 @@ impl Groups {
         if emit {
             self.emitted = Some(now);
         }
-        self.gauges.seen.set(seen as f64);
-        self.gauges.committed.set(standing.len() as f64);
+        let (shared, shared_standing) = self.share_round().await;
+        self.gauges.seen.set((seen + shared) as f64);
+        let standing = standing.len() + shared_standing;
+        self.gauges.committed.set(standing as f64);
         self.gauges.active.set(self.active.len() as f64);
         self.gauges.troubled.set(self.troubles.len() as f64);
         let took = self.rt.now().saturating_duration_since(now);
@@ -264,7 +270,7 @@ impl Groups {
     }
 
     /// Whether a session is open now.
-    fn open(&self) -> bool {
+    pub(crate) fn open(&self) -> bool {
         self.handle.status().borrow().open
     }
 
@@ -299,7 +305,7 @@ impl Groups {
     /// Asks every broker of the source for its groups.
     async fn list(&mut self) -> Result<(), NetError> {
         let brokers = self.source.metadata(Some(&[])).await?.brokers;
-        let mut found = BTreeSet::new();
+        let (mut found, mut shared) = (BTreeSet::new(), BTreeSet::new());
         let mut failed = None;
         let mut jobs = JoinSet::new();
         for &broker in brokers.keys() {
@@ -307,16 +313,21 @@ impl Groups {
             jobs.spawn(async move { source.list_groups(broker).await });
         }
         while let Some(done) = jobs.join_next().await {
-            match done {
-                Ok(Ok(groups)) => found.extend(
-                    groups
-                        .into_iter()
-                        .filter(|g| g.has_offsets() && self.settings.selects(&g.id))
-                        .map(|g| g.id),
-                ),
+            let groups = match done {
+                Ok(Ok(groups)) => groups,
                 // The groups of the others have their turn.
-                Ok(Err(error)) => failed = Some(error),
-                Err(_) => {}
+                Ok(Err(error)) => {
+                    failed = Some(error);
+                    continue;
+                }
+                Err(_) => continue,
+            };
+            for group in groups.into_iter().filter(|g| self.settings.selects(&g.id)) {
+                if group.is_share() {
+                    shared.insert(group.id);
+                } else if group.has_offsets() {
+                    found.insert(group.id);
+                }
             }
         }
         if let Some(error) = failed {
@@ -325,15 +336,18 @@ impl Groups {
             }
             debug!(link = %self.link, "a broker of the source did not list its groups: {error}");
             found.extend(self.groups.drain(..));
+            shared.extend(self.share.names.drain(..));
         } else {
             if self.listed.is_none() {
-                info!(link = %self.link, groups = found.len(), "groups found");
+                info!(link = %self.link, groups = found.len(), share_groups = shared.len(), "groups found");
             }
             self.listed = Some(self.rt.now());
         }
-        self.troubles.retain(|group, _| found.contains(group));
-        self.active.retain(|group| found.contains(group));
+        let known = |group: &String| found.contains(group) || shared.contains(group);
+        self.troubles.retain(|group, _| known(group));
+        self.active.retain(known);
         self.groups = found.into_iter().collect();
+        self.share.names = shared.into_iter().collect();
         Ok(())
     }
 

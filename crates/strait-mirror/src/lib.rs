@@ -18,6 +18,7 @@ mod mirror;
 mod naming;
 mod plan;
 mod planned_groups;
+mod share_groups;
 mod stored_selection;
 mod topics;
 mod translation;

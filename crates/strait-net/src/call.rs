@@ -2,13 +2,14 @@
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{
-    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, CreateAclsRequest, CreateAclsResponse,
-    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
-    DescribeAclsRequest, DescribeAclsResponse, DescribeClientQuotasRequest,
-    DescribeClientQuotasResponse, DescribeConfigsRequest, DescribeConfigsResponse,
-    DescribeGroupsRequest, DescribeGroupsResponse, DescribeLogDirsRequest, DescribeLogDirsResponse,
-    DescribeProducersRequest, DescribeProducersResponse, DescribeTransactionsRequest,
-    DescribeTransactionsResponse, DescribeUserScramCredentialsRequest,
+    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, AlterShareGroupOffsetsRequest,
+    AlterShareGroupOffsetsResponse, CreateAclsRequest, CreateAclsResponse, CreatePartitionsRequest,
+    CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DescribeAclsRequest,
+    DescribeAclsResponse, DescribeClientQuotasRequest, DescribeClientQuotasResponse,
+    DescribeConfigsRequest, DescribeConfigsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
+    DescribeLogDirsRequest, DescribeLogDirsResponse, DescribeProducersRequest,
+    DescribeProducersResponse, DescribeShareGroupOffsetsRequest, DescribeShareGroupOffsetsResponse,
+    DescribeTransactionsRequest, DescribeTransactionsResponse, DescribeUserScramCredentialsRequest,
     DescribeUserScramCredentialsResponse, EndTxnRequest, EndTxnResponse, FindCoordinatorRequest,
     FindCoordinatorResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
     InitProducerIdRequest, InitProducerIdResponse, ListGroupsRequest, ListGroupsResponse,
@@ -114,6 +115,8 @@ calls! {
     DescribeLogDirsRequest -> DescribeLogDirsResponse: 35 "DescribeLogDirs" 1..=4 DESCRIBE_LOG_DIRS;
     DescribeClientQuotasRequest -> DescribeClientQuotasResponse: 48 "DescribeClientQuotas" 0..=1 DESCRIBE_CLIENT_QUOTAS;
     DescribeUserScramCredentialsRequest -> DescribeUserScramCredentialsResponse: 50 "DescribeUserScramCredentials" 0..=0 DESCRIBE_USER_SCRAM_CREDENTIALS;
+    DescribeShareGroupOffsetsRequest -> DescribeShareGroupOffsetsResponse: 90 "DescribeShareGroupOffsets" 0..=0 DESCRIBE_SHARE_GROUP_OFFSETS;
+    AlterShareGroupOffsetsRequest -> AlterShareGroupOffsetsResponse: 91 "AlterShareGroupOffsets" 0..=0 ALTER_SHARE_GROUP_OFFSETS;
 }
 
 /// The request's body in `version`.

@@ -46,8 +46,12 @@ pub struct ListedGroup {
 impl ListedGroup {
     /// Whether it can have committed offsets of the kind consumers have.
     pub fn has_offsets(&self) -> bool {
-        matches!(self.protocol_type.as_str(), "" | "consumer" | "streams")
-            && !self.kind.eq_ignore_ascii_case("share")
+        matches!(self.protocol_type.as_str(), "" | "consumer" | "streams") && !self.is_share()
+    }
+
+    /// Whether it is a share group (KIP-932).
+    pub fn is_share(&self) -> bool {
+        self.kind.eq_ignore_ascii_case("share")
     }
 }
 

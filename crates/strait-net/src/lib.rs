@@ -31,6 +31,7 @@ mod shape;
 mod shapes;
 #[cfg(test)]
 mod shapes_test;
+mod share_groups;
 mod socket;
 mod tls;
 mod transactions;
@@ -57,5 +58,6 @@ pub use runtime::{Runtime, World};
 #[doc(hidden)]
 pub use scram::scram_exchange;
 pub use security::{ClientCertificate, Sasl, Security, Tls};
+pub use share_groups::ShareOffsets;
 pub use socket::{Socket, Stream};
 pub use transactions::{ProducerState, TransactionDescription};

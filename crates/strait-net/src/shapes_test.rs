@@ -310,6 +310,28 @@ fn groups() {
             .with_host(s("b1.example"))
             .with_port(9092)
     });
+    holds::<DescribeShareGroupOffsetsRequest>(|_| {
+        use describe_share_group_offsets_response as d;
+        let partition = d::DescribeShareGroupOffsetsResponsePartition::default()
+            .with_error_message(Some(s("words")));
+        let topic = d::DescribeShareGroupOffsetsResponseTopic::default()
+            .with_topic_name(TopicName(s("t")))
+            .with_partitions(vec![partition.clone(), partition]);
+        let group = d::DescribeShareGroupOffsetsResponseGroup::default()
+            .with_group_id(GroupId(s("g")))
+            .with_topics(vec![topic]);
+        DescribeShareGroupOffsetsResponse::default().with_groups(vec![group.clone(), group])
+    });
+    holds::<AlterShareGroupOffsetsRequest>(|_| {
+        use alter_share_group_offsets_response as a;
+        let partition = a::AlterShareGroupOffsetsResponsePartition::default();
+        let topic = a::AlterShareGroupOffsetsResponseTopic::default()
+            .with_topic_name(TopicName(s("t")))
+            .with_partitions(vec![partition.clone(), partition]);
+        AlterShareGroupOffsetsResponse::default()
+            .with_error_message(Some(s("words")))
+            .with_responses(vec![topic])
+    });
     holds::<ListGroupsRequest>(|v| {
         ListGroupsResponse::default().with_groups(vec![
             ListedGroup::default()
