@@ -9,18 +9,19 @@ use strait_net::{Cluster, Runtime};
 use strait_wire::{GapReason, Isolation};
 use tokio::time::Instant;
 
+pub use crate::contents::Contents;
 use crate::error::FlowError;
 use crate::limits;
-use crate::partition::{PartitionReader, batches_from};
+use crate::partition::{Fetched, PartitionReader, batches_from};
 use crate::patience::Patience;
 use crate::routes::Routes;
 use crate::spec::FlowKey;
 use crate::stitch::{Item, Stitch, StitchError};
 
 /// How long a log may give nothing of what lies below a position.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a broker may wait with its answer.
-const WAIT: Duration = Duration::from_millis(200);
+pub(crate) const WAIT: Duration = Duration::from_millis(200);
 
 /// How long an answer under way is awaited when the time is over.
 const GRACE: Duration = Duration::from_secs(1);
@@ -55,12 +56,22 @@ impl Budget {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
     }
 
-    /// What `work` brings, unless the time is over before.
-    async fn within<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            done = work => Some(done),
-            () = self.rt.sleep_until(self.until + GRACE) => None,
+    /// What a fetch brings, taken off; nothing where the budget is used up before.
+    pub(crate) async fn fetch(
+        &self,
+        fetching: impl Future<Output = Result<Fetched, FlowError>>,
+    ) -> Option<Result<Fetched, FlowError>> {
+        if self.spent() {
+            return None;
         }
+        let fetched = tokio::select! {
+            done = fetching => done,
+            () = self.rt.sleep_until(self.until + GRACE) => return None,
+        };
+        if let Ok(fetched) = &fetched {
+            self.take(fetched.part.records.len());
+        }
+        Some(fetched)
     }
 }
 
@@ -118,6 +129,32 @@ impl Tally {
         }
     }
 
+    pub(crate) fn rt(&self) -> &Runtime {
+        &self.rt
+    }
+
+    pub(crate) fn source_reader(&self, stretch: &Stretch<'_>) -> PartitionReader {
+        PartitionReader {
+            source: true,
+            rt: self.rt.clone(),
+            routes: self.source.clone(),
+            topic: stretch.flow.topic.clone(),
+            partition: stretch.flow.partition,
+            isolation: stretch.isolation,
+        }
+    }
+
+    pub(crate) fn target_reader(&self, (topic, partition): (&str, i32)) -> PartitionReader {
+        PartitionReader {
+            source: false,
+            rt: self.rt.clone(),
+            routes: self.target.clone(),
+            topic: topic.to_owned(),
+            partition,
+            isolation: Isolation::ReadUncommitted,
+        }
+    }
+
     /// Counts, by headers wherever they tell, what the mirror forwards of the stretch; `cuts` are in order and inside of it.
     /// Takes what it reads off `budget`, and ends where that is used up. Nothing where the log begins behind `from`.
     ///
@@ -129,14 +166,7 @@ impl Tally {
         cuts: &[i64],
         budget: &Budget,
     ) -> Result<Option<Counted>, FlowError> {
-        let reader = PartitionReader {
-            source: true,
-            rt: self.rt.clone(),
-            routes: self.source.clone(),
-            topic: stretch.flow.topic.clone(),
-            partition: stretch.flow.partition,
-            isolation: stretch.isolation,
-        };
+        let reader = self.source_reader(stretch);
         let mut stitch = Stitch::new(
             stretch.from,
             -1,
@@ -146,16 +176,15 @@ impl Tally {
         );
         let mut counting = Counting::new(stretch.from, stretch.to, cuts);
         let mut patience = Patience::new(&self.rt, PATIENCE, stretch.from);
-        while stitch.head() < stretch.to && !budget.spent() {
+        while stitch.head() < stretch.to {
             let fetching = reader.fetch(stitch.head(), -1, WAIT);
-            let Some(fetched) = budget.within(fetching).await else {
+            let Some(fetched) = budget.fetch(fetching).await else {
                 break;
             };
             let fetched = fetched?;
             if fetched.part.error != 0 {
                 return Ok(None);
             }
-            budget.take(fetched.part.records.len());
             let mut items = Vec::new();
             // Elections that the mirror has passed are not judged again: its own position tells of a truncation.
             match stitch.admit(&fetched.part, true, &mut items) {
@@ -186,30 +215,19 @@ impl Tally {
         records: i64,
         budget: &Budget,
     ) -> Result<Option<Placed>, FlowError> {
-        let reader = PartitionReader {
-            source: false,
-            rt: self.rt.clone(),
-            routes: self.target.clone(),
-            topic: topic.to_owned(),
-            partition,
-            isolation: Isolation::ReadUncommitted,
-        };
+        let reader = self.target_reader((topic, partition));
         let mut placing = Placing::new(from, to, records);
         let mut patience = Patience::new(&self.rt, PATIENCE, from);
         while placing.placed().is_none() {
-            if budget.spent() {
-                return Ok(None);
-            }
             let next = placing.next;
             let fetching = reader.fetch(next, -1, WAIT);
-            let Some(fetched) = budget.within(fetching).await else {
+            let Some(fetched) = budget.fetch(fetching).await else {
                 return Ok(None);
             };
             let fetched = fetched?;
             if fetched.part.error != 0 {
                 return Ok(None);
             }
-            budget.take(fetched.part.records.len());
             for batch in batches_from(&fetched.part, next)? {
                 let header = &batch.header;
                 placing.take(

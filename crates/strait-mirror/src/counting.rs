@@ -1,11 +1,19 @@
 //! Counting in the logs what two known positions leave open: many flows side by side.
 
-use strait_engine::FlowKey;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use strait_engine::tally::{Budget, Counted, Stretch, Tally};
+use strait_engine::{FlowError, FlowKey};
 use strait_wire::Isolation;
+use tokio::sync::Semaphore;
 use tracing::debug;
 
+use crate::alike::Alike;
 use crate::ladder::{Interval, Rung};
+
+/// Records of one side that are compared at the most.
+const COMPARED: usize = 100_000;
 
 /// What has to be counted of one flow.
 #[derive(Clone, Debug)]
@@ -18,6 +26,8 @@ pub(crate) struct Job {
     pub(crate) work: Vec<Work>,
     /// A count downwards that did not come to its end.
     pub(crate) begun: Option<Begun>,
+    /// Held by who compares records, which takes memory.
+    pub(crate) comparing: Arc<Semaphore>,
 }
 
 /// Offsets between two positions, in order.
@@ -42,6 +52,8 @@ pub(crate) struct Begun {
 pub(crate) enum Answer {
     /// It is known.
     Exact(Rung),
+    /// Its place is known, though not how many records lie below.
+    Placed(i64, i64),
     /// The place is no lower than this; reading once more would tell no more.
     AtLeast(i64, i64),
     /// As before, but something went wrong: it may be tried again before long.
@@ -80,9 +92,23 @@ impl Job {
             }
             let counts = self.counts(work, &tally, budget).await;
             done.begun = counts.begun.or(done.begun);
+            let doubtful = counts.cuts.iter().any(|(_, _, sure)| !sure);
+            let alike = if self.compacted && doubtful && work.countable && !counts.open {
+                self.compare(work, &tally, budget).await
+            } else {
+                BTreeMap::new()
+            };
             for (offset, records, sure) in counts.cuts {
                 let placed = self.place_in(&work.interval, records, &tally, budget).await;
                 let (target, exact) = placed.unwrap_or((work.interval.place(records).0, false));
+                if let (false, Some(&(place, known))) = (sure, alike.get(&offset)) {
+                    done.answers.push(if known {
+                        Answer::Placed(offset, place)
+                    } else {
+                        Answer::AtLeast(offset, target.max(place))
+                    });
+                    continue;
+                }
                 done.answers.push(if sure && exact {
                     Answer::Exact(Rung {
                         source: offset,
@@ -99,6 +125,49 @@ impl Job {
             }
         }
         done
+    }
+
+    /// What the records that are left on both sides tell of the cuts: their places, and which are known.
+    async fn compare(
+        &self,
+        work: &Work,
+        tally: &Tally,
+        budget: &Budget,
+    ) -> BTreeMap<i64, (i64, bool)> {
+        let _one = self.comparing.acquire().await;
+        let interval = &work.interval;
+        let stretch = Stretch {
+            flow: &self.flow,
+            isolation: self.isolation,
+            compacted: true,
+            from: interval.below.source,
+            to: interval.above.source,
+        };
+        let range = (interval.below.target, interval.above.target);
+        let place = (self.place.0.as_str(), self.place.1);
+        let both = async {
+            let Some(source) = tally.source_contents(&stretch, COMPARED, budget).await? else {
+                return Ok(None);
+            };
+            let target = tally
+                .target_contents(place, range, COMPARED, budget)
+                .await?;
+            Ok::<_, FlowError>(target.map(|target| (source, target)))
+        };
+        let (source, target) = match both.await {
+            Ok(Some(both)) => both,
+            Ok(None) => return BTreeMap::new(),
+            Err(error) => {
+                debug!(flow = %self.flow, "cannot compare records to translate an offset: {error}");
+                return BTreeMap::new();
+            }
+        };
+        let Some(mut alike) = Alike::new(interval, &source, &target) else {
+            return BTreeMap::new();
+        };
+        let cuts = work.cuts.iter();
+        cuts.filter_map(|&cut| Some((cut, alike.place(cut)?)))
+            .collect()
     }
 
     async fn counts(&self, work: &Work, tally: &Tally, budget: &Budget) -> Counts {

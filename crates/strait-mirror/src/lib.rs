@@ -5,6 +5,7 @@
 
 mod acls;
 mod active_topics;
+mod alike;
 mod checkpoints;
 mod counting;
 mod gone;

@@ -11,6 +11,7 @@ use strait_engine::tally::Tally;
 use strait_engine::{FlowKey, KnownPosition, PositionTail, Rungs, SessionError, read_ladders};
 use strait_net::{Cluster, Runtime};
 use strait_wire::{GapReason, Position, PositionFlags, RegistryRecord, SyncKind};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -62,14 +63,24 @@ struct History {
     begun: bool,
     /// What the registry has.
     kept: Vec<Rung>,
-    /// Offsets that were counted and are not known exactly all the same: what they are at least, and when to try again.
-    tried: BTreeMap<i64, (i64, Instant)>,
+    /// Offsets that were counted to no end: what they are at least, or exactly, and when to try again.
+    tried: BTreeMap<i64, Tried>,
     /// A count that goes on.
     begun_count: Option<Begun>,
 }
 
+/// What reading told of an offset that could not be counted.
+#[derive(Clone, Copy, Debug)]
+struct Tried {
+    target: i64,
+    exact: bool,
+    again: Instant,
+}
+
 /// How long it takes until an offset is counted again that could not be known exactly, and one that could not be read.
 const TRY_AGAIN: (Duration, Duration) = (Duration::from_secs(900), Duration::from_secs(60));
+/// And one whose place is known.
+const PLACED_FOR: Duration = Duration::from_secs(86_400);
 /// How many of them are remembered for one flow.
 const TRIED: usize = 4_096;
 /// How many counted places are kept for one flow; and beyond which number of them in all only a few.
@@ -96,6 +107,7 @@ pub struct Translator {
     counted: usize,
     /// Behind the flow whose ladder was looked at last.
     kept_to: Option<FlowKey>,
+    comparing: Arc<Semaphore>,
 }
 
 impl Translator {
@@ -112,6 +124,7 @@ impl Translator {
             round: 0,
             counted: 0,
             kept_to: None,
+            comparing: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -153,8 +166,11 @@ impl Translator {
             Found::Ahead(target) => (target, Exactness::Ahead),
             Found::Between(interval) => {
                 let (target, _) = interval.place(interval.at_least(offset));
-                let tried = history.tried.get(&offset).map_or(0, |(at, _)| *at);
-                (target.max(tried), Exactness::LowerBound)
+                match history.tried.get(&offset) {
+                    Some(tried) if tried.exact => (tried.target, Exactness::Exact),
+                    Some(tried) => (target.max(tried.target), Exactness::LowerBound),
+                    None => (target, Exactness::LowerBound),
+                }
             }
             Found::Unknown => (0, Exactness::LowerBound),
         };
@@ -166,7 +182,7 @@ impl Translator {
         let now = self.rt.now();
         self.flows.get(flow).is_some_and(|history| {
             matches!(history.ladder.find(offset), Found::Between(_))
-                && history.tried.get(&offset).is_none_or(|(_, at)| now >= *at)
+                && history.tried.get(&offset).is_none_or(|t| now >= t.again)
         })
     }
 
@@ -224,6 +240,7 @@ impl Translator {
             compacted: position.flags.contains(PositionFlags::COMPACTED),
             work: open.into_values().collect(),
             begun: history.begun_count,
+            comparing: self.comparing.clone(),
             flow,
         })
     }
@@ -235,7 +252,7 @@ impl Translator {
         };
         history.begun_count = done.begun;
         for answer in done.answers {
-            let (offset, target, again) = match answer {
+            let (offset, target, exact, again) = match answer {
                 Answer::Exact(rung) => {
                     let most = if self.counted < COUNTED.1 {
                         COUNTED.0
@@ -248,16 +265,23 @@ impl Translator {
                     self.counted = (self.counted + history.ladder.counted()) - before;
                     continue;
                 }
-                Answer::AtLeast(offset, target) => (offset, target, TRY_AGAIN.0),
-                Answer::Failed(offset, target) => (offset, target, TRY_AGAIN.1),
+                Answer::Placed(offset, target) => (offset, target, true, PLACED_FOR),
+                Answer::AtLeast(offset, target) => (offset, target, false, TRY_AGAIN.0),
+                Answer::Failed(offset, target) => (offset, target, false, TRY_AGAIN.1),
             };
-            history.tried.insert(offset, (target, now + again));
+            let again = now + again;
+            let tried = Tried {
+                target,
+                exact,
+                again,
+            };
+            history.tried.insert(offset, tried);
             // Those that would be counted next all the same.
             if history.tried.len() > TRIED {
-                history.tried.retain(|_, (_, at)| *at > now);
+                history.tried.retain(|_, t| t.again > now);
             }
             while history.tried.len() > TRIED {
-                let next = history.tried.iter().min_by_key(|(_, (_, at))| *at);
+                let next = history.tried.iter().min_by_key(|(_, t)| t.again);
                 let Some(offset) = next.map(|(offset, _)| *offset) else {
                     break;
                 };

@@ -494,7 +494,8 @@ fn report(table: &str, wanted: usize, records: usize) -> String {
          The judge is Kafka's own consumer: records below the source offset beside records below the answer, MirrorMaker 2's with the aborted records that it copies.\n\n\
          | | |\n|---|---|\n| date | {} |\n| commit | {commit} |\n| seed | {SEED} |\n| machine | {model}, {threads} threads |\n\n\
          | Answers of | topic | offsets | exact | nearest safe | records read again in all | at most for one | records skipped | no answer |\n|---|---|---|---|---|---|---|---|---|\n{table}\n\
-         *Compacted since*: after both had mirrored it and before the questions were asked; what was removed cannot be counted any more.\n",
+         *Nearest safe*: an answer before the exact place, the last one that leads behind no unread record whatever the removed records were. *No answer*: no checkpoint; a consumer begins as \
+         `auto.offset.reset` says. *Compacted since*: after both had mirrored it and before the questions were asked; what was removed cannot be counted any more.\n",
         said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
     )
 }
