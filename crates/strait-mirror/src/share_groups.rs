@@ -23,7 +23,7 @@ const UNSET: &str = "group-uncommitted";
 pub(crate) struct ShareGroups {
     /// As the source listed them last.
     pub(crate) names: Vec<String>,
-    /// The target does not know them.
+    /// A cluster does not have what is needed for them.
     unsupported: bool,
 }
 
@@ -38,20 +38,14 @@ impl Groups {
         let (mut seen, mut standing) = (0, 0);
         for slice in names.chunks(SLICE) {
             let source = self.source.share_offsets(slice).await;
+            if self.unsupported(&source) {
+                return (0, 0);
+            }
             let wanted = self.share_wanted(source).await;
             seen += wanted.len();
             let groups: Vec<String> = wanted.keys().cloned().collect();
             let mut target = self.target.share_offsets(&groups).await;
-            let unsupported = target.values().find_map(|found| match found {
-                Err(error @ NetError::Unsupported { .. }) => Some(error.clone()),
-                _ => None,
-            });
-            if let Some(error) = unsupported {
-                self.share.unsupported = true;
-                warn!(
-                    link = %self.link, id = "share-groups-unsupported", groups = names.len(),
-                    "share groups are not looked after: {error}; consumer groups are (Kafka 4.1 has what is needed)"
-                );
+            if self.unsupported(&target) {
                 return (0, 0);
             }
             for (group, wanted) in wanted {
@@ -70,6 +64,22 @@ impl Groups {
             }
         }
         (seen, standing)
+    }
+
+    /// Whether a cluster lacks the API, which is said once.
+    fn unsupported(&mut self, found: &BTreeMap<String, Result<ShareOffsets, NetError>>) -> bool {
+        let lacks = found.values().find_map(|found| match found {
+            Err(error @ NetError::Unsupported { .. }) => Some(error),
+            _ => None,
+        });
+        if let Some(error) = lacks {
+            self.share.unsupported = true;
+            warn!(
+                link = %self.link, id = "share-groups-unsupported", groups = self.share.names.len(),
+                "share groups are not looked after: {error}; consumer groups are (Kafka 4.1 has what is needed)"
+            );
+        }
+        lacks.is_some()
     }
 
     /// The translated start offsets of groups with a place on mirrored partitions.

@@ -517,6 +517,43 @@ mod tests {
         assert!(flows.is_empty());
     }
 
+    /// With more flows than are kept at once none may wait for ever.
+    #[tokio::test]
+    async fn every_ladder_is_kept_in_its_turn() {
+        let rt = Runtime::system();
+        let cluster = |alias: &str| {
+            let identity = strait_net::Identity {
+                client_id: "test".to_owned(),
+                software_name: "test".to_owned(),
+                software_version: "0".to_owned(),
+            };
+            Cluster::new(rt.clone(), alias, Vec::new(), Default::default(), identity)
+        };
+        let mut translator = Translator::new(&rt, "a->b", cluster("a"), cluster("b"));
+        let written = |translator: &mut Translator, at: i64| {
+            for partition in 0..120 {
+                let flow = FlowKey {
+                    topic: "t".to_owned(),
+                    partition,
+                };
+                let known = position(Periodic, at, at, at);
+                follow(&mut translator.flows, "a->b", flow, known);
+            }
+        };
+        written(&mut translator, 10);
+        let mut seen = BTreeSet::new();
+        for round in 1..4 {
+            let (kept, all) = translator.to_keep(50);
+            seen.extend(kept.iter().filter_map(|record| match record {
+                RegistryRecord::Ladder { partition, .. } => Some(*partition),
+                _ => None,
+            }));
+            assert_eq!((seen.len(), all), ((50 * round).min(120), round == 3));
+            // All of them go on meanwhile.
+            written(&mut translator, 10 + round as i64);
+        }
+    }
+
     fn interval(below: (i64, i64, i64), above: (i64, i64, i64)) -> Interval {
         let rung = |(source, target, forwarded)| Rung {
             source,
