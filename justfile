@@ -91,6 +91,11 @@ bench-build:
 static:
     crates/strait/packaging/static.sh
 
+# Random offsets of groups translated, beside a real MirrorMaker 2; keeps the result in benches/results/offsets.md.
+offsets offsets="10000": setup
+    mkdir -p benches/results
+    STRAIT_OFFSETS={{offsets}} STRAIT_OFFSETS_REPORT="$PWD/benches/results/offsets.md" cargo test --locked -p strait --test offsets -- --nocapture
+
 # Kill the mirror at random instants under load on real Kafka, the brokers too; keeps the result in benches/results/kill.md.
 # STRAIT_SEED repeats a schedule.
 kill kills="100": setup

@@ -2,23 +2,78 @@
 //! and where on the target the n-th of them stands. For who translates offsets.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use strait_net::{Cluster, Runtime};
 use strait_wire::{GapReason, Isolation};
+use tokio::time::Instant;
 
+pub use crate::contents::Contents;
 use crate::error::FlowError;
 use crate::limits;
-use crate::partition::{PartitionReader, batches_from};
+use crate::partition::{Fetched, PartitionReader, batches_from};
 use crate::patience::Patience;
 use crate::routes::Routes;
 use crate::spec::FlowKey;
 use crate::stitch::{Item, Stitch, StitchError};
 
 /// How long a log may give nothing of what lies below a position.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a broker may wait with its answer.
-const WAIT: Duration = Duration::from_millis(200);
+pub(crate) const WAIT: Duration = Duration::from_millis(200);
+
+/// How long an answer under way is awaited when the time is over.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What may be spent on counting, by all who count side by side.
+#[derive(Debug)]
+pub struct Budget {
+    rt: Runtime,
+    bytes: AtomicU64,
+    until: Instant,
+}
+
+impl Budget {
+    /// So many bytes to read, and so much time.
+    pub fn new(rt: &Runtime, bytes: u64, time: Duration) -> Self {
+        Self {
+            rt: rt.clone(),
+            bytes: AtomicU64::new(bytes),
+            until: rt.now() + time,
+        }
+    }
+
+    /// Whether nothing is left.
+    pub fn spent(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) == 0 || self.rt.now() >= self.until
+    }
+
+    fn take(&self, bytes: usize) {
+        let take = |left: u64| Some(left.saturating_sub(bytes as u64));
+        let _ = self
+            .bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+    }
+
+    /// What a fetch brings, taken off; nothing where the budget is used up before.
+    pub(crate) async fn fetch(
+        &self,
+        fetching: impl Future<Output = Result<Fetched, FlowError>>,
+    ) -> Option<Result<Fetched, FlowError>> {
+        if self.spent() {
+            return None;
+        }
+        let fetched = tokio::select! {
+            done = fetching => done,
+            () = self.rt.sleep_until(self.until + GRACE) => return None,
+        };
+        if let Ok(fetched) = &fetched {
+            self.take(fetched.part.records.len());
+        }
+        Some(fetched)
+    }
+}
 
 /// Reads the two sides of flows, by routes of its own.
 #[derive(Clone, Debug)]
@@ -74,6 +129,32 @@ impl Tally {
         }
     }
 
+    pub(crate) fn rt(&self) -> &Runtime {
+        &self.rt
+    }
+
+    pub(crate) fn source_reader(&self, stretch: &Stretch<'_>) -> PartitionReader {
+        PartitionReader {
+            source: true,
+            rt: self.rt.clone(),
+            routes: self.source.clone(),
+            topic: stretch.flow.topic.clone(),
+            partition: stretch.flow.partition,
+            isolation: stretch.isolation,
+        }
+    }
+
+    pub(crate) fn target_reader(&self, (topic, partition): (&str, i32)) -> PartitionReader {
+        PartitionReader {
+            source: false,
+            rt: self.rt.clone(),
+            routes: self.target.clone(),
+            topic: topic.to_owned(),
+            partition,
+            isolation: Isolation::ReadUncommitted,
+        }
+    }
+
     /// Counts, by headers wherever they tell, what the mirror forwards of the stretch; `cuts` are in order and inside of it.
     /// Takes what it reads off `budget`, and ends where that is used up. Nothing where the log begins behind `from`.
     ///
@@ -83,16 +164,9 @@ impl Tally {
         &self,
         stretch: &Stretch<'_>,
         cuts: &[i64],
-        budget: &mut u64,
+        budget: &Budget,
     ) -> Result<Option<Counted>, FlowError> {
-        let reader = PartitionReader {
-            source: true,
-            rt: self.rt.clone(),
-            routes: self.source.clone(),
-            topic: stretch.flow.topic.clone(),
-            partition: stretch.flow.partition,
-            isolation: stretch.isolation,
-        };
+        let reader = self.source_reader(stretch);
         let mut stitch = Stitch::new(
             stretch.from,
             -1,
@@ -102,12 +176,15 @@ impl Tally {
         );
         let mut counting = Counting::new(stretch.from, stretch.to, cuts);
         let mut patience = Patience::new(&self.rt, PATIENCE, stretch.from);
-        while stitch.head() < stretch.to && *budget > 0 {
-            let fetched = reader.fetch(stitch.head(), -1, WAIT).await?;
+        while stitch.head() < stretch.to {
+            let fetching = reader.fetch(stitch.head(), -1, WAIT);
+            let Some(fetched) = budget.fetch(fetching).await else {
+                break;
+            };
+            let fetched = fetched?;
             if fetched.part.error != 0 {
                 return Ok(None);
             }
-            *budget = budget.saturating_sub(fetched.part.records.len() as u64);
             let mut items = Vec::new();
             // Elections that the mirror has passed are not judged again: its own position tells of a truncation.
             match stitch.admit(&fetched.part, true, &mut items) {
@@ -136,28 +213,21 @@ impl Tally {
         (topic, partition): (&str, i32),
         (from, to): (i64, i64),
         records: i64,
-        budget: &mut u64,
+        budget: &Budget,
     ) -> Result<Option<Placed>, FlowError> {
-        let reader = PartitionReader {
-            source: false,
-            rt: self.rt.clone(),
-            routes: self.target.clone(),
-            topic: topic.to_owned(),
-            partition,
-            isolation: Isolation::ReadUncommitted,
-        };
+        let reader = self.target_reader((topic, partition));
         let mut placing = Placing::new(from, to, records);
         let mut patience = Patience::new(&self.rt, PATIENCE, from);
         while placing.placed().is_none() {
-            if *budget == 0 {
-                return Ok(None);
-            }
             let next = placing.next;
-            let fetched = reader.fetch(next, -1, WAIT).await?;
+            let fetching = reader.fetch(next, -1, WAIT);
+            let Some(fetched) = budget.fetch(fetching).await else {
+                return Ok(None);
+            };
+            let fetched = fetched?;
             if fetched.part.error != 0 {
                 return Ok(None);
             }
-            *budget = budget.saturating_sub(fetched.part.records.len() as u64);
             for batch in batches_from(&fetched.part, next)? {
                 let header = &batch.header;
                 placing.take(

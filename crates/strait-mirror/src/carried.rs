@@ -2,16 +2,18 @@
 //! for them on the target.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use strait_config::LinkConfig;
 use strait_engine::FlowKey;
 use strait_net::{Cluster, GroupOffsets, NetError, Runtime};
 
 use crate::mirror::MirrorError;
-use crate::translation::Translator;
+use crate::translation::{Budget, Translator};
 
-/// What one look may read to know offsets exactly, in bytes.
-const LOOK_BYTES: u64 = 64 << 20;
+/// What one look may read to know offsets exactly, in bytes, and how long.
+const LOOK: (u64, Duration) = (64 << 20, Duration::from_secs(5));
 
 /// A group that does not stand on the target where it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,7 @@ pub struct GroupBehind {
 /// The groups of one link, with what they had committed on the source when this was begun.
 #[derive(Debug)]
 pub struct Carried {
+    rt: Runtime,
     target: Cluster,
     translator: Translator,
     wanted: BTreeMap<String, Vec<(FlowKey, i64)>>,
@@ -65,6 +68,7 @@ impl Carried {
             }
         }
         Ok(Self {
+            rt: rt.clone(),
             target,
             translator,
             wanted,
@@ -88,10 +92,8 @@ impl Carried {
                 open.entry(flow.clone()).or_default().insert(*offset);
             }
         }
-        let mut budget = LOOK_BYTES;
-        for (flow, offsets) in &open {
-            self.translator.count(flow, offsets, &mut budget).await;
-        }
+        let budget = Arc::new(Budget::new(&self.rt, LOOK.0, LOOK.1));
+        self.translator.count(open, &budget).await;
         let groups: Vec<String> = self.wanted.keys().cloned().collect();
         let mut behind = Vec::new();
         for (group, committed) in self.target.committed_offsets(&groups).await {
@@ -100,10 +102,13 @@ impl Carried {
         Ok(behind)
     }
 
-    fn of_group(&self, group: &str, committed: &GroupOffsets) -> Vec<GroupBehind> {
-        let wanted = self.wanted.get(group).into_iter().flatten();
+    fn of_group(&mut self, group: &str, committed: &GroupOffsets) -> Vec<GroupBehind> {
+        let Self {
+            translator, wanted, ..
+        } = self;
+        let wanted = wanted.get(group).into_iter().flatten();
         let behind = wanted.filter_map(|(flow, offset)| {
-            let belongs = self.translator.known(flow, *offset)?;
+            let belongs = translator.known(flow, *offset)?;
             let key = (belongs.topic, belongs.partition);
             let stands = committed.get(&key).map(|c| c.offset);
             let (topic, partition) = key;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use strait_config::{Isolation, LinkConfig};
-use strait_engine::tally::{Stretch, Tally};
+use strait_engine::tally::{Budget, Stretch, Tally};
 use strait_engine::{FlowKey, KnownPosition, PositionTail, SessionError};
 use strait_net::{Cluster, NetError, Runtime, TopicMetadata};
 use strait_wire::{Position, PositionFlags};
@@ -19,6 +19,8 @@ use crate::translation::differ;
 const STANDS: Duration = Duration::from_secs(2);
 /// How many offsets may lie between for that, and what one look may read of them, in bytes.
 const LITTLE: (i64, u64) = (100_000, 8 << 20);
+/// How long one look may read.
+const LOOK_FOR: Duration = Duration::from_secs(5);
 
 /// A partition that is not mirrored up to the end yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,9 +140,9 @@ impl CatchUp {
         let mut behind = Vec::new();
         let mut reached = Vec::new();
         let flows: Vec<FlowKey> = self.goals.keys().cloned().collect();
-        let mut budget = LITTLE.1;
+        let budget = Budget::new(&self.rt, LITTLE.1, LOOK_FOR);
         for flow in flows {
-            match self.judge(&flow, &mut budget).await {
+            match self.judge(&flow, &budget).await {
                 Some(one) => behind.push(one),
                 None => reached.push(flow),
             }
@@ -183,7 +185,7 @@ impl CatchUp {
     }
 
     /// What a partition lacks; nothing where its position has reached the end.
-    async fn judge(&mut self, flow: &FlowKey, budget: &mut u64) -> Option<Behind> {
+    async fn judge(&mut self, flow: &FlowKey, budget: &Budget) -> Option<Behind> {
         let goal = self.goals.get_mut(flow)?;
         let behind = |offsets, why: Option<String>| {
             Some(Behind {
@@ -240,7 +242,7 @@ impl CatchUp {
         match goal.looked {
             Some((at, since, looked)) if at == next => {
                 let may = !looked && now.saturating_duration_since(since) >= STANDS;
-                if may && end - next <= LITTLE.0 && *budget > 0 {
+                if may && end - next <= LITTLE.0 && !budget.spent() {
                     goal.looked = Some((next, since, true));
                     if nothing_between(&self.tally, flow, position, end, budget).await {
                         return None;
@@ -297,7 +299,7 @@ async fn nothing_between(
     flow: &FlowKey,
     position: &Position,
     end: i64,
-    budget: &mut u64,
+    budget: &Budget,
 ) -> bool {
     // Which records others have brought there is not told by reading.
     if position.flags.contains(PositionFlags::PROVENANCE) {

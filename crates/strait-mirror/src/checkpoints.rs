@@ -24,7 +24,24 @@ pub(crate) type Place = (String, (String, i32));
 #[derive(Debug, Default)]
 pub(crate) struct Checkpoints {
     log: Option<SideLog>,
-    written: BTreeMap<Place, Written>,
+    names: Names,
+    /// By the numbers of group and topic, and the partition: there may be millions.
+    written: BTreeMap<(u32, u32, i32), Written>,
+}
+
+/// Names of groups and topics, each with a number of its own.
+#[derive(Debug, Default)]
+struct Names(BTreeMap<Box<str>, u32>);
+
+impl Names {
+    fn number(&mut self, name: &str) -> u32 {
+        if let Some(number) = self.0.get(name) {
+            return *number;
+        }
+        let number = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        self.0.insert(name.into(), number);
+        number
+    }
 }
 
 impl Checkpoints {
@@ -43,22 +60,33 @@ impl Checkpoints {
     ) -> Result<Self, SessionError> {
         let topic = format!("{source}.checkpoints.internal");
         let log = SideLog::open(rt, link, target, &topic, replication).await?;
-        let mut written = BTreeMap::new();
+        let mut all = Self::default();
         log.read(|record| {
             if let Some((place, last)) = read(record) {
-                written.insert(place, last);
+                all.set(&place, last);
             }
         })
         .await?;
-        Ok(Self {
-            log: Some(log),
-            written,
-        })
+        all.log = Some(log);
+        Ok(all)
     }
 
     /// What was written last.
     pub(crate) fn last(&self, place: &Place) -> Option<Written> {
-        self.written.get(place).copied()
+        let (group, (topic, partition)) = place;
+        let number = |name: &str| self.names.0.get(name).copied();
+        let key = (number(group)?, number(topic)?, *partition);
+        self.written.get(&key).copied()
+    }
+
+    fn set(&mut self, place: &Place, written: Written) {
+        let (group, (topic, partition)) = place;
+        let key = (
+            self.names.number(group),
+            self.names.number(topic),
+            *partition,
+        );
+        self.written.insert(key, written);
     }
 
     /// Writes those that say something new; returns once they are kept. `settled` ones follow a commit: the offset before it
@@ -76,7 +104,7 @@ impl Checkpoints {
                 checkpoint.group.clone(),
                 (checkpoint.topic.clone(), checkpoint.partition),
             );
-            let last = self.written.get(&place);
+            let last = self.last(&place);
             let (upstream, downstream) = (checkpoint.upstream, checkpoint.downstream);
             let same = last.is_some_and(|l| (l.upstream, l.downstream) == (upstream, downstream));
             if same && !settled {
@@ -111,7 +139,9 @@ impl Checkpoints {
             if let Some(log) = &self.log {
                 log.append(piece).await?;
             }
-            self.written.extend(news.by_ref().take(AT_ONCE));
+            for (place, written) in news.by_ref().take(AT_ONCE) {
+                self.set(&place, written);
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 //! T(C), the translation of a source offset C, is the target offset of the first forwarded record at or above C. It may
 //! point at control batches right before that record: a consumer does not see them.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 use strait_wire::MAX_RUNGS;
 
@@ -71,12 +71,21 @@ impl Interval {
     }
 }
 
+/// A place between the rungs that was counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Counted {
+    target: i64,
+    forwarded: i64,
+    /// The round in which somebody wanted it last.
+    wanted: u64,
+}
+
 /// The positions of one flow since its history last broke off: the first one, and of the others the fewer the older, 64 at
-/// the most; and as many places between them that were counted.
+/// the most; and places between them that were counted, by source offset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ladder {
     rungs: Vec<Rung>,
-    counted: VecDeque<Rung>,
+    counted: BTreeMap<i64, Counted>,
 }
 
 impl Ladder {
@@ -142,14 +151,33 @@ impl Ladder {
         }
     }
 
-    /// A place between the rungs that was counted exactly.
-    pub(crate) fn add_counted(&mut self, rung: Rung) {
-        if self.counted.contains(&rung) || self.rungs.contains(&rung) {
-            return;
+    /// A place between the rungs that was counted exactly in this `round`. `most` are kept, and those given up that nobody
+    /// has wanted for the longest: what a commit stands on is not counted again.
+    pub(crate) fn add_counted(&mut self, rung: Rung, round: u64, most: usize) {
+        let counted = Counted {
+            target: rung.target,
+            forwarded: rung.forwarded,
+            wanted: round,
+        };
+        self.counted.insert(rung.source, counted);
+        while self.counted.len() > most.max(1) {
+            let oldest = self.counted.iter().min_by_key(|(_, c)| c.wanted);
+            let Some(source) = oldest.map(|(source, _)| *source) else {
+                return;
+            };
+            self.counted.remove(&source);
         }
-        self.counted.push_back(rung);
-        if self.counted.len() > MAX_RUNGS {
-            self.counted.pop_front();
+    }
+
+    /// Places that were counted.
+    pub(crate) fn counted(&self) -> usize {
+        self.counted.len()
+    }
+
+    /// Somebody wants this offset in this `round`.
+    pub(crate) fn want(&mut self, offset: i64, round: u64) {
+        if let Some(counted) = self.counted.get_mut(&offset) {
+            counted.wanted = round;
         }
     }
 
@@ -168,17 +196,29 @@ impl Ladder {
                 _ => Found::Unknown,
             };
         }
-        let all = || self.rungs.iter().chain(&self.counted);
-        let key = |r: &&Rung| (r.source, r.target);
-        let below = all().filter(|r| r.source <= offset).max_by_key(key);
-        let above = all().filter(|r| r.source > offset).min_by_key(key);
-        let (Some(&below), above) = (below, above) else {
+        let counted = |(source, c): (&i64, &Counted)| Rung {
+            source: *source,
+            target: c.target,
+            forwarded: c.forwarded,
+        };
+        let at = self.rungs.partition_point(|r| r.source <= offset);
+        let (rungs_below, rungs_above) = self.rungs.split_at(at);
+        let below = self.counted.range(..=offset).next_back().map(counted);
+        let below = rungs_below.last().copied().into_iter().chain(below);
+        let above = self
+            .counted
+            .range(offset.saturating_add(1)..)
+            .next()
+            .map(counted);
+        let above = rungs_above.first().copied().into_iter().chain(above);
+        let key = |r: &Rung| (r.source, r.target);
+        let (Some(below), above) = (below.max_by_key(key), above.min_by_key(key)) else {
             return Found::Unknown;
         };
         if below.source == offset {
             return Found::Exact(below.target);
         }
-        let Some(&above) = above else {
+        let Some(above) = above else {
             return Found::Unknown;
         };
         let interval = Interval { below, above };
@@ -215,11 +255,12 @@ pub(crate) enum Direction {
 }
 
 /// Whether a commit on the target is moved to `wanted`, the translation of `upstream`: forward always; back only where the
-/// group went back on the source and the target's commit is the one that was `written`, or where it lies beyond the `end` of
-/// the target's log (given where `wanted` lies below the commit).
+/// target's commit is the one that was `written`, and the group went back on the source or `wanted` is known to be `exact`
+/// (records that a commit counted are lost on the target); or where it lies beyond the `end` of the target's log (given where
+/// `wanted` lies below the commit).
 pub(crate) fn direction(
     committed: Option<i64>,
-    wanted: i64,
+    (wanted, exact): (i64, bool),
     upstream: i64,
     written: Option<Written>,
     end: Option<i64>,
@@ -237,11 +278,12 @@ pub(crate) fn direction(
     let Some(written) = written else {
         return Direction::Stay;
     };
-    let went_back = committed == written.downstream && upstream < written.upstream;
+    let may = |since: bool| exact || since;
+    let went_back = committed == written.downstream && may(upstream < written.upstream);
     // Written down, but not committed: the process ended in between, or the group was active.
     let unfinished = committed == written.previous
         && written.downstream < written.previous
-        && upstream <= written.upstream;
+        && may(upstream <= written.upstream);
     if wanted < committed && (went_back || unfinished) {
         Direction::Rewind
     } else {

@@ -131,11 +131,8 @@ fn what_is_called_exact_is_exact_and_the_rest_never_skips() {
                     let (floor, _) = interval.place(interval.at_least(offset));
                     assert!(floor <= truth, "seed {seed} at {offset}");
                     if placed && random.chance(50) {
-                        ladder.add_counted(Rung {
-                            source: offset,
-                            target,
-                            forwarded: below.forwarded + records,
-                        });
+                        let rung = rung(offset, target, below.forwarded + records);
+                        ladder.add_counted(rung, 1, 64);
                     }
                 }
                 Found::Unknown => panic!("seed {seed}: nothing known about {offset}"),
@@ -234,10 +231,47 @@ fn commits_go_forward_and_back_only_behind_their_own() {
         (Some(70), 70, 80, None, Some(60), Stay),
     ];
     for (committed, wanted, upstream, written, end, expected) in table {
-        let found = direction(committed, wanted, upstream, written, end);
+        let found = direction(committed, (wanted, false), upstream, written, end);
         assert_eq!(
             found, expected,
             "{committed:?} {wanted} {upstream} {written:?} {end:?}"
         );
+    }
+    // The target lost records that the source has not any more: what a group has read lies lower there.
+    let exact = |committed, written| direction(Some(committed), (20, true), 60, written, Some(900));
+    assert_eq!(exact(50, own(60, 50, 50)), Rewind);
+    assert_eq!(
+        exact(50, own(60, 20, 50)),
+        Rewind,
+        "written down, not committed"
+    );
+    assert_eq!(exact(70, own(60, 50, 50)), Stay, "a consumer has moved it");
+    assert_eq!(exact(70, None), Stay);
+}
+
+/// Ten thousand groups stand on as many offsets of one partition, and others come and go.
+#[test]
+fn what_a_commit_stands_on_is_kept() {
+    let mut ladder = Ladder::default();
+    ladder.push(rung(0, 0, 0));
+    ladder.push(rung(10_000, 5_000, 5_000));
+    let standing: Vec<i64> = (0..50).map(|n| 100 * n + 7).collect();
+    for &offset in &standing {
+        ladder.add_counted(rung(offset, offset / 2, offset / 2), 0, 64);
+    }
+    for round in 1..200 {
+        for &offset in &standing {
+            ladder.want(offset, round);
+            assert_eq!(
+                ladder.find(offset),
+                Found::Exact(offset / 2),
+                "round {round}"
+            );
+        }
+        for n in 0..10 {
+            let offset = 5_000 + (round as i64) * 20 + n;
+            ladder.add_counted(rung(offset, offset / 2, offset / 2), round, 64);
+        }
+        assert_eq!(ladder.counted(), 64.min(50 + round as usize * 10));
     }
 }

@@ -11,6 +11,7 @@ use tracing::subscriber::{NoSubscriber, with_default};
 use crate::acls;
 use crate::heartbeats::{HEARTBEATS, Heart};
 use crate::mirror::{MirrorError, choose, wanted};
+use crate::planned_groups::{PlannedGroups, planned_groups};
 use crate::topics::{TopicKeeper, Wanted};
 
 /// ListOffsets: the log's end, and its start.
@@ -28,6 +29,8 @@ pub struct Plan {
     pub refused: Vec<(String, String)>,
     /// ACLs that would be made, as `topic (Read for User:alice)`, or why that is not known. `None`: not asked for.
     pub acls: Option<Result<Vec<String>, String>>,
+    /// Consumer groups, or why they are not known. `None`: none would be looked after.
+    pub groups: Option<Result<PlannedGroups, String>>,
     /// Live brokers of source and target.
     pub brokers: (usize, usize),
     /// What is not known, and why: whole sentences.
@@ -246,6 +249,7 @@ pub async fn plan(
         topics,
         refused,
         acls: acls_to_make(config, source, target, &chosen).await,
+        groups: planned_groups(config, source, target, &chosen).await,
         brokers: (found.brokers.len(), there.brokers.len()),
         unknown,
         watched: watch,

@@ -2,15 +2,20 @@
 //! by counting in the logs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
 use std::time::Duration;
 
-use strait_engine::tally::{Counted, Stretch, Tally};
+pub use strait_engine::tally::Budget;
+use strait_engine::tally::Tally;
 use strait_engine::{FlowKey, KnownPosition, PositionTail, Rungs, SessionError, read_ladders};
 use strait_net::{Cluster, Runtime};
 use strait_wire::{GapReason, Position, PositionFlags, RegistryRecord, SyncKind};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::debug;
 
+use crate::counting::{Answer, Begun, Done, Job, Work};
 use crate::ladder::{Found, Interval, Ladder, Rung};
 
 /// How good a translated offset is.
@@ -58,14 +63,32 @@ struct History {
     begun: bool,
     /// What the registry has.
     kept: Vec<Rung>,
-    /// Offsets that were counted and are not known exactly all the same: what they are at least, and when to try again.
-    tried: BTreeMap<i64, (i64, Instant)>,
+    /// Offsets that were counted to no end: what they are at least, or exactly, and when to try again.
+    tried: BTreeMap<i64, Tried>,
+    /// A count that goes on.
+    begun_count: Option<Begun>,
 }
 
-/// How long it takes until an offset is counted again that could not be known exactly.
-const TRY_AGAIN: Duration = Duration::from_secs(60);
+/// What reading told of an offset that could not be counted.
+#[derive(Clone, Copy, Debug)]
+struct Tried {
+    target: i64,
+    exact: bool,
+    again: Instant,
+}
+
+/// How long it takes until an offset is counted again that could not be known exactly, and one that could not be read.
+const TRY_AGAIN: (Duration, Duration) = (Duration::from_secs(900), Duration::from_secs(60));
+/// And one whose place is known.
+const PLACED_FOR: Duration = Duration::from_secs(86_400);
 /// How many of them are remembered for one flow.
-const TRIED: usize = 1_024;
+const TRIED: usize = 4_096;
+/// How many counted places are kept for one flow; and beyond which number of them in all only a few.
+const COUNTED: (usize, usize) = (4_096, 500_000);
+/// So few.
+const COUNTED_FEW: usize = 64;
+/// Flows that are counted side by side.
+const COUNTING: usize = 8;
 
 /// Translates offsets of one link, from what it has written: it need not run, and nothing is written.
 #[derive(Debug)]
@@ -78,6 +101,13 @@ pub struct Translator {
     flows: BTreeMap<FlowKey, History>,
     /// What the registry had is known.
     loaded: bool,
+    /// Grows with each refresh.
+    round: u64,
+    /// Counted places of all flows, as of the last refresh.
+    counted: usize,
+    /// Behind the flow whose ladder was looked at last.
+    kept_to: Option<FlowKey>,
+    comparing: Arc<Semaphore>,
 }
 
 impl Translator {
@@ -91,6 +121,10 @@ impl Translator {
             target,
             flows: BTreeMap::new(),
             loaded: false,
+            round: 0,
+            counted: 0,
+            kept_to: None,
+            comparing: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -112,6 +146,8 @@ impl Translator {
             }
             self.loaded = true;
         }
+        self.round += 1;
+        self.counted = self.flows.values().map(|h| h.ladder.counted()).sum();
         Ok(())
     }
 
@@ -122,15 +158,19 @@ impl Translator {
 
     /// The translation of an offset as far as it is known without reading: what is not exact may become it by
     /// [`count`](Self::count). Nothing for a partition that is not mirrored.
-    pub fn known(&self, flow: &FlowKey, offset: i64) -> Option<Translated> {
-        let history = self.flows.get(flow)?;
+    pub fn known(&mut self, flow: &FlowKey, offset: i64) -> Option<Translated> {
+        let history = self.flows.get_mut(flow)?;
+        history.ladder.want(offset, self.round);
         let (offset, exactness) = match history.ladder.find(offset) {
             Found::Exact(target) => (target, Exactness::Exact),
             Found::Ahead(target) => (target, Exactness::Ahead),
             Found::Between(interval) => {
                 let (target, _) = interval.place(interval.at_least(offset));
-                let tried = history.tried.get(&offset).map_or(0, |(at, _)| *at);
-                (target.max(tried), Exactness::LowerBound)
+                match history.tried.get(&offset) {
+                    Some(tried) if tried.exact => (tried.target, Exactness::Exact),
+                    Some(tried) => (target.max(tried.target), Exactness::LowerBound),
+                    None => (target, Exactness::LowerBound),
+                }
             }
             Found::Unknown => (0, Exactness::LowerBound),
         };
@@ -142,87 +182,141 @@ impl Translator {
         let now = self.rt.now();
         self.flows.get(flow).is_some_and(|history| {
             matches!(history.ladder.find(offset), Found::Between(_))
-                && history.tried.get(&offset).is_none_or(|(_, at)| now >= *at)
+                && history.tried.get(&offset).is_none_or(|t| now >= t.again)
         })
     }
 
-    /// Counts in the logs what it takes to know these offsets of one flow exactly, and remembers it, until `budget`, in bytes,
-    /// is used up; what was read is not read again. Answers with what it found.
+    /// Counts in the logs what it takes to know these offsets exactly, some flows side by side, until `budget` is used up; what
+    /// was read is not read again. [`known`](Self::known) tells what was found. Returns the first flow that was not begun with.
     pub async fn count(
         &mut self,
-        flow: &FlowKey,
-        offsets: &BTreeSet<i64>,
-        budget: &mut u64,
-    ) -> BTreeMap<i64, Translated> {
-        let Some(history) = self.flows.get_mut(flow) else {
-            return BTreeMap::new();
-        };
-        if *budget == 0 {
-            return BTreeMap::new();
+        offsets: impl IntoIterator<Item = (FlowKey, BTreeSet<i64>)>,
+        budget: &Arc<Budget>,
+    ) -> Option<FlowKey> {
+        let mut jobs: JoinSet<Done> = JoinSet::new();
+        let mut left = None;
+        for (flow, offsets) in offsets {
+            if jobs.len() >= COUNTING
+                && let Some(Ok(done)) = jobs.join_next().await
+            {
+                self.learn(done);
+            }
+            if budget.spent() {
+                left = Some(flow);
+                break;
+            }
+            let Some(job) = self.job(flow, &offsets) else {
+                continue;
+            };
+            let (tally, budget) = (self.tally.clone(), budget.clone());
+            jobs.spawn(async move { job.run(tally, &budget).await });
         }
-        let (tally, again) = (&self.tally, self.rt.now() + TRY_AGAIN);
-        let mut open: BTreeMap<(i64, i64), (Interval, Vec<i64>)> = BTreeMap::new();
+        while let Some(done) = jobs.join_next().await {
+            if let Ok(done) = done {
+                self.learn(done);
+            }
+        }
+        left
+    }
+
+    fn job(&self, flow: FlowKey, offsets: &BTreeSet<i64>) -> Option<Job> {
+        let history = self.flows.get(&flow)?;
+        let mut open: BTreeMap<(i64, i64), Work> = BTreeMap::new();
         for &offset in offsets {
             if let Found::Between(interval) = history.ladder.find(offset) {
                 let key = (interval.below.source, interval.below.target);
-                let entry = open.entry(key).or_insert((interval, Vec::new()));
-                entry.1.push(offset);
+                let work = open.entry(key).or_insert_with(|| Work {
+                    interval,
+                    cuts: Vec::new(),
+                    countable: !history.uncountable(&interval),
+                });
+                work.cuts.push(offset);
             }
         }
-        let topic = history.position.target_topic.clone();
-        let place = (topic.as_str(), flow.partition);
-        let mut better = BTreeMap::new();
-        for (interval, cuts) in open.into_values() {
-            let counts = counts(tally, flow, history, &interval, &cuts, budget).await;
-            // What was reached on the way is where the next round goes on.
-            let further = counts.len() > cuts.len();
-            for (offset, records, sure) in counts {
-                let (target, placed) = place_in(tally, place, &interval, records, budget).await;
-                let exactness = if sure && placed {
-                    history.ladder.add_counted(Rung {
-                        source: offset,
-                        target,
-                        forwarded: interval.below.forwarded + records,
-                    });
-                    Exactness::Exact
-                } else {
-                    if !further {
-                        if history.tried.len() >= TRIED {
-                            history.tried.clear();
-                        }
-                        history.tried.insert(offset, (target, again));
-                    }
-                    Exactness::LowerBound
-                };
-                if offsets.contains(&offset) {
-                    better.insert(offset, history.translated(target, exactness));
-                }
-            }
-        }
-        better
+        let position = &history.position;
+        (!open.is_empty()).then(|| Job {
+            place: (position.target_topic.clone(), position.target_partition),
+            isolation: position.isolation,
+            compacted: position.flags.contains(PositionFlags::COMPACTED),
+            work: open.into_values().collect(),
+            begun: history.begun_count,
+            comparing: self.comparing.clone(),
+            flow,
+        })
     }
 
-    /// Ladders that the registry does not have yet, `most` at the most; from now on it has them.
-    pub fn to_keep(&mut self, most: usize) -> Vec<RegistryRecord> {
-        let changed = self
-            .flows
-            .iter_mut()
-            .filter(|(_, history)| history.kept != history.ladder.rungs());
-        changed
-            .take(most)
-            .map(|(flow, history)| {
-                history.kept = history.ladder.rungs().to_vec();
-                let newest_first = history.kept.iter().rev();
-                RegistryRecord::Ladder {
-                    link: self.link.clone(),
-                    topic: flow.topic.clone(),
-                    partition: flow.partition,
-                    rungs: newest_first
-                        .map(|r| (r.source, r.target, r.forwarded))
-                        .collect(),
+    fn learn(&mut self, done: Done) {
+        let now = self.rt.now();
+        let Some(history) = self.flows.get_mut(&done.flow) else {
+            return;
+        };
+        history.begun_count = done.begun;
+        for answer in done.answers {
+            let (offset, target, exact, again) = match answer {
+                Answer::Exact(rung) => {
+                    let most = if self.counted < COUNTED.1 {
+                        COUNTED.0
+                    } else {
+                        COUNTED_FEW
+                    };
+                    let before = history.ladder.counted();
+                    history.ladder.add_counted(rung, self.round, most);
+                    history.tried.remove(&rung.source);
+                    self.counted = (self.counted + history.ladder.counted()) - before;
+                    continue;
                 }
-            })
-            .collect()
+                Answer::Placed(offset, target) => (offset, target, true, PLACED_FOR),
+                Answer::AtLeast(offset, target) => (offset, target, false, TRY_AGAIN.0),
+                Answer::Failed(offset, target) => (offset, target, false, TRY_AGAIN.1),
+            };
+            let again = now + again;
+            let tried = Tried {
+                target,
+                exact,
+                again,
+            };
+            history.tried.insert(offset, tried);
+            // Those that would be counted next all the same.
+            if history.tried.len() > TRIED {
+                history.tried.retain(|_, t| t.again > now);
+            }
+            while history.tried.len() > TRIED {
+                let next = history.tried.iter().min_by_key(|(_, t)| t.again);
+                let Some(offset) = next.map(|(offset, _)| *offset) else {
+                    break;
+                };
+                history.tried.remove(&offset);
+            }
+        }
+    }
+
+    /// Ladders that the registry does not have yet, `most` at the most, each flow in its turn; from now on it has them. And whether
+    /// all flows had their turn: the next call begins anew.
+    pub fn to_keep(&mut self, most: usize) -> (Vec<RegistryRecord>, bool) {
+        let from = self.kept_to.clone();
+        let from = from.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut kept = Vec::new();
+        for (flow, history) in self.flows.range_mut((from, Bound::Unbounded)) {
+            self.kept_to = Some(flow.clone());
+            if history.kept == history.ladder.rungs() {
+                continue;
+            }
+            history.kept = history.ladder.rungs().to_vec();
+            let newest_first = history.kept.iter().rev();
+            kept.push(RegistryRecord::Ladder {
+                link: self.link.clone(),
+                topic: flow.topic.clone(),
+                partition: flow.partition,
+                rungs: newest_first
+                    .map(|r| (r.source, r.target, r.forwarded))
+                    .collect(),
+            });
+            if kept.len() >= most {
+                return (kept, false);
+            }
+        }
+        self.kept_to = None;
+        (kept, true)
     }
 }
 
@@ -255,6 +349,7 @@ fn follow(flows: &mut BTreeMap<FlowKey, History>, link: &str, flow: FlowKey, kno
                 begun,
                 kept,
                 tried: BTreeMap::new(),
+                begun_count: None,
             },
         );
         return;
@@ -268,6 +363,7 @@ fn follow(flows: &mut BTreeMap<FlowKey, History>, link: &str, flow: FlowKey, kno
     if breaks || !history.ladder.push(rung) {
         history.ladder.restart(rung);
         history.tried.clear();
+        history.begun_count = None;
         history.begun = true;
     }
     history.position = position;
@@ -277,126 +373,6 @@ fn follow(flows: &mut BTreeMap<FlowKey, History>, link: &str, flow: FlowKey, kno
 pub(crate) fn differ<T: PartialEq + Default>(a: &T, b: &T) -> bool {
     let unknown = T::default();
     *a != unknown && *b != unknown && a != b
-}
-
-/// For each cut of the interval the records forwarded below it, and whether that is certain; else at least so many. Further
-/// ones for what was reached on the way.
-async fn counts(
-    tally: &Tally,
-    flow: &FlowKey,
-    history: &History,
-    interval: &Interval,
-    cuts: &[i64],
-    budget: &mut u64,
-) -> Vec<(i64, i64, bool)> {
-    let (below, above) = (interval.below, interval.above);
-    let (Some(&least), Some(&most)) = (cuts.first(), cuts.last()) else {
-        return Vec::new();
-    };
-    let at_least = |cut: i64| (cut, interval.at_least(cut), false);
-    // No offset was left out: markers of the target alone stand between.
-    if above.source - below.source == interval.forwarded() {
-        return cuts.iter().map(|&c| (c, c - below.source, true)).collect();
-    }
-    if history.uncountable(interval) {
-        return cuts.iter().map(|&c| at_least(c)).collect();
-    }
-    let compacted = history.position.flags.contains(PositionFlags::COMPACTED);
-    // What has to be read from a far rung on is not lost where the budget ends on the way.
-    let from_above = !compacted && (above.source - least) < (most - below.source) / 4;
-    let stretch = Stretch {
-        flow,
-        isolation: history.position.isolation,
-        compacted,
-        from: if from_above { least } else { below.source },
-        to: if compacted || from_above {
-            above.source
-        } else {
-            most
-        },
-    };
-    let counted = match tally.count(&stretch, cuts, budget).await {
-        Ok(Some(counted)) => counted,
-        Ok(None) => return cuts.iter().map(|&c| at_least(c)).collect(),
-        Err(error) => {
-            debug!(%flow, "cannot count records to translate an offset: {error}");
-            return cuts.iter().map(|&c| at_least(c)).collect();
-        }
-    };
-    if from_above {
-        counted_down(interval, cuts, &counted)
-    } else {
-        counted_up(interval, cuts, &counted, stretch.to)
-    }
-}
-
-/// From the rung below on.
-fn counted_up(
-    interval: &Interval,
-    cuts: &[i64],
-    counted: &Counted,
-    to: i64,
-) -> Vec<(i64, i64, bool)> {
-    let forwarded = interval.forwarded();
-    // Nothing that was forwarded is gone: then nothing of a part is.
-    let complete = counted.all.is_some_and(|(n, _)| n == forwarded) && to == interval.above.source;
-    let mut found: Vec<(i64, i64, bool)> = cuts
-        .iter()
-        .zip(&counted.below)
-        .map(|(&cut, below)| match below {
-            Some((records, whole)) if *records <= forwarded && (*whole || complete) => {
-                (cut, *records, true)
-            }
-            // Some may be gone since, none can have come.
-            Some((records, _)) if *records <= forwarded => {
-                (cut, (*records).max(interval.at_least(cut)), false)
-            }
-            _ => (cut, interval.at_least(cut), false),
-        })
-        .collect();
-    let (reached, records, whole) = counted.reached;
-    let inside = interval.below.source < reached && reached < interval.above.source;
-    if inside && reached < to && whole && records <= forwarded {
-        found.push((reached, records, true));
-    }
-    found
-}
-
-/// From the first cut to the rung above: only where every offset is accounted for. What is gone would be missing above, and
-/// the place found would lie too far on.
-fn counted_down(interval: &Interval, cuts: &[i64], counted: &Counted) -> Vec<(i64, i64, bool)> {
-    cuts.iter()
-        .zip(&counted.below)
-        .map(|(&cut, below)| match (below, counted.all) {
-            (Some((before, true)), Some((all, true))) if all <= interval.forwarded() => {
-                (cut, interval.forwarded() - (all - before), true)
-            }
-            _ => (cut, interval.at_least(cut), false),
-        })
-        .collect()
-}
-
-/// Where so many records of the interval end on the target, and whether that is certain.
-async fn place_in(
-    tally: &Tally,
-    place: (&str, i32),
-    interval: &Interval,
-    records: i64,
-    budget: &mut u64,
-) -> (i64, bool) {
-    let (offset, sure) = interval.place(records);
-    if sure {
-        return (offset, true);
-    }
-    let range = (interval.below.target, interval.above.target);
-    match tally.place(place, range, records, budget).await {
-        Ok(Some(placed)) => (placed.offset, placed.whole),
-        Ok(None) => (offset, false),
-        Err(error) => {
-            debug!(topic = %place.0, partition = place.1, "cannot count markers to translate an offset: {error}");
-            (offset, false)
-        }
-    }
 }
 
 impl History {
@@ -541,6 +517,43 @@ mod tests {
         assert!(flows.is_empty());
     }
 
+    /// With more flows than are kept at once none may wait for ever.
+    #[tokio::test]
+    async fn every_ladder_is_kept_in_its_turn() {
+        let rt = Runtime::system();
+        let cluster = |alias: &str| {
+            let identity = strait_net::Identity {
+                client_id: "test".to_owned(),
+                software_name: "test".to_owned(),
+                software_version: "0".to_owned(),
+            };
+            Cluster::new(rt.clone(), alias, Vec::new(), Default::default(), identity)
+        };
+        let mut translator = Translator::new(&rt, "a->b", cluster("a"), cluster("b"));
+        let written = |translator: &mut Translator, at: i64| {
+            for partition in 0..120 {
+                let flow = FlowKey {
+                    topic: "t".to_owned(),
+                    partition,
+                };
+                let known = position(Periodic, at, at, at);
+                follow(&mut translator.flows, "a->b", flow, known);
+            }
+        };
+        written(&mut translator, 10);
+        let mut seen = BTreeSet::new();
+        for round in 1..4 {
+            let (kept, all) = translator.to_keep(50);
+            seen.extend(kept.iter().filter_map(|record| match record {
+                RegistryRecord::Ladder { partition, .. } => Some(*partition),
+                _ => None,
+            }));
+            assert_eq!((seen.len(), all), ((50 * round).min(120), round == 3));
+            // All of them go on meanwhile.
+            written(&mut translator, 10 + round as i64);
+        }
+    }
+
     fn interval(below: (i64, i64, i64), above: (i64, i64, i64)) -> Interval {
         let rung = |(source, target, forwarded)| Rung {
             source,
@@ -577,26 +590,5 @@ mod tests {
         assert!(known.uncountable(&here));
         // What is at least right then: the offsets above are no more than so many records.
         assert_eq!(here.at_least(180), 40);
-    }
-
-    #[test]
-    fn what_is_gone_since_is_a_lower_bound_and_counted_down_nothing() {
-        // 100 offsets, 80 forwarded; 10 of them are compacted away now.
-        let interval = interval((0, 0, 0), (100, 80, 80));
-        let counted = |below, all| Counted {
-            below,
-            all,
-            reached: (100, 0, false),
-        };
-        let up = |all| {
-            let counted = counted(vec![Some((30, false))], Some((all, false)));
-            counted_up(&interval, &[50], &counted, 100)
-        };
-        assert_eq!(up(70), [(50, 30, false)]);
-        assert_eq!(up(80), [(50, 30, true)], "nothing is gone");
-        let down = counted(vec![Some((0, true))], Some((40, false)));
-        assert_eq!(counted_down(&interval, &[50], &down), [(50, 30, false)]);
-        let down = counted(vec![Some((0, true))], Some((40, true)));
-        assert_eq!(counted_down(&interval, &[50], &down), [(50, 40, true)]);
     }
 }

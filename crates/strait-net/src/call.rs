@@ -2,13 +2,14 @@
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{
-    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, CreateAclsRequest, CreateAclsResponse,
-    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
-    DescribeAclsRequest, DescribeAclsResponse, DescribeClientQuotasRequest,
-    DescribeClientQuotasResponse, DescribeConfigsRequest, DescribeConfigsResponse,
-    DescribeGroupsRequest, DescribeGroupsResponse, DescribeLogDirsRequest, DescribeLogDirsResponse,
-    DescribeProducersRequest, DescribeProducersResponse, DescribeTransactionsRequest,
-    DescribeTransactionsResponse, DescribeUserScramCredentialsRequest,
+    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, AlterShareGroupOffsetsRequest,
+    AlterShareGroupOffsetsResponse, CreateAclsRequest, CreateAclsResponse, CreatePartitionsRequest,
+    CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DescribeAclsRequest,
+    DescribeAclsResponse, DescribeClientQuotasRequest, DescribeClientQuotasResponse,
+    DescribeConfigsRequest, DescribeConfigsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
+    DescribeLogDirsRequest, DescribeLogDirsResponse, DescribeProducersRequest,
+    DescribeProducersResponse, DescribeShareGroupOffsetsRequest, DescribeShareGroupOffsetsResponse,
+    DescribeTransactionsRequest, DescribeTransactionsResponse, DescribeUserScramCredentialsRequest,
     DescribeUserScramCredentialsResponse, EndTxnRequest, EndTxnResponse, FindCoordinatorRequest,
     FindCoordinatorResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
     InitProducerIdRequest, InitProducerIdResponse, ListGroupsRequest, ListGroupsResponse,
@@ -87,14 +88,14 @@ macro_rules! calls {
 }
 
 // Upper bounds that are lower than what exists have a reason:
-// Metadata 13 only moves errors to the top; FindCoordinator 4 names things differently;
+// Metadata 13 only moves errors to the top; FindCoordinator 5 and 6 are for others than clients of groups;
 // AddPartitionsToTxn 4 is for brokers and EndTxn 5 raises the producer's epoch.
 calls! {
     ListOffsetsRequest -> ListOffsetsResponse: 2 "ListOffsets" 1..=9 LIST_OFFSETS;
     MetadataRequest -> MetadataResponse: 3 "Metadata" 4..=12 METADATA;
     OffsetCommitRequest -> OffsetCommitResponse: 8 "OffsetCommit" 2..=9 OFFSET_COMMIT;
     OffsetFetchRequest -> OffsetFetchResponse: 9 "OffsetFetch" 1..=9 OFFSET_FETCH;
-    FindCoordinatorRequest -> FindCoordinatorResponse: 10 "FindCoordinator" 1..=3 FIND_COORDINATOR;
+    FindCoordinatorRequest -> FindCoordinatorResponse: 10 "FindCoordinator" 1..=4 FIND_COORDINATOR;
     DescribeGroupsRequest -> DescribeGroupsResponse: 15 "DescribeGroups" 0..=6 DESCRIBE_GROUPS;
     ListGroupsRequest -> ListGroupsResponse: 16 "ListGroups" 0..=5 LIST_GROUPS;
     SaslHandshakeRequest -> SaslHandshakeResponse: 17 "SaslHandshake" 1..=1 SASL_HANDSHAKE;
@@ -114,6 +115,8 @@ calls! {
     DescribeLogDirsRequest -> DescribeLogDirsResponse: 35 "DescribeLogDirs" 1..=4 DESCRIBE_LOG_DIRS;
     DescribeClientQuotasRequest -> DescribeClientQuotasResponse: 48 "DescribeClientQuotas" 0..=1 DESCRIBE_CLIENT_QUOTAS;
     DescribeUserScramCredentialsRequest -> DescribeUserScramCredentialsResponse: 50 "DescribeUserScramCredentials" 0..=0 DESCRIBE_USER_SCRAM_CREDENTIALS;
+    DescribeShareGroupOffsetsRequest -> DescribeShareGroupOffsetsResponse: 90 "DescribeShareGroupOffsets" 0..=0 DESCRIBE_SHARE_GROUP_OFFSETS;
+    AlterShareGroupOffsetsRequest -> AlterShareGroupOffsetsResponse: 91 "AlterShareGroupOffsets" 0..=0 ALTER_SHARE_GROUP_OFFSETS;
 }
 
 /// The request's body in `version`.

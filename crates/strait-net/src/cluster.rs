@@ -30,7 +30,11 @@ const KNOWN_BROKERS_TRIED: usize = 3;
 
 /// How many shared connections a request that any broker answers is made on: the one of the bootstrap address and the one of
 /// the broker's id may go to the same dead broker.
-const CONNECTIONS_TRIED: u32 = 3;
+pub(crate) const CONNECTIONS_TRIED: u32 = 3;
+
+/// How long a broker that could not be reached is not asked again for what is asked over and over: it would be waited for
+/// each time.
+const AWAY_FOR: Duration = Duration::from_secs(30);
 
 /// The slot of the connection that was opened through a bootstrap address.
 const BOOTSTRAP: i32 = -1;
@@ -84,6 +88,8 @@ struct State {
     brokers: BTreeMap<i32, (String, u16)>,
     controller: i32,
     coordinators: BTreeMap<(CoordinatorKind, String), i32>,
+    /// Brokers that could not be reached, since when and why.
+    away: BTreeMap<i32, (Instant, NetError)>,
     /// Which bootstrap address or broker comes first next time.
     rotation: usize,
 }
@@ -224,6 +230,9 @@ impl Cluster {
             .map(|(id, _)| *id)
             .collect();
         state.controller = metadata.controller;
+        for id in &moved {
+            state.away.remove(id);
+        }
         drop(state);
         for shared in [&self.0.connections, &self.0.readers] {
             let mut shared = lock(shared);
@@ -489,6 +498,30 @@ impl Cluster {
             Some(broker) => state.coordinators.insert(key, broker),
             None => state.coordinators.remove(&key),
         };
+    }
+
+    /// Why a broker is not asked at present, if so: it could not be reached a moment ago.
+    pub(crate) fn away(&self, broker: i32) -> Option<NetError> {
+        let now = self.0.rt.now();
+        let mut state = self.state();
+        let (since, error) = state.away.get(&broker)?;
+        if now.saturating_duration_since(*since) < AWAY_FOR {
+            return Some(error.clone());
+        }
+        state.away.remove(&broker);
+        None
+    }
+
+    /// A request to a broker ended like this.
+    pub(crate) fn went_away(&self, broker: i32, error: &NetError) {
+        let gone = matches!(
+            error,
+            NetError::Connect { .. } | NetError::TimedOut { .. } | NetError::Resolve { .. }
+        );
+        if gone {
+            let now = self.0.rt.now();
+            self.state().away.insert(broker, (now, error.clone()));
+        }
     }
 
     fn slot(&self, broker: i32) -> Slot {

@@ -1,14 +1,27 @@
 //! Coordinators of groups and transactions.
 
+use std::collections::BTreeMap;
+
 use kafka_protocol::messages::FindCoordinatorRequest;
 use kafka_protocol::protocol::StrBytes;
+use tokio::task::JoinSet;
 
 use crate::call::Call;
-use crate::cluster::{Cluster, REQUEST_TIMEOUT};
+use crate::cluster::{CONNECTIONS_TRIED, Cluster, REQUEST_TIMEOUT};
 use crate::connection::Connection;
 use crate::error::{Action, NetError};
 use crate::kafka_error::KafkaError;
 use crate::metadata::text;
+
+/// From this version on one FindCoordinator takes many keys (KIP-699).
+const FIND_MANY: i16 = 4;
+/// How many it is given.
+const KEYS_PER_REQUEST: usize = 500;
+/// How many requests an older broker is sent before the first answer.
+const ASKED_AT_ONCE: usize = 16;
+
+/// By group or transactional id.
+type Coordinators = BTreeMap<String, Result<i32, NetError>>;
 
 /// What a coordinator coordinates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,23 +42,67 @@ impl Cluster {
         if let Some(known) = self.cached_coordinator(kind, key) {
             return Ok(known);
         }
-        let request = FindCoordinatorRequest::default()
-            .with_key(text(key))
-            .with_key_type(match kind {
-                CoordinatorKind::Group => 0,
-                CoordinatorKind::Transaction => 1,
-            });
-        let (connection, answer) = self.ask_any(request).await?;
-        let what = || format!("{} on {}", named(kind, key), connection.peer());
-        refusal(
-            answer.error_code,
-            FindCoordinatorRequest::NAME,
-            what,
-            answer.error_message,
-        )?;
-        let broker = answer.node_id.0;
-        self.set_coordinator(kind, key, Some(broker));
-        Ok(broker)
+        let keys = [key.to_owned()];
+        let found = self.coordinators(kind, &keys).await.remove(key);
+        found.unwrap_or_else(|| {
+            Err(NetError::kafka(
+                KafkaError::COORDINATOR_NOT_AVAILABLE.0,
+                FindCoordinatorRequest::NAME,
+                named(kind, key),
+            ))
+        })
+    }
+
+    /// [`Cluster::coordinator`] of many, those that are not known asked for in few requests (one for each where the broker
+    /// is older than Kafka 3.0). One's error is its own.
+    pub async fn coordinators(
+        &self,
+        kind: CoordinatorKind,
+        keys: &[String],
+    ) -> BTreeMap<String, Result<i32, NetError>> {
+        let mut found = BTreeMap::new();
+        let mut unknown = Vec::new();
+        for key in keys {
+            match self.cached_coordinator(kind, key) {
+                Some(broker) => drop(found.insert(key.clone(), Ok(broker))),
+                None => unknown.push(key.clone()),
+            }
+        }
+        let mut unknown = unknown.chunks(KEYS_PER_REQUEST);
+        while let Some(keys) = unknown.next() {
+            match self.find_coordinators(kind, keys).await {
+                Ok(answers) => {
+                    for (key, answer) in &answers {
+                        if let Ok(broker) = answer {
+                            self.set_coordinator(kind, key, Some(*broker));
+                        }
+                    }
+                    found.extend(answers);
+                }
+                // No broker answers: none is waited for once more for the others.
+                Err(error) => {
+                    let rest = keys.iter().chain(unknown.by_ref().flatten());
+                    found.extend(rest.map(|key| (key.clone(), Err(error.clone()))));
+                }
+            }
+        }
+        found
+    }
+
+    async fn find_coordinators(
+        &self,
+        kind: CoordinatorKind,
+        keys: &[String],
+    ) -> Result<Coordinators, NetError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let connection = self.any().await?;
+            match find_at(&connection, kind, keys).await {
+                Err(e) if tries < CONNECTIONS_TRIED && e.action() == Action::Reconnect => {}
+                result => return result,
+            }
+        }
     }
 
     /// Forgets a coordinator, after it has answered NOT_COORDINATOR or went away.
@@ -90,6 +147,66 @@ impl Cluster {
                 }
             }
         }
+    }
+}
+
+/// Asks this broker; of an older one for one after the other, without waiting for the answer in between.
+async fn find_at(
+    connection: &Connection,
+    kind: CoordinatorKind,
+    keys: &[String],
+) -> Result<Coordinators, NetError> {
+    let api = FindCoordinatorRequest::API;
+    let version = connection.version(
+        api,
+        FindCoordinatorRequest::MAX,
+        FindCoordinatorRequest::MIN,
+    )?;
+    let asked = FindCoordinatorRequest::default().with_key_type(match kind {
+        CoordinatorKind::Group => 0,
+        CoordinatorKind::Transaction => 1,
+    });
+    let what = |key: &str| format!("{} on {}", named(kind, key), connection.peer());
+    let mut found = Coordinators::new();
+    if version < FIND_MANY {
+        for keys in keys.chunks(ASKED_AT_ONCE) {
+            let mut jobs = JoinSet::new();
+            for key in keys {
+                let (connection, key) = (connection.clone(), key.clone());
+                let request = asked.clone().with_key(text(&key));
+                jobs.spawn(async move {
+                    let answer = connection
+                        .request_at(request, version, REQUEST_TIMEOUT)
+                        .await;
+                    (key, answer)
+                });
+            }
+            while let Some(done) = jobs.join_next().await {
+                let Ok((key, answer)) = done else { continue };
+                let answer = answer?;
+                let name = FindCoordinatorRequest::NAME;
+                let refused = refusal(answer.error_code, name, || what(&key), answer.error_message);
+                found.insert(key, refused.map(|()| answer.node_id.0));
+            }
+        }
+        return Ok(found);
+    }
+    let request = asked.with_coordinator_keys(keys.iter().map(|key| text(key)).collect());
+    let answer = connection
+        .request_at(request, version, REQUEST_TIMEOUT)
+        .await?;
+    for one in answer.coordinators {
+        let key = one.key.to_string();
+        let name = FindCoordinatorRequest::NAME;
+        let refused = refusal(one.error_code, name, || what(&key), one.error_message);
+        found.insert(key, refused.map(|()| one.node_id.0));
+    }
+    match keys.iter().find(|key| !found.contains_key(*key)) {
+        Some(key) => Err(NetError::Malformed {
+            peer: connection.peer().clone(),
+            what: format!("the answer to FindCoordinator lacks {}", named(kind, key)),
+        }),
+        None => Ok(found),
     }
 }
 

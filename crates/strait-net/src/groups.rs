@@ -1,6 +1,7 @@
 //! Consumer groups: which there are, what they have committed, and commits from outside.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
@@ -10,14 +11,18 @@ use kafka_protocol::messages::{
     GroupId, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse,
 };
 
+use tokio::task::JoinSet;
+
 use crate::call::Call;
-use crate::cluster::{Cluster, REQUEST_TIMEOUT};
+use crate::cluster::Cluster;
 use crate::connection::Connection;
 use crate::coordinator::{CoordinatorKind, refusal};
 use crate::error::{Action, NetError};
 use crate::kafka_error::KafkaError;
 use crate::metadata::{text, topic_name};
 
+/// Time a broker has to answer about groups; it is asked again with the next round.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Groups whose offsets are asked for in one request.
 const GROUPS_PER_FETCH: usize = 100;
 /// From this version on one OffsetFetch takes many groups (KIP-709).
@@ -34,18 +39,24 @@ pub struct ListedGroup {
     pub protocol_type: String,
     /// `classic`, `consumer`, `share`, ... in the broker's spelling; empty where the broker does not tell (before Kafka 3.7).
     pub kind: String,
+    /// `Empty`, `Stable`, ...; empty where the broker does not tell (before Kafka 2.6).
+    pub state: String,
 }
 
 impl ListedGroup {
     /// Whether it can have committed offsets of the kind consumers have.
     pub fn has_offsets(&self) -> bool {
-        matches!(self.protocol_type.as_str(), "" | "consumer" | "streams")
-            && !self.kind.eq_ignore_ascii_case("share")
+        matches!(self.protocol_type.as_str(), "" | "consumer" | "streams") && !self.is_share()
+    }
+
+    /// Whether it is a share group (KIP-932).
+    pub fn is_share(&self) -> bool {
+        self.kind.eq_ignore_ascii_case("share")
     }
 }
 
 /// What a group committed for one partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommittedOffset {
     /// The offset of the next record it wants to read.
     pub offset: i64,
@@ -62,15 +73,25 @@ impl Cluster {
     /// # Errors
     /// [`NetError::Kafka`] with the broker's code, for instance while it loads its groups; the usual ones of a connection.
     pub async fn list_groups(&self, broker: i32) -> Result<Vec<ListedGroup>, NetError> {
-        let connection = self.control(broker).await?;
-        let request = ListGroupsRequest::default();
-        let answer = connection.request(request, REQUEST_TIMEOUT).await?;
+        if let Some(error) = self.away(broker) {
+            return Err(error);
+        }
+        let asked = async {
+            let connection = self.control(broker).await?;
+            let request = ListGroupsRequest::default();
+            let answer = connection.request(request, PATIENCE).await?;
+            Ok::<_, NetError>((connection, answer))
+        };
+        let (connection, answer) = asked
+            .await
+            .inspect_err(|error| self.went_away(broker, error))?;
         let what = || connection.peer().to_string();
         refusal(answer.error_code, ListGroupsRequest::NAME, what, None)?;
         let groups = answer.groups.into_iter().map(|g| ListedGroup {
             id: g.group_id.to_string(),
             protocol_type: g.protocol_type.to_string(),
             kind: g.group_type.to_string(),
+            state: g.group_state.to_string(),
         });
         let groups: Vec<ListedGroup> = groups.collect();
         for group in &groups {
@@ -79,31 +100,50 @@ impl Cluster {
         Ok(groups)
     }
 
-    /// What each group has committed, asked of its coordinator; many in one request where the broker takes that (from
-    /// Kafka 3.0 on). A group that does not exist has no commits. One group's error is its own.
+    /// What each group has committed, asked of its coordinator, the coordinators side by side; many groups in one request
+    /// where the broker takes that (from Kafka 3.0 on). A group that does not exist has no commits. One group's error is its
+    /// own. A broker that cannot be reached fails its groups at once, and is left alone for a while.
     pub async fn committed_offsets(
         &self,
         groups: &[String],
     ) -> BTreeMap<String, Result<GroupOffsets, NetError>> {
         let mut found = BTreeMap::new();
         let mut by_broker: BTreeMap<i32, Vec<String>> = BTreeMap::new();
-        for group in groups {
-            match self.coordinator(CoordinatorKind::Group, group).await {
-                Ok(broker) => by_broker.entry(broker).or_default().push(group.clone()),
-                Err(error) => {
-                    found.insert(group.clone(), Err(error));
-                }
+        for (group, broker) in self.coordinators(CoordinatorKind::Group, groups).await {
+            match broker {
+                Ok(broker) => by_broker.entry(broker).or_default().push(group),
+                Err(error) => drop(found.insert(group, Err(error))),
             }
         }
+        let mut jobs = JoinSet::new();
         for (broker, groups) in by_broker {
-            for groups in groups.chunks(GROUPS_PER_FETCH) {
-                match self.committed_at(broker, groups).await {
-                    Ok(answers) => found.extend(answers),
-                    Err(error) => {
-                        for group in groups {
-                            self.group_failed(group, &error);
-                            found.insert(group.clone(), Err(error.clone()));
-                        }
+            let cluster = self.clone();
+            jobs.spawn(async move { cluster.committed_of(broker, &groups).await });
+        }
+        while let Some(done) = jobs.join_next().await {
+            found.extend(done.into_iter().flatten());
+        }
+        found
+    }
+
+    async fn committed_of(
+        &self,
+        broker: i32,
+        groups: &[String],
+    ) -> BTreeMap<String, Result<GroupOffsets, NetError>> {
+        let mut found = BTreeMap::new();
+        for piece in groups.chunks(GROUPS_PER_FETCH) {
+            let answers = match self.away(broker) {
+                Some(error) => Err(error),
+                None => self.committed_at(broker, piece).await,
+            };
+            match answers {
+                Ok(answers) => found.extend(answers),
+                Err(error) => {
+                    self.went_away(broker, &error);
+                    for group in piece {
+                        self.group_failed(group, &error);
+                        found.insert(group.clone(), Err(error.clone()));
                     }
                 }
             }
@@ -128,9 +168,7 @@ impl Cluster {
                 let request = OffsetFetchRequest::default()
                     .with_group_id(GroupId(text(group)))
                     .with_topics(None);
-                let answer = connection
-                    .request_at(request, version, REQUEST_TIMEOUT)
-                    .await?;
+                let answer = connection.request_at(request, version, PATIENCE).await?;
                 let offsets = single(&connection, group, answer);
                 found.insert(group.clone(), offsets);
             }
@@ -143,9 +181,7 @@ impl Cluster {
                     .with_topics(None)
             });
             let request = OffsetFetchRequest::default().with_groups(asked.collect());
-            let answer = connection
-                .request_at(request, version, REQUEST_TIMEOUT)
-                .await?;
+            let answer = connection.request_at(request, version, PATIENCE).await?;
             for group in answer.groups {
                 let id = group.group_id.to_string();
                 let offsets = refused(&connection, &id, group.error_code).map(|()| {
@@ -210,12 +246,18 @@ impl Cluster {
             .with_generation_id_or_member_epoch(-1)
             .with_group_instance_id(None)
             .with_topics(topics.collect());
-        let (_, answer) = self
+        let broker = self.coordinator(CoordinatorKind::Group, group).await?;
+        if let Some(error) = self.away(broker) {
+            self.forget_coordinator(CoordinatorKind::Group, group);
+            return Err(error);
+        }
+        let asked = self
             .ask_coordinator(CoordinatorKind::Group, group, request, |answer| {
                 let mut codes = answer.topics.iter().flat_map(|t| &t.partitions);
                 codes.next().map_or(0, |p| p.error_code)
             })
-            .await?;
+            .await;
+        let (_, answer) = asked.inspect_err(|error| self.went_away(broker, error))?;
         let mut codes = BTreeMap::new();
         for topic in answer.topics {
             let name = topic.name.to_string();

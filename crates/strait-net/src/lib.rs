@@ -18,6 +18,7 @@ mod groups;
 mod handshake;
 mod kafka_error;
 mod log_dirs;
+mod log_ends;
 mod metadata;
 mod offsets;
 mod peer;
@@ -30,6 +31,7 @@ mod shape;
 mod shapes;
 #[cfg(test)]
 mod shapes_test;
+mod share_groups;
 mod socket;
 mod tls;
 mod transactions;
@@ -46,6 +48,7 @@ pub use coordinator::CoordinatorKind;
 pub use error::{Action, NetError};
 pub use groups::{CommittedOffset, GroupOffsets, ListedGroup};
 pub use kafka_error::KafkaError;
+pub use log_ends::LogEnds;
 #[doc(hidden)]
 pub use metadata::read_metadata;
 pub use metadata::{BrokerAddress, Metadata, PartitionMetadata, TopicMetadata};
@@ -55,5 +58,6 @@ pub use runtime::{Runtime, World};
 #[doc(hidden)]
 pub use scram::scram_exchange;
 pub use security::{ClientCertificate, Sasl, Security, Tls};
+pub use share_groups::ShareOffsets;
 pub use socket::{Socket, Stream};
 pub use transactions::{ProducerState, TransactionDescription};

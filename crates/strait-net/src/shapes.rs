@@ -353,3 +353,39 @@ pub(crate) static DESCRIBE_USER_SCRAM_CREDENTIALS: Shape = Shape {
         ])),
     ],
 };
+
+pub(crate) static DESCRIBE_SHARE_GROUP_OFFSETS: Shape = Shape {
+    flexible: 0,
+    fields: &[
+        all(Fixed(4)), // throttle time
+        all(List(&[
+            all(Text), // group
+            all(List(&[
+                all(Text),      // topic
+                all(Fixed(16)), // its id
+                all(List(&[
+                    all(Fixed(4 + 8 + 4 + 2)), // partition, start offset, leader epoch, error
+                    all(Text),                 // message
+                ])),
+            ])),
+            all(Fixed(2)), // error
+            all(Text),     // message
+        ])),
+    ],
+};
+
+pub(crate) static ALTER_SHARE_GROUP_OFFSETS: Shape = Shape {
+    flexible: 0,
+    fields: &[
+        all(Fixed(4 + 2)), // throttle time, error
+        all(Text),         // message
+        all(List(&[
+            all(Text),      // topic
+            all(Fixed(16)), // its id
+            all(List(&[
+                all(Fixed(4 + 2)), // partition, error
+                all(Text),         // message
+            ])),
+        ])),
+    ],
+};

@@ -17,6 +17,7 @@ use kafka_protocol::messages::describe_producers_response::{
     PartitionResponse, ProducerState, TopicResponse,
 };
 use kafka_protocol::messages::describe_transactions_response::{TopicData, TransactionState};
+use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::messages::list_offsets_response::{
@@ -293,12 +294,43 @@ fn producers_and_transactions() {
 
 #[test]
 fn groups() {
-    holds::<FindCoordinatorRequest>(|_| {
+    holds::<FindCoordinatorRequest>(|v| {
+        if v >= 4 {
+            let one = Coordinator::default()
+                .with_key(s("g"))
+                .with_node_id(BrokerId(1))
+                .with_host(s("b1.example"))
+                .with_port(9092)
+                .with_error_message(Some(s("words")));
+            return FindCoordinatorResponse::default().with_coordinators(vec![one.clone(), one]);
+        }
         FindCoordinatorResponse::default()
             .with_error_message(Some(s("words")))
             .with_node_id(BrokerId(1))
             .with_host(s("b1.example"))
             .with_port(9092)
+    });
+    holds::<DescribeShareGroupOffsetsRequest>(|_| {
+        use describe_share_group_offsets_response as d;
+        let partition = d::DescribeShareGroupOffsetsResponsePartition::default()
+            .with_error_message(Some(s("words")));
+        let topic = d::DescribeShareGroupOffsetsResponseTopic::default()
+            .with_topic_name(TopicName(s("t")))
+            .with_partitions(vec![partition.clone(), partition]);
+        let group = d::DescribeShareGroupOffsetsResponseGroup::default()
+            .with_group_id(GroupId(s("g")))
+            .with_topics(vec![topic]);
+        DescribeShareGroupOffsetsResponse::default().with_groups(vec![group.clone(), group])
+    });
+    holds::<AlterShareGroupOffsetsRequest>(|_| {
+        use alter_share_group_offsets_response as a;
+        let partition = a::AlterShareGroupOffsetsResponsePartition::default();
+        let topic = a::AlterShareGroupOffsetsResponseTopic::default()
+            .with_topic_name(TopicName(s("t")))
+            .with_partitions(vec![partition.clone(), partition]);
+        AlterShareGroupOffsetsResponse::default()
+            .with_error_message(Some(s("words")))
+            .with_responses(vec![topic])
     });
     holds::<ListGroupsRequest>(|v| {
         ListGroupsResponse::default().with_groups(vec![

@@ -20,6 +20,7 @@ use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
 use kafka_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult,
 };
+use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
@@ -109,11 +110,25 @@ impl Script {
             }
             10 => {
                 let request: FindCoordinatorRequest = asked.decode();
-                assert_eq!(request.key_type, 1);
-                let answer = FindCoordinatorResponse::default()
-                    .with_node_id(BrokerId(self.coordinator))
-                    .with_host(StrBytes::from_static_str("unused"))
-                    .with_port(1);
+                assert!(matches!(request.key_type, 0 | 1));
+                let answer = FindCoordinatorResponse::default();
+                let answer = if v < 4 {
+                    answer
+                        .with_node_id(BrokerId(self.coordinator))
+                        .with_host(StrBytes::from_static_str("unused"))
+                        .with_port(1)
+                } else {
+                    let keys = request.coordinator_keys.into_iter();
+                    answer.with_coordinators(
+                        keys.map(|key| {
+                            Coordinator::default()
+                                .with_key(key)
+                                .with_node_id(BrokerId(self.coordinator))
+                                .with_port(1)
+                        })
+                        .collect(),
+                    )
+                };
                 encode(&answer, v)
             }
             19 => {
@@ -420,6 +435,45 @@ async fn what_every_broker_can_answer_is_asked_of_another_when_one_dies() {
             _ => assert_eq!(cluster.coordinator(TRANSACTION, "t").await.unwrap(), 2),
         }
     }
+}
+
+/// Ten thousand groups would be as many round trips.
+#[tokio::test(start_paused = true)]
+async fn coordinators_of_many_are_asked_for_at_once_where_the_broker_takes_that() {
+    let older = MODERN.iter().map(|&(api, low, high)| match api {
+        10 => (api, low, 3),
+        _ => (api, low, high),
+    });
+    let older = older.collect::<Vec<_>>().leak();
+    for (ranges, requests) in [(MODERN, 2), (&*older, 700)] {
+        let (_net, script, cluster) = scripted();
+        script.lock().unwrap().ranges = ranges;
+        let ids: Vec<String> = (0..700).map(|n| format!("id-{n}")).collect();
+        let found = cluster.coordinators(TRANSACTION, &ids).await;
+        assert!(ids.iter().all(|id| found[id].as_ref().unwrap() == &2));
+        assert_eq!(script.lock().unwrap().count(10), requests);
+        cluster.coordinator(TRANSACTION, "id-3").await.unwrap();
+        cluster.coordinators(TRANSACTION, &ids).await;
+        assert_eq!(script.lock().unwrap().count(10), requests, "it is known");
+    }
+}
+
+/// Waited for group by group, it would hold up those of all other brokers for hours.
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_hangs_fails_its_groups_once() {
+    let (_net, script, cluster) = scripted();
+    cluster.metadata(None).await.unwrap();
+    script.lock().unwrap().hung = Some(2);
+    let began = tokio::time::Instant::now();
+    let groups: Vec<String> = (0..1_000).map(|n| format!("group-{n}")).collect();
+    for _ in 0..3 {
+        let found = cluster.committed_offsets(&groups).await;
+        assert!(groups.iter().all(|group| found[group].is_err()));
+    }
+    let offsets = [(("t".to_owned(), 0), strait_net::CommittedOffset::default())];
+    let refused = cluster.commit_offsets("group-3", &offsets.into()).await;
+    assert!(refused.is_err());
+    assert!(began.elapsed() <= Duration::from_secs(11), "{began:?}");
 }
 
 #[tokio::test(start_paused = true)]

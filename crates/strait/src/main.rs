@@ -12,6 +12,7 @@ mod mirroring;
 mod offsets;
 mod output;
 mod plan;
+mod plan_groups;
 mod run;
 mod selection;
 mod serve;

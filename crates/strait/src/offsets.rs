@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
 
 use strait_config::{Config, LinkConfig, Policy};
 use strait_engine::FlowKey;
-use strait_mirror::{MirrorError, Translated, Translator};
+use strait_mirror::{Budget, MirrorError, Translated, Translator};
 use strait_net::Runtime;
 
 use crate::args::TranslateArgs;
@@ -16,6 +18,8 @@ use crate::serve::{cluster, exit_for, patience};
 
 /// What may be read of the logs to know offsets exactly, for one link.
 const BUDGET: u64 = 256 << 20;
+/// And for how long.
+const TIME: Duration = Duration::from_secs(300);
 
 /// One translated offset.
 struct Row {
@@ -122,17 +126,15 @@ async fn read(
         }
         let mut translator = Translator::new(&rt, &link.name, source, target);
         translator.refresh().await?;
-        let mut budget = BUDGET;
+        let budget = Arc::new(Budget::new(&rt, BUDGET, TIME));
+        translator.count(wanted.clone(), &budget).await;
         for (flow, offsets) in wanted {
-            let counted = translator.count(&flow, &offsets, &mut budget).await;
             for offset in offsets {
-                let counted = counted.get(&offset).cloned();
-                let known = || translator.known(&flow, offset);
                 rows.push(Row {
                     link: link.name.clone(),
                     flow: flow.clone(),
                     offset,
-                    translated: counted.or_else(known),
+                    translated: translator.known(&flow, offset),
                 });
             }
         }

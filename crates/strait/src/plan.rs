@@ -10,6 +10,7 @@ use crate::args::PlanArgs;
 use crate::exit::Exit;
 use crate::gaps::{aligned, quoted};
 use crate::links::{self, size};
+use crate::plan_groups;
 
 /// Between the two looks that the source's rate is taken from.
 const WATCH: Duration = Duration::from_secs(3);
@@ -29,7 +30,10 @@ pub(crate) fn plan(args: &PlanArgs) -> Exit {
         Ok(plans) => plans,
         Err(exit) => return exit,
     };
-    let refused = plans.iter().any(|plan| !plan.refused.is_empty());
+    let refused = plans.iter().any(|plan| {
+        let groups = plan.groups.as_ref().and_then(|groups| groups.as_ref().ok());
+        !plan.refused.is_empty() || groups.is_some_and(|groups| !groups.refused.is_empty())
+    });
     let told: Vec<String> = chosen
         .iter()
         .zip(&plans)
@@ -175,6 +179,7 @@ fn write_text(
         }
         Some(Err(why)) => writeln!(out, "\nno ACLs would be made: {why}")?,
     }
+    out.push_str(&plan_groups::text(plan.groups.as_ref()));
     let total = Total::of(plan);
     let mut facts = vec![
         fact(
@@ -295,9 +300,10 @@ fn json(link: &LinkConfig, plan: &Plan, bandwidth: u64) -> String {
     };
     let seconds = number(total.seconds_at(bandwidth).map(f64::round));
     format!(
-        "{{\"link\":{},\"topics\":[{}],\"acls\":{acls},\"offsets\":{},\"bytes\":{},\"offsets_per_second\":{:.1},\"bytes_per_second\":{},\"new_topics\":{},\"new_partitions\":{},\"new_replicas\":{},\"target_bytes\":{},\"bandwidth\":{bandwidths},\"seconds\":{seconds},\"seconds_at\":{bandwidth},\"unknown\":{},\"refused\":[{}]}}",
+        "{{\"link\":{},\"topics\":[{}],\"acls\":{acls},\"groups\":{},\"offsets\":{},\"bytes\":{},\"offsets_per_second\":{:.1},\"bytes_per_second\":{},\"new_topics\":{},\"new_partitions\":{},\"new_replicas\":{},\"target_bytes\":{},\"bandwidth\":{bandwidths},\"seconds\":{seconds},\"seconds_at\":{bandwidth},\"unknown\":{},\"refused\":[{}]}}",
         quoted(&link.name),
         topics.join(","),
+        plan_groups::json(plan.groups.as_ref()),
         total.offsets,
         number(total.bytes),
         total.per_second,
@@ -370,6 +376,7 @@ mod tests {
             topics,
             refused: vec![("long".to_owned(), "its name".to_owned())],
             acls: Some(Ok(vec!["A.a (Read for User:alice)".to_owned()])),
+            groups: None,
             brokers: (3, 1),
             unknown: Vec::new(),
             watched: Duration::from_secs(3),

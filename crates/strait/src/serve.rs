@@ -484,6 +484,11 @@ fn describe_metrics() {
         "Those that have members on the target, so that nothing is committed for them."
     );
     describe_gauge!(
+        "strait_groups_round_seconds",
+        Unit::Seconds,
+        "How long the last round over all consumer groups took."
+    );
+    describe_gauge!(
         "strait_groups_troubled",
         Unit::Count,
         "Groups whose offsets cannot be read on the source or committed on the target; the log says why."

@@ -69,8 +69,16 @@ fn a_plan_tells_what_would_be_made_and_what_refused_and_writes_nothing() {
         topics
     };
     let before = (topics(west), topics(east));
+    oracle.create_topic(west, "unplanned", 1, 1, &[]).unwrap();
+    for (group, topic) in [("plan-group", "plan-new"), ("plan-other", "unplanned")] {
+        oracle
+            .commit_offsets(west, group, &[(topic, 0, 10)])
+            .unwrap();
+    }
+    let place = ("plan-group", "west.plan-grows");
+    let member = oracle.join_group(east, place, "classic").unwrap();
 
-    let more = "name = \"planned\"\nemit-heartbeats = \"both\"\nsync-topic-acls = true";
+    let more = "name = \"planned\"\nemit-heartbeats = \"both\"\nsync-topic-acls = true\ngroups = [\"plan-.*\"]";
     let mirror = Mirror::new(&west_to_east(west, east, &["plan-.*"], more));
     let output = strait("plan", &mirror, &[]);
     let text = printed(&output);
@@ -100,6 +108,11 @@ fn a_plan_tells_what_would_be_made_and_what_refused_and_writes_nothing() {
         ),
         "{text}"
     );
+    let groups = text.split("\nconsumer groups\n").nth(1).unwrap();
+    assert!(
+        groups.starts_with("2 selected by name, 1 of them with commits on these topics\n1 with members on the target, which are left alone: plan-group\n\n"),
+        "{text}"
+    );
     assert!(
         text.contains("1 topics, 6 partitions with 6 replicas, "),
         "{text}"
@@ -125,6 +138,11 @@ fn a_plan_tells_what_would_be_made_and_what_refused_and_writes_nothing() {
     ));
     assert!(machines.starts_with("[{\"link\":\"planned\",\"topics\":[{\"source\":\"plan-grows\",\"target\":\"west.plan-grows\",\"change\":\"grow\",\"partitions\":4,"), "{machines}");
     assert!(machines.contains("\"seconds_at\":1048576"), "{machines}");
+    assert!(
+        machines.contains("\"groups\":{\"selected\":2,\"with_commits\":1,\"active\":[\"plan-group\"],\"refused\":[],"),
+        "{machines}"
+    );
+    member.leave().unwrap();
     assert_eq!((topics(west), topics(east)), before);
 }
 

@@ -1,0 +1,137 @@
+//! What the two sides of a flow hold of a stretch, record by record, for who compares them.
+
+use strait_wire::GapReason;
+
+use crate::error::FlowError;
+use crate::limits;
+use crate::partition::batches_from;
+use crate::patience::Patience;
+use crate::stitch::{Item, Stitch, StitchError};
+use crate::tally::{Budget, PATIENCE, Stretch, Tally, WAIT};
+
+/// The records of a stretch of a log, and offsets that certainly are none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// Offsets and hashes of the records that are there, in order.
+    pub records: Vec<(i64, u128)>,
+    /// Ranges of control batches and of what was aborted, in order; what stands in neither is gone, or never was a record.
+    pub nothing: Vec<(i64, i64)>,
+}
+
+impl Contents {
+    /// Offsets of `nothing` from `from` to below `to`.
+    pub fn nothing_between(&self, from: i64, to: i64) -> i64 {
+        let begin = self.nothing.partition_point(|(_, end)| *end <= from);
+        let inside = self.nothing.iter().skip(begin);
+        let inside = inside.take_while(|(begin, _)| *begin < to);
+        let overlap = |(a, b): &(i64, i64)| ((*b).min(to) - (*a).max(from)).max(0);
+        inside.map(overlap).sum()
+    }
+}
+
+impl Tally {
+    /// What the source has of a stretch, as it would be forwarded: `most` records at the most. Nothing where it has more,
+    /// where its log begins behind the stretch, or where `budget` is used up before.
+    ///
+    /// # Errors
+    /// The source cannot be read.
+    pub async fn source_contents(
+        &self,
+        stretch: &Stretch<'_>,
+        most: usize,
+        budget: &Budget,
+    ) -> Result<Option<Contents>, FlowError> {
+        let reader = self.source_reader(stretch);
+        let mut stitch = Stitch::new(
+            stretch.from,
+            -1,
+            stretch.compacted,
+            stretch.isolation,
+            limits::DECODE_LEAST_BYTES,
+        );
+        let mut found = Contents::default();
+        let mut patience = Patience::new(self.rt(), PATIENCE, stretch.from);
+        while stitch.head() < stretch.to {
+            let at = stitch.head();
+            let fetched = match budget.fetch(reader.fetch(at, -1, WAIT)).await {
+                Some(fetched) => fetched?,
+                None => return Ok(None),
+            };
+            if fetched.part.error != 0 {
+                return Ok(None);
+            }
+            let mut items = Vec::new();
+            match stitch.admit(&fetched.part, true, &mut items) {
+                Ok(()) | Err(StitchError::Hole { .. }) => {}
+                Err(StitchError::Stale { found, .. }) => stitch.confirm(found),
+                Err(error) => return Err(error.into()),
+            }
+            for item in &items {
+                match item {
+                    Item::Gap {
+                        reason: GapReason::Control | GapReason::Aborted,
+                        from,
+                        to,
+                        ..
+                    } => found.nothing.push((*from, *to)),
+                    Item::Gap { .. } => {}
+                    Item::Batch(outgoing) => {
+                        let wire = |source| StitchError::wire(outgoing.first, source);
+                        let records = outgoing.records().map_err(wire)?;
+                        let inside = records.iter().filter(|r| r.offset < stretch.to);
+                        found.records.extend(inside.map(|r| (r.offset, r.hash())));
+                    }
+                }
+            }
+            if found.records.len() > most
+                || stitch.head() < stretch.to && !patience.asks_again(stitch.head()).await
+            {
+                return Ok(None);
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// What the target has from offset `from` to below `to`; otherwise as [`source_contents`](Self::source_contents).
+    ///
+    /// # Errors
+    /// The target cannot be read.
+    pub async fn target_contents(
+        &self,
+        place: (&str, i32),
+        (from, to): (i64, i64),
+        most: usize,
+        budget: &Budget,
+    ) -> Result<Option<Contents>, FlowError> {
+        let reader = self.target_reader(place);
+        let mut found = Contents::default();
+        let mut next = from;
+        let mut patience = Patience::new(self.rt(), PATIENCE, from);
+        while next < to {
+            let fetched = match budget.fetch(reader.fetch(next, -1, WAIT)).await {
+                Some(fetched) => fetched?,
+                None => return Ok(None),
+            };
+            if fetched.part.error != 0 {
+                return Ok(None);
+            }
+            for batch in batches_from(&fetched.part, next)? {
+                let header = &batch.header;
+                let (base, end) = (header.base_offset, header.last_offset() + 1);
+                if header.attributes.control() {
+                    found.nothing.push((base.max(next), end.min(to)));
+                } else {
+                    let wire = |source| StitchError::wire(base, source);
+                    let decoded = batch.decode(limits::DECODE_LEAST_BYTES).map_err(wire)?;
+                    let inside = decoded.iter().filter(|r| (next..to).contains(&r.offset));
+                    found.records.extend(inside.map(|r| (r.offset, r.hash())));
+                }
+                next = next.max(end);
+            }
+            if found.records.len() > most || next < to && !patience.asks_again(next).await {
+                return Ok(None);
+            }
+        }
+        Ok(Some(found))
+    }
+}

@@ -1,0 +1,501 @@
+//! Random offsets of topics with transactions, compaction and gaps, translated: every answer exact, or never behind a record
+//! that was not read.
+//!
+//! `STRAIT_OFFSETS` is how many (`just offsets`): then a real MirrorMaker 2 mirrors the same topics at the same time, and groups
+//! with these commits are looked up in the checkpoints of both. `STRAIT_OFFSETS_REPORT` names a file for the result.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    missing_docs
+)]
+
+mod rig;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use rig::{Mirror, wait_until, west_to_east};
+use strait_testkit::kafka::{
+    Dump, DumpOptions, Isolation, KafkaCluster, KafkaOptions, Oracle, TransactionSpec, Workload,
+    run_java,
+};
+
+const SOON: Duration = Duration::from_secs(120);
+const SEED: u64 = 77;
+/// No record is old enough to be compacted away.
+const NOTHING_YET: (&str, &str) = ("min.compaction.lag.ms", "9000000000000");
+
+/// A topic, its partitions, and whether it is compacted before or after it is mirrored.
+const TOPICS: [(&str, i32, &str); 3] = [
+    ("asked-paid", 2, "transactions"),
+    ("asked-latest", 1, "compacted before"),
+    ("asked-later", 1, "transactions, compacted since"),
+];
+
+/// The next number from a simple generator.
+fn random(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+fn look(file: &str) -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/look");
+    tests.join(file)
+}
+
+/// By topic and partition.
+type By<T> = BTreeMap<(String, i32), T>;
+
+/// Offsets of what a consumer is shown, each with the record's hash.
+type Shown = By<Vec<(i64, String)>>;
+
+fn dump(oracle: &Oracle, kafka: &str, topic: &str, isolation: Isolation) -> Dump {
+    let options = DumpOptions {
+        hashes: true,
+        ..DumpOptions::default()
+    };
+    oracle.dump(kafka, topic, isolation, options).unwrap()
+}
+
+fn shown(oracle: &Oracle, kafka: &str, prefix: &str, isolation: Isolation) -> Shown {
+    let mut all = Shown::new();
+    for (topic, ..) in TOPICS {
+        for partition in dump(oracle, kafka, &format!("{prefix}{topic}"), isolation).partitions {
+            let records = partition.records.into_iter();
+            let records = records.map(|r| (r.offset, r.hash)).collect();
+            all.insert((topic.to_owned(), partition.partition), records);
+        }
+    }
+    all
+}
+
+fn hashes(shown: &Shown) -> Vec<Vec<&String>> {
+    let all = shown.values();
+    all.map(|p| p.iter().map(|(_, hash)| hash).collect())
+        .collect()
+}
+
+/// How many records below an offset.
+fn below(records: &[(i64, String)], offset: i64) -> i64 {
+    records.partition_point(|(o, _)| *o < offset) as i64
+}
+
+/// What became of the answers for one topic.
+#[derive(Clone, Copy, Debug, Default)]
+struct Score {
+    asked: i64,
+    none: i64,
+    exact: i64,
+    again: i64,
+    most: i64,
+    skipping: i64,
+    skipped: i64,
+}
+
+impl Score {
+    /// Takes how many records too far the answer leads.
+    fn take(&mut self, answer: Option<i64>) {
+        self.asked += 1;
+        match answer {
+            None => self.none += 1,
+            Some(0) => self.exact += 1,
+            Some(skipped @ 1..) => {
+                self.skipping += 1;
+                self.skipped += skipped;
+            }
+            Some(again) => {
+                self.again -= again;
+                self.most = self.most.max(-again);
+            }
+        }
+    }
+
+    fn row(&self, who: &str, topic: &str) -> String {
+        format!(
+            "| {who} | {topic} | {} | {} | {} | {} | {} | {} | {} |\n",
+            self.asked,
+            self.exact,
+            self.asked - self.exact - self.skipping - self.none,
+            self.again,
+            self.most,
+            self.skipped,
+            self.none
+        )
+    }
+}
+
+/// What `strait offsets translate` answers: target offsets, and how good they are.
+fn translate(folder: &Path, topic: &str, partition: i32, offsets: &BTreeSet<i64>) -> Vec<Answer> {
+    let list: Vec<String> = offsets.iter().map(i64::to_string).collect();
+    let output = Command::new(env!("CARGO_BIN_EXE_strait"))
+        .args(["offsets", "translate"])
+        .arg(folder.join("mirror.toml"))
+        .args(["--json", "--topic", topic, "--partition"])
+        .args([&partition.to_string(), "--offset", &list.join(",")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let rows = text.trim().trim_matches(['[', ']']).split("},{");
+    let answers = rows.map(|row| {
+        let field = |name: &str| {
+            let rest = row.split(&format!("\"{name}\":")).nth(1).unwrap();
+            rest.split([',', '}']).next().unwrap().trim_matches('"')
+        };
+        Answer {
+            source: field("source_offset").parse().unwrap(),
+            target: field("target_offset").parse().unwrap(),
+            how: field("how").to_owned(),
+        }
+    });
+    answers.collect()
+}
+
+#[derive(Debug)]
+struct Answer {
+    source: i64,
+    target: i64,
+    how: String,
+}
+
+/// A real MirrorMaker 2 of the same topics, at work until this is dropped.
+struct Other {
+    folder: tempfile::TempDir,
+    runs: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Other {
+    fn start(west: &str, east: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut text = format!(
+            "clusters=mm,T\nmm.bootstrap.servers={west}\nT.bootstrap.servers={east}\nmm->T.enabled=true\nT->mm.enabled=false\nmm->T.topics=asked-.*\nmm->T.groups=asked-.*\nemit.checkpoints.interval.seconds=1\nrefresh.groups.interval.seconds=5\nrefresh.topics.interval.seconds=5\n"
+        );
+        for topic in [
+            "",
+            "checkpoints.topic.",
+            "heartbeats.topic.",
+            "offset-syncs.topic.",
+            "config.storage.",
+            "offset.storage.",
+            "status.storage.",
+        ] {
+            writeln!(text, "{topic}replication.factor=1").unwrap();
+        }
+        let (file, end) = (
+            folder.path().join("mm2.properties"),
+            folder.path().join("end"),
+        );
+        std::fs::write(&file, text).unwrap();
+        let runs = std::thread::spawn(move || {
+            let arguments = [file.to_str().unwrap(), end.to_str().unwrap()];
+            run_java(&look("MirrorMaker2.java"), &arguments).unwrap();
+        });
+        Self {
+            folder,
+            runs: Some(runs),
+        }
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        std::fs::write(self.folder.path().join("end"), "").unwrap();
+        let ended = self.runs.take().unwrap().join();
+        assert!(
+            ended.is_ok() || std::thread::panicking(),
+            "MirrorMaker 2 failed"
+        );
+    }
+}
+
+/// What the checkpoints under an alias say, once they come to rest: by group, topic and partition upstream and downstream.
+fn checkpoints(east: &str, alias: &str) -> BTreeMap<(String, String, i32), (i64, i64)> {
+    let text = run_java(&look("Checkpoints.java"), &[east, alias, "20"]).unwrap();
+    let lines = text.lines().map(|line| {
+        let parts: Vec<&str> = line.split(' ').collect();
+        let topic = parts[1].strip_prefix(&format!("{alias}.")).unwrap();
+        let number = |at: usize| parts[at].parse::<i64>().unwrap();
+        let key = (parts[0].to_owned(), topic.to_owned(), number(2) as i32);
+        (key, (number(3), number(4)))
+    });
+    lines.collect()
+}
+
+/// Random offsets of each partition, as many as wanted in all.
+fn questions(source: &Shown, seed: u64, wanted: usize) -> By<Vec<i64>> {
+    let mut state = seed;
+    let each = wanted.div_ceil(source.len());
+    let mut all = By::new();
+    for (place, records) in source {
+        let end = records.last().unwrap().0 + 1;
+        let offsets = (0..each).map(|_| (random(&mut state) % (end as u64)) as i64);
+        all.insert(place.clone(), offsets.collect());
+    }
+    all
+}
+
+#[test]
+fn random_offsets_are_exact_or_the_nearest_safe_ones() {
+    let wanted = std::env::var("STRAIT_OFFSETS").ok();
+    let wanted: Option<usize> = wanted.map(|n| n.parse().unwrap());
+    let own = wanted
+        .map(|_| KafkaCluster::start_all([KafkaOptions::new(), KafkaOptions::new()]).unwrap());
+    let [west, east] = match &own {
+        Some(own) => own,
+        None => KafkaCluster::shared_pair().unwrap(),
+    };
+    let (west, east) = (&west.bootstrap(), &east.bootstrap());
+    let oracle = &Oracle::shared().unwrap();
+    oracle
+        .alter_broker_configs(west, &[("log.cleaner.backoff.ms", "100")], &[])
+        .unwrap();
+    let each = if wanted.is_some() { 4_000 } else { 500 };
+    let rate = each as f64 / 1.5;
+    for (topic, partitions, kind) in TOPICS {
+        let compacted = [
+            ("cleanup.policy", "compact"),
+            ("segment.ms", "50"),
+            ("min.cleanable.dirty.ratio", "0.01"),
+        ];
+        let settings = if kind.contains("compacted") {
+            &compacted[..]
+        } else {
+            &[]
+        };
+        oracle
+            .create_topic(west, topic, partitions, 1, settings)
+            .unwrap();
+        oracle
+            .create_topic(east, &format!("west.{topic}"), partitions, 1, &[])
+            .unwrap();
+    }
+    let count =
+        |kafka: &str, topic: &str| dump(oracle, kafka, topic, Isolation::ReadCommitted).count();
+    let [_, (latest, ..), (later, ..)] = TOPICS;
+    oracle
+        .alter_topic_configs(west, later, &[NOTHING_YET], &[])
+        .unwrap();
+    // Gaps in the source before anybody mirrors it.
+    let workload = Workload::new(latest)
+        .keys(each / 3)
+        .rate(rate)
+        .flush_every(9);
+    let mut firsts: BTreeMap<&str, u64> = BTreeMap::new();
+    firsts.insert(
+        latest,
+        oracle.produce(west, &workload, each).unwrap().next_id,
+    );
+    wait_until("the cleaner has been there", SOON, || {
+        count(west, latest) < each * 4 / 5
+    });
+    oracle
+        .alter_topic_configs(west, latest, &[NOTHING_YET], &[])
+        .unwrap();
+    let mut last = 0;
+    wait_until("the cleaner rests", SOON, || {
+        std::mem::replace(&mut last, count(west, latest)) == last
+    });
+
+    let names: Vec<&str> = TOPICS.iter().map(|t| t.0).collect();
+    let more = "name = \"asked\"\nsync-topic-configs = false\ngroups = [\"asked-.*\"]\nrefresh-groups = \"1s\"\nsync-group-offsets-interval = \"1s\"\nemit-checkpoints-interval = \"1s\"\n";
+    let mut mirror = Mirror::new(&west_to_east(west, east, &names, more)).started();
+    let other = wanted.map(|_| Other::start(west, east));
+    mirror.wait_for_log("mirroring", SOON);
+    for round in 0..3 {
+        for (topic, partitions, kind) in TOPICS {
+            let first = firsts.entry(topic).or_default();
+            let mut workload = Workload::new(topic)
+                .seed(9)
+                .keys(37)
+                .first_id(*first)
+                .rate(rate)
+                .flush_every(11);
+            if kind.contains("transactions") {
+                workload = workload.transaction(TransactionSpec::new(topic, 17).abort_every(3));
+            }
+            let records = each * partitions as u64;
+            *first = oracle.produce(west, &workload, records).unwrap().next_id;
+        }
+        if round < 2 {
+            mirror.kill9();
+            mirror.start();
+        }
+    }
+    let source = shown(oracle, west, "", Isolation::ReadCommitted);
+    let records: usize = source.values().map(Vec::len).sum();
+    wait_until("everything has arrived", SOON, || {
+        let arrived = names
+            .iter()
+            .map(|topic| count(east, &format!("west.{topic}")));
+        arrived.sum::<u64>() == records as u64
+    });
+    let target = shown(oracle, east, "west.", Isolation::ReadCommitted);
+    assert_eq!(hashes(&source), hashes(&target));
+    // The positions behind the last records are written.
+    for ((topic, partition), records) in &source {
+        let end = [records.last().unwrap().0 + 1].into();
+        wait_until("the end is mirrored", SOON, || {
+            translate(mirror.folder(), topic, *partition, &end)[0].how == "exact"
+        });
+    }
+    // The answers of the command, and how many of them are exact.
+    let ask = |seed: u64| {
+        let mut scores: BTreeMap<&str, Score> = BTreeMap::new();
+        for (place, asked) in questions(&source, seed, wanted.unwrap_or(1_000)) {
+            let (from, to) = (&source[&place], &target[&place]);
+            let kind = TOPICS.iter().find(|t| t.0 == place.0).unwrap().2;
+            let score = scores.entry(kind).or_default();
+            for answer in translate(
+                mirror.folder(),
+                &place.0,
+                place.1,
+                &asked.into_iter().collect(),
+            ) {
+                let skipped = below(to, answer.target) - below(from, answer.source);
+                score.take(Some(skipped));
+                match answer.how.as_str() {
+                    "exact" => assert_eq!(skipped, 0, "{place:?} {answer:?}"),
+                    "lower bound" => assert!(skipped <= 0, "{place:?} {answer:?} skips"),
+                    other => panic!("{other}: {place:?} {answer:?}"),
+                }
+            }
+        }
+        scores
+    };
+    for (kind, score) in ask(SEED) {
+        assert_eq!(
+            score.exact, score.asked,
+            "{kind}: nothing is gone since it was mirrored"
+        );
+    }
+
+    let everything = shown(oracle, west, "", Isolation::ReadUncommitted);
+    let other_target = other.as_ref().map(|_| {
+        let all: usize = everything.values().map(Vec::len).sum();
+        let arrived = || {
+            let topics = oracle.list_topics(east).unwrap();
+            let named = names.iter().map(|topic| format!("mm.{topic}"));
+            let named: Vec<String> = named.filter(|topic| topics.contains(topic)).collect();
+            named.iter().map(|topic| count(east, topic)).sum::<u64>()
+        };
+        wait_until("MirrorMaker 2 has everything", SOON, || {
+            arrived() == all as u64
+        });
+        let target = shown(oracle, east, "mm.", Isolation::ReadCommitted);
+        assert_eq!(hashes(&everything), hashes(&target));
+        target
+    });
+    let lag = [("min.compaction.lag.ms", "0")];
+    oracle.alter_topic_configs(west, later, &lag, &[]).unwrap();
+    let before = source[&(later.to_owned(), 0)].len() as u64;
+    wait_until("the cleaner has been there", SOON, || {
+        count(west, later) < before / 2
+    });
+    let asked = ask(SEED + 1);
+    eprintln!("{asked:?}");
+    for (kind, score) in &asked {
+        let compacted = kind.contains("since");
+        assert!(
+            compacted && score.exact > 0 || score.exact == score.asked,
+            "{kind}: {score:?}"
+        );
+    }
+
+    let mut table = String::new();
+    for (kind, score) in &asked {
+        table.push_str(&score.row("`strait offsets translate`", kind));
+    }
+    if let (Some(other), Some(other_target)) = (other, other_target) {
+        let questions = questions(&source, SEED + 2, wanted.unwrap_or_default());
+        let groups = questions.values().next().unwrap().len();
+        for n in 0..groups {
+            let commits: Vec<(&str, i32, i64)> = questions
+                .iter()
+                .map(|((topic, partition), offsets)| (topic.as_str(), *partition, offsets[n]))
+                .collect();
+            oracle
+                .commit_offsets(west, &format!("asked-{n}"), &commits)
+                .unwrap();
+        }
+        let sides = [
+            ("Strait's checkpoints", "west", &source, &target),
+            ("MirrorMaker 2's", "mm", &everything, &other_target),
+        ];
+        for (who, alias, from, to) in sides {
+            let found = checkpoints(east, alias);
+            let mut scores: BTreeMap<&str, Score> = BTreeMap::new();
+            for (place, offsets) in &questions {
+                let kind = TOPICS.iter().find(|t| t.0 == place.0).unwrap().2;
+                let score = scores.entry(kind).or_default();
+                for (n, offset) in offsets.iter().enumerate() {
+                    let key = (format!("asked-{n}"), place.0.clone(), place.1);
+                    let answer = found.get(&key).filter(|(upstream, _)| upstream == offset);
+                    score.take(answer.map(|(_, downstream)| {
+                        below(&to[place], *downstream) - below(&from[place], *offset)
+                    }));
+                }
+            }
+            for (kind, score) in scores {
+                table.push_str(&score.row(who, kind));
+                if alias == "west" {
+                    assert_eq!((score.skipping, score.none), (0, 0), "{kind}: {score:?}");
+                }
+            }
+        }
+        drop(other);
+    }
+    eprintln!("{table}");
+    if let Some(file) = std::env::var_os("STRAIT_OFFSETS_REPORT") {
+        std::fs::write(file, report(&table, wanted.unwrap_or(1_000), records)).unwrap();
+    }
+    mirror.stop();
+}
+
+/// The result as a page.
+fn report(table: &str, wanted: usize, records: usize) -> String {
+    let said = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output();
+        output.map_or_else(
+            |_| String::new(),
+            |o| String::from_utf8_lossy(&o.stdout).trim().to_owned(),
+        )
+    };
+    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpus
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or("unknown CPU", |(_, model)| model);
+    let threads = std::thread::available_parallelism().map_or(0, usize::from);
+    let changes = [
+        "status",
+        "--porcelain",
+        "--untracked-files=no",
+        "--",
+        ":/crates",
+    ];
+    let mut commit = said("git", &["rev-parse", "--short=12", "HEAD"]);
+    if !said("git", &changes).is_empty() {
+        commit.push_str(" and changes");
+    }
+    format!(
+        "# Offsets of consumer groups, translated\n\n\
+         The last result of `just offsets`: two nodes of Apache Kafka 4.3.1, {records} records in 4 partitions, Strait (killed twice while they were written) and MirrorMaker 2 4.3.1 with its defaults mirroring them at the same time. \
+         {wanted} random offsets are asked of the command; {wanted} more were committed on the source by groups, and stand in the checkpoints of both, as MirrorMaker 2's own client decodes them. \
+         The judge is Kafka's own consumer: records below the source offset beside records below the answer, MirrorMaker 2's with the aborted records that it copies.\n\n\
+         | | |\n|---|---|\n| date | {} |\n| commit | {commit} |\n| seed | {SEED} |\n| machine | {model}, {threads} threads |\n\n\
+         | Answers of | topic | offsets | exact | nearest safe | records read again in all | at most for one | records skipped | no answer |\n|---|---|---|---|---|---|---|---|---|\n{table}\n\
+         *Nearest safe*: an answer before the exact place, the last one that leads behind no unread record whatever the removed records were. *No answer*: no checkpoint; a consumer begins as \
+         `auto.offset.reset` says. *Compacted since*: after both had mirrored it and before the questions were asked; what was removed cannot be counted any more.\n",
+        said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
+    )
+}
