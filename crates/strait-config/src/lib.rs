@@ -27,6 +27,7 @@ mod secret;
 mod selection;
 mod start;
 mod table;
+mod takeover;
 mod toml_file;
 
 pub use admin_tokens::AdminTokens;
@@ -51,6 +52,7 @@ pub use quantity::parse_size;
 pub use secret::Secret;
 pub use selection::{DEFAULT_TOPICS_EXCLUDE, TopicSelection};
 pub use start::{StartPosition, StartRules};
+pub use takeover::Takeover;
 pub use toml_file::check_name;
 
 use std::path::Path;

@@ -11,7 +11,7 @@ use crate::cluster_toml::check_alias;
 use crate::error::{ConfigError, Problem};
 use crate::groups::{GroupSettings, MM2_REFRESH_GROUPS};
 use crate::heartbeats::{self, EmitHeartbeats, Heartbeats};
-use crate::mm2_keys::{Meaning, Policy, Refusal, known_keys, meaning};
+use crate::mm2_keys::{Meaning, Policy, Refusal, is_worker_key, known_keys, meaning};
 use crate::model::{
     AdminConfig, ClusterConfig, Config, Isolation, LinkConfig, MM2_REFRESH_TOPICS, share_memory,
 };
@@ -22,6 +22,7 @@ use crate::pattern::Pattern;
 use crate::properties::{Entry, Properties, Scope, split_scope};
 use crate::selection::{DEFAULT_TOPICS_EXCLUDE, TopicSelection};
 use crate::start::StartPosition;
+use crate::takeover;
 
 /// Reads and validates the bytes of a properties file.
 pub(crate) fn read(bytes: &[u8], file: &Path) -> Result<Config, ConfigError> {
@@ -260,11 +261,18 @@ impl Reading {
         };
         let bootstrap = own.map_or("", |entry| entry.value.as_str());
         let read_from = |alias: &String| flows.iter().any(|flow| flow.source == *alias);
+        let written_to = |alias: &String| flows.iter().any(|flow| flow.target == *alias);
         in_use.then(|| {
             let meaning = match (meaning(&scope, rest, &entry.value, bootstrap), &scope) {
                 // Only the source's consumer decides what is mirrored.
                 (Meaning::Used, Scope::Cluster(alias))
                     if rest.starts_with("consumer.") && !read_from(alias) =>
+                {
+                    Meaning::NoEffect
+                }
+                // Workers run beside the target.
+                (Meaning::Used, Scope::Cluster(alias))
+                    if is_worker_key(rest) && !written_to(alias) =>
                 {
                     Meaning::NoEffect
                 }
@@ -351,6 +359,16 @@ impl Reading {
         }
         link.heartbeats = self.read_heartbeats(flow)?;
         link.beside = self.read_beside(flow)?;
+        match takeover::of_workers(&self.properties, &flow.source, &flow.target) {
+            Ok(takeover) => link.takeover = takeover,
+            Err(problem) => self.problems.push(problem),
+        }
+        if let Some(entry) = self.flow_entry(flow, "offset-syncs.topic.location") {
+            match takeover::on_source(&entry) {
+                Ok(on_source) => link.syncs_on_source = on_source,
+                Err(problem) => self.problems.push(problem),
+            }
+        }
         Some(link)
     }
 

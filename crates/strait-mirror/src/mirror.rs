@@ -8,7 +8,7 @@ use std::time::Duration;
 use strait_config::{Forward, Isolation, LinkConfig, StartPosition};
 use strait_engine::{
     FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, LinkStatus, Policies, Policy, SessionError,
-    Start,
+    Start, Takeover,
 };
 use strait_net::{Cluster, ConfigEntry, KafkaError, Metadata, NetError, Runtime};
 use thiserror::Error;
@@ -131,6 +131,7 @@ impl Mirror {
             drain: config.timeouts.drain,
             policies: policies(&config),
             only_local: config.forward == Forward::Local,
+            takeover: taken_from(&config),
         };
         let (link, handle) = Link::new(rt.clone(), spec);
         Self {
@@ -307,6 +308,14 @@ impl Mirror {
             () = users::report(&rt, &config, &source, &target) => Ok(()),
             () = groups => Ok(()),
         }
+    }
+}
+
+/// Where MirrorMaker 2 left what this link goes on from.
+pub(crate) fn taken_from(config: &LinkConfig) -> Takeover {
+    Takeover {
+        offsets_topic: config.takeover.offsets_topic.clone(),
+        group: config.takeover.group.clone(),
     }
 }
 
