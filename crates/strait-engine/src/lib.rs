@@ -59,7 +59,9 @@ pub mod writer;
 
 pub use error::FlowError;
 pub use link::{Link, LinkHandle};
-pub use mm2_positions::{Mm2Positions, Mm2Presence, Pair, mm2_presence, read_mm2_positions};
+pub use mm2_positions::{
+    Mm2Positions, Mm2Presence, Pair, mm2_presence, read_mm2_pairs, read_mm2_positions,
+};
 pub use plain_log::PlainLog;
 pub use positions::{KnownPosition, PositionTail, Rungs, read_ladders, read_positions};
 pub use registry_log::{RegistryLog, RegistryNews};

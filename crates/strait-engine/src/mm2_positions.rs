@@ -5,12 +5,16 @@ use std::sync::Arc;
 
 use strait_net::{Cluster, KafkaError, NetError, Runtime};
 use strait_wire::{Isolation, Mm2Offset, OffsetSync};
+use tracing::debug;
 
 use crate::error::FlowError;
 use crate::limits;
 use crate::partition::PartitionReader;
 use crate::routes::Routes;
 use crate::spec::{FlowKey, Takeover, syncs_topic};
+
+/// Pairs of one flow that are remembered.
+const PAIRS: usize = 64;
 
 /// Source and target offsets of one record.
 pub type Pair = (i64, i64);
@@ -35,6 +39,13 @@ impl Mm2Positions {
     /// The source offset of the last record that it knew to be on the target: of several connectors' the lowest.
     pub fn mirrored(&self, flow: &FlowKey) -> Option<i64> {
         self.offsets.get(flow)?.values().min().copied()
+    }
+
+    /// The first source offset that it may not have mirrored, by all that it wrote: what follows may be on the target as well.
+    pub fn reaches(&self, flow: &FlowKey) -> Option<i64> {
+        let mirrored = self.mirrored(flow);
+        let last = mirrored.max(self.pair(flow).map(|pair| pair.0))?;
+        Some(last.saturating_add(1))
     }
 
     /// One record of the flow on both sides, the last that it told of on the source.
@@ -218,6 +229,54 @@ async fn read_offsets(
     Ok(())
 }
 
+/// The offset syncs that stand on both clusters for the flows of a link, in the order of their target offsets, 64 of each at
+/// the most: MirrorMaker 2's, and on the target those of Strait that followed. Clusters that hide theirs have none.
+pub async fn read_mm2_pairs(
+    rt: &Runtime,
+    source: Cluster,
+    target: Cluster,
+) -> BTreeMap<FlowKey, Vec<Pair>> {
+    let mut all = BTreeMap::new();
+    let topics = [syncs_topic(target.alias()), syncs_topic(source.alias())];
+    for (cluster, topic) in [source, target].into_iter().zip(topics) {
+        let routes = Arc::new(Routes::new(rt.clone(), cluster));
+        let mut pairs: BTreeMap<FlowKey, Vec<Pair>> = BTreeMap::new();
+        let read = read_syncs(rt, &routes, &topic, |flow, pair| {
+            if pair.0 < 0 || pair.1 < 0 {
+                pairs.remove(&flow);
+            } else if pairs.len() < limits::MM2_PARTITIONS || pairs.contains_key(&flow) {
+                keep_pair(pairs.entry(flow).or_default(), pair);
+            }
+        });
+        if let Err(error) = read.await {
+            debug!(%topic, "cannot read offset syncs: {error}");
+        }
+        for (flow, found) in pairs {
+            all.entry(flow).or_insert_with(Vec::new).extend(found);
+        }
+    }
+    for pairs in all.values_mut() {
+        pairs.sort_by_key(|pair| (pair.1, pair.0));
+    }
+    all
+}
+
+/// Takes the flow's next pair.
+fn keep_pair(pairs: &mut Vec<Pair>, pair: Pair) {
+    // Another target topic.
+    if pairs.last().is_some_and(|last| pair.1 < last.1) {
+        pairs.clear();
+    }
+    pairs.push(pair);
+    if pairs.len() > PAIRS {
+        let mut at = 0;
+        pairs.retain(|_| {
+            at += 1;
+            at % 2 == 1
+        });
+    }
+}
+
 /// Every pair of the topic in order; nothing where it does not exist.
 pub(crate) async fn read_syncs(
     rt: &Runtime,
@@ -275,4 +334,26 @@ async fn each_record(
         })
         .await
         .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_pairs_some_are_kept_from_the_first_to_the_last() {
+        let mut pairs = Vec::new();
+        for at in 0..1_001 {
+            keep_pair(&mut pairs, (at, at + 5));
+        }
+        assert!(
+            pairs.len() <= PAIRS && pairs.len() >= PAIRS / 4,
+            "{}",
+            pairs.len()
+        );
+        assert_eq!((pairs[0], *pairs.last().unwrap()), ((0, 5), (1_000, 1_005)));
+        // The target topic is another one.
+        keep_pair(&mut pairs, (1_001, 3));
+        assert_eq!(pairs, [(1_001, 3)]);
+    }
 }

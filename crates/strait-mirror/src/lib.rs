@@ -5,6 +5,7 @@
 
 mod acls;
 mod active_topics;
+mod before;
 mod checkpoints;
 mod gone;
 mod groups;
@@ -13,8 +14,10 @@ mod in_force;
 mod ladder;
 mod left_out;
 mod mirror;
+mod mm2_left;
 mod naming;
 mod plan;
+mod source_syncs;
 mod stored_selection;
 mod topics;
 mod translation;
@@ -24,6 +27,7 @@ pub use active_topics::active_topics;
 pub use gone::{GoneTopic, gone_topics};
 pub use in_force::Selections;
 pub use mirror::{Mirror, MirrorError, Selection};
+pub use mm2_left::PlannedTakeover;
 pub use naming::{NamingError, Route, route};
 pub use plan::{Change, Plan, PlannedTopic, plan};
 pub use stored_selection::{SelectionError, StoredSelection, StoredSelections};

@@ -21,6 +21,7 @@ use crate::heartbeats::{HEARTBEATS, Heart, may_be_replicated, named, replicated}
 use crate::in_force::{Known, Selections, follow};
 use crate::left_out::LeftOut;
 use crate::naming::{NamingError, Route, names_its_own_cluster, route};
+use crate::source_syncs;
 use crate::stored_selection::StoredSelection;
 use crate::topics::{TOPIC_IN_PART, TOPIC_NOT_MIRRORED, TopicKeeper, Wanted, setting};
 use crate::users;
@@ -307,6 +308,7 @@ impl Mirror {
             () = acls::keep(&rt, &config, &source, &target, names.subscribe()) => Ok(()),
             () = users::report(&rt, &config, &source, &target) => Ok(()),
             () = groups => Ok(()),
+            () = source_syncs::keep(&rt, &config, &source, &target, handle.status()) => Ok(()),
         }
     }
 }

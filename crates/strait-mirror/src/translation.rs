@@ -11,6 +11,7 @@ use strait_wire::{GapReason, Position, PositionFlags, RegistryRecord, SyncKind};
 use tokio::time::Instant;
 use tracing::debug;
 
+use crate::before::Before;
 use crate::ladder::{Found, Interval, Ladder, Rung};
 
 /// How good a translated offset is.
@@ -76,6 +77,9 @@ pub struct Translator {
     tail: PositionTail,
     tally: Tally,
     flows: BTreeMap<FlowKey, History>,
+    source: Cluster,
+    /// What MirrorMaker 2 wrote before.
+    before: Before,
     /// What the registry had is known.
     loaded: bool,
 }
@@ -87,7 +91,9 @@ impl Translator {
             rt: rt.clone(),
             link: link.to_owned(),
             tail: PositionTail::new(rt, target.clone(), source.alias()),
-            tally: Tally::new(rt.clone(), source, target.clone()),
+            tally: Tally::new(rt.clone(), source.clone(), target.clone()),
+            source,
+            before: Before::default(),
             target,
             flows: BTreeMap::new(),
             loaded: false,
@@ -112,6 +118,10 @@ impl Translator {
             }
             self.loaded = true;
         }
+        if !self.before.known() && self.flows.values().any(|h| h.ladder.took_over()) {
+            let (source, target) = (self.source.clone(), self.target.clone());
+            self.before = Before::read(&self.rt, source, target).await;
+        }
         Ok(())
     }
 
@@ -132,7 +142,12 @@ impl Translator {
                 let tried = history.tried.get(&offset).map_or(0, |(at, _)| *at);
                 (target.max(tried), Exactness::LowerBound)
             }
-            Found::Unknown => (0, Exactness::LowerBound),
+            Found::Unknown => {
+                let (ladder, before) = (&history.ladder, &self.before);
+                let first = ladder.rungs().first().filter(|_| ladder.took_over());
+                let target = first.map_or(0, |first| before.find(flow, offset, first.target));
+                (target, Exactness::LowerBound)
+            }
         };
         Some(history.translated(offset, exactness))
     }
