@@ -28,8 +28,8 @@ const BEYOND: i64 = 10_000;
 /// What a session knows of MirrorMaker 2.
 pub(crate) struct TakeoverState {
     spec: Takeover,
-    /// Why nobody can tell whether it has stopped.
-    unseen: Option<String>,
+    /// Nobody could tell whether it has stopped.
+    unseen: bool,
     positions: OnceCell<Mm2Positions>,
     taken: Mutex<(BTreeSet<String>, TakenOver)>,
 }
@@ -41,18 +41,13 @@ impl TakeoverState {
     /// [`SessionError::Mm2Running`] if it does; the target cannot be reached.
     pub(crate) async fn look(spec: &LinkSpec) -> Result<Self, SessionError> {
         let mut takeover = spec.takeover.clone();
-        let mut unseen = None;
+        let mut unseen = false;
         match mm2_presence(&spec.target, &takeover).await? {
             Mm2Presence::Running(group, members) => {
-                return Err(SessionError::Mm2Running {
-                    link: spec.name.clone(),
-                    cluster: spec.target.alias().to_owned(),
-                    group,
-                    members,
-                });
+                return Err(running(spec, group, members));
             }
             Mm2Presence::Absent => takeover.offsets_topic = None,
-            Mm2Presence::Unseen(why) => unseen = Some(why),
+            Mm2Presence::Unseen(_) => unseen = true,
             Mm2Presence::Gone => {}
         }
         Ok(Self {
@@ -77,6 +72,15 @@ impl TakeoverState {
         sum.partitions += 1;
         sum.records += u64::try_from(taken.matched).unwrap_or(0);
         sum.in_doubt += usize::from(taken.doubt.is_some());
+    }
+}
+
+fn running(spec: &LinkSpec, group: String, members: usize) -> SessionError {
+    SessionError::Mm2Running {
+        link: spec.name.clone(),
+        cluster: spec.target.alias().to_owned(),
+        group,
+        members,
     }
 }
 
@@ -141,11 +145,29 @@ impl Opening {
         if end == 0 {
             return Ok(None);
         }
-        if let Some(why) = &state.unseen {
-            return Err(FlowError::Mm2Unreadable(why.clone()));
+        let mut spec = state.spec.clone();
+        if state.unseen {
+            let target = &self.session.spec.target;
+            match mm2_presence(target, &spec).await? {
+                Mm2Presence::Gone => {}
+                Mm2Presence::Absent => spec.offsets_topic = None,
+                Mm2Presence::Running(group, members) => {
+                    return Err(running(&self.session.spec, group, members).into());
+                }
+                // Without records there nothing can be written twice.
+                Mm2Presence::Unseen(why) => {
+                    return match self.refuse_data(ends, start, end).await {
+                        Ok(()) if self.last.is_none() => Ok(None),
+                        Ok(()) | Err(FlowError::TargetHasData { .. }) => {
+                            Err(FlowError::Mm2Unreadable(why))
+                        }
+                        Err(error) => Err(error),
+                    };
+                }
+            }
         }
         let (source, target) = (&self.session.source, &self.session.target);
-        let read = || read(&self.session.rt, source, target, &state.spec);
+        let read = || read(&self.session.rt, source, target, &spec);
         let positions = state.positions.get_or_try_init(read).await?;
         let Some(taken) = self.find(ends, positions, (start, end)).await? else {
             return Ok(None);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use strait_config::LinkConfig;
 use strait_engine::{FlowKey, KnownPosition, LinkStatus, PositionTail, SessionError, SideLog};
-use strait_net::{Cluster, KafkaError, NewTopic, Runtime};
+use strait_net::{Cluster, KafkaError, NetError, NewTopic, Runtime};
 use strait_wire::{OffsetSync, Position, Record, SyncKind};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
@@ -32,7 +32,10 @@ pub(crate) async fn keep(
         let Err(error) = copy(rt, config, source, target, &mut status).await else {
             continue;
         };
-        let text = error.to_string();
+        let text = match error {
+            SessionError::Lost(why) => why,
+            error => error.to_string(),
+        };
         if said.as_ref() == Some(&text) {
             debug!(link = %config.name, "{text}");
         } else {
@@ -117,9 +120,11 @@ fn records(flow: &FlowKey, rebased: bool, position: &Position, now: i64) -> Vec<
 async fn create(config: &LinkConfig, source: &Cluster, topic: &str) -> Result<(), SessionError> {
     let name = topic.to_owned();
     let metadata = source.metadata(Some(std::slice::from_ref(&name))).await?;
-    // UNKNOWN_TOPIC_OR_PARTITION
-    if metadata.topics.get(topic).is_some_and(|t| t.error != 3) {
-        return Ok(());
+    match metadata.topics.get(topic).map_or(3, |t| t.error) {
+        0 => return Ok(()),
+        // UNKNOWN_TOPIC_OR_PARTITION
+        3 => {}
+        error => return Err(NetError::kafka(error, "Metadata", name).into()),
     }
     let live = i16::try_from(metadata.brokers.len().max(1)).unwrap_or(REPLICATION);
     let replicas = config.internal_replication_factor;

@@ -134,6 +134,11 @@ impl Translator {
     /// [`count`](Self::count). Nothing for a partition that is not mirrored.
     pub fn known(&self, flow: &FlowKey, offset: i64) -> Option<Translated> {
         let history = self.flows.get(flow)?;
+        let first = history.ladder.rungs().first();
+        if let Some(first) = first.filter(|f| history.ladder.took_over() && offset < f.source) {
+            let place = self.before.find(flow, offset, first.target);
+            return Some(history.translated(place, Exactness::LowerBound));
+        }
         let (offset, exactness) = match history.ladder.find(offset) {
             Found::Exact(target) => (target, Exactness::Exact),
             Found::Ahead(target) => (target, Exactness::Ahead),
@@ -142,12 +147,7 @@ impl Translator {
                 let tried = history.tried.get(&offset).map_or(0, |(at, _)| *at);
                 (target.max(tried), Exactness::LowerBound)
             }
-            Found::Unknown => {
-                let (ladder, before) = (&history.ladder, &self.before);
-                let first = ladder.rungs().first().filter(|_| ladder.took_over());
-                let target = first.map_or(0, |first| before.find(flow, offset, first.target));
-                (target, Exactness::LowerBound)
-            }
+            Found::Unknown => (0, Exactness::LowerBound),
         };
         Some(history.translated(offset, exactness))
     }

@@ -12,6 +12,7 @@ mod rig;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::process::Command;
 use std::time::Duration;
 
 use rig::{Mirror, wait_until};
@@ -59,7 +60,8 @@ impl Scene {
         let mut text = format!(
             "clusters = {from}, east\n{from}.bootstrap.servers = {}\neast.bootstrap.servers = {}\n\
              {from}->east.enabled = true\n{from}->east.topics = {topics}\neast->{from}.enabled = false\n\
-             emit.heartbeats.enabled = false\ngroups = {from}-.*\ntasks.max = 2\n{more}\n",
+             emit.heartbeats.enabled = false\nemit.checkpoints.enabled = false\nsync.topic.configs.enabled = false\n\
+             sync.topic.acls.enabled = false\ntasks.max = 2\n{more}\n",
             self.source, self.target
         );
         for key in [
@@ -97,34 +99,51 @@ impl Scene {
         [orders, payments].map(|load| self.oracle.start_producer(&self.source, &load).unwrap())
     }
 
+    /// What a command prints about the mirror's file.
+    fn strait(&self, mirror: &Mirror, command: &[&str]) -> String {
+        let file = mirror.folder().join("mm2.properties");
+        let (words, more) =
+            command.split_at(command.iter().take_while(|w| !w.starts_with('-')).count());
+        let output = Command::new(env!("CARGO_BIN_EXE_strait"))
+            .args(words)
+            .arg(file)
+            .args(more)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     fn mirrored(&self, topic: &str) -> String {
         format!("{}.{topic}", self.from)
     }
 
-    /// Records on the target, of transactions that were aborted as well.
-    fn on_target(&self) -> Option<Vec<u64>> {
-        let counts = self.topics.iter().map(|topic| {
+    /// Where each partition of the target ends.
+    fn on_target(&self) -> Option<Vec<i64>> {
+        let topics = self.topics.iter().map(|topic| {
             let topic = self.mirrored(topic);
             let read = Isolation::ReadUncommitted;
-            let dump = self.oracle.digest(&self.target, &topic, read).ok()?;
-            Some(dump.count())
+            let offsets = self.oracle.offsets(&self.target, &topic, read).ok()?;
+            Some(offsets.into_iter().map(|o| o.end))
         });
-        counts.collect()
+        let topics: Option<Vec<_>> = topics.collect();
+        let ends: Vec<i64> = topics?.into_iter().flatten().collect();
+        (ends.len() == 5).then_some(ends)
     }
 
-    /// Waits until each topic has this many records more on the target.
-    fn wait_for_more(&self, records: u64, who: &str, says: impl Fn() -> String) {
+    /// Waits until each partition has this many records more on the target.
+    fn wait_for_more(&self, records: i64, who: &str, says: impl Fn() -> String) {
         let before = self.on_target().unwrap_or_default();
         let grown = || {
+            // Each look takes from what it waits for.
+            rig::pass(Duration::from_millis(200));
             self.on_target().is_some_and(|now| {
                 let then = |at: usize| before.get(at).copied().unwrap_or(0);
-                now.iter()
-                    .enumerate()
-                    .all(|(at, n)| *n >= then(at) + records)
+                let mut ends = now.iter().enumerate();
+                ends.all(|(at, end)| *end >= then(at) + records)
             })
         };
         assert!(
-            rig::holds_within(SOON, grown),
+            rig::holds_within(2 * SOON, grown),
             "{who} does not mirror:\n{}",
             says()
         );
@@ -203,23 +222,68 @@ fn said(mirror: &Mirror, field: &str) -> u64 {
 #[test]
 fn where_mirror_maker_2_was_stopped_strait_goes_on() {
     let scene = Scene::new("paris");
-    let properties = scene.properties("");
+    let properties = scene.properties("offset-syncs.topic.location = source");
     let load = scene.load();
     let mm2 = scene.mirror_maker(&properties);
-    scene.wait_for_more(600, "MirrorMaker 2", || mm2.tail());
+    scene.wait_for_more(200, "MirrorMaker 2", || mm2.tail());
     mm2.stop().unwrap();
-    let mut mirror = Mirror::with_file("mm2.properties", &properties).started();
-    scene.wait_for_more(300, "Strait", || mirror.tail());
+    let mut mirror = Mirror::with_file("mm2.properties", &properties);
+    let plan = scene.strait(&mirror, &["plan"]);
+    assert!(plan.contains("taken over from MirrorMaker 2\n"), "{plan}");
+    let line = plan
+        .lines()
+        .find(|line| line.contains("3 partitions at offsets "));
+    assert!(line.unwrap().starts_with("paris.paris-orders "), "{plan}");
+    assert!(!plan.contains("REFUSED"), "{plan}");
+    mirror.start();
+    scene.wait_for_more(100, "Strait", || mirror.tail());
     // Its own positions count from now on.
     mirror.kill9();
     mirror.start();
-    scene.wait_for_more(300, "Strait", || mirror.tail());
+    scene.wait_for_more(100, "Strait", || mirror.tail());
     for load in load {
         load.stop().unwrap();
     }
     let aborted = scene.assert_each_once(&mirror);
     assert!(aborted > 0, "MirrorMaker 2 copies aborted records");
     assert_eq!(said(&mirror, "partitions"), 5);
+    let orders = scene.topics[0].as_str();
+    // What MirrorMaker 2 copied is translated by its own syncs: up to a hundred records stand between two of them.
+    let offset = [
+        "offsets",
+        "translate",
+        "--topic",
+        orders,
+        "--partition",
+        "0",
+        "--offset",
+        "150",
+        "--json",
+    ];
+    let told = scene.strait(&mirror, &offset);
+    let (_, rest) = told.split_once("\"target_offset\":").unwrap();
+    let place: i64 = rest.split([',', '}']).next().unwrap().parse().unwrap();
+    assert!((1..=150).contains(&place) && place > 40, "{told}");
+    assert!(told.contains("lower bound"), "{told}");
+    // Its reader finds Strait's syncs where it looks by default.
+    let end = |bootstrap: &str, topic: &str| {
+        scene
+            .oracle
+            .offsets(bootstrap, topic, Isolation::ReadCommitted)
+            .unwrap()[0]
+            .end
+    };
+    let ends = (
+        end(&scene.source, orders),
+        end(&scene.target, &scene.mirrored(orders)),
+    );
+    wait_until("the last sync stands on the source", SOON, || {
+        let place = (orders, 0);
+        let read = scene
+            .oracle
+            .mm2_translate(&scene.source, "east", place, &[ends.0]);
+        read.unwrap() == [Some(ends.1)]
+    });
     let times = mirror.log().matches("took over from MirrorMaker 2").count();
     assert_eq!(times, 1, "{}", mirror.tail());
     mirror.stop();
@@ -232,7 +296,7 @@ fn where_mirror_maker_2_was_killed_strait_goes_on_as_soon_as_it_is_gone() {
     let properties = scene.properties("east.offset.flush.interval.ms = 4000");
     let load = scene.load();
     let mm2 = scene.mirror_maker(&properties);
-    scene.wait_for_more(600, "MirrorMaker 2", || mm2.tail());
+    scene.wait_for_more(200, "MirrorMaker 2", || mm2.tail());
     let mut mirror = Mirror::with_file("mm2.properties", &properties).started();
     mirror.wait_for_log("id=mm2-running", SOON);
     let log = mirror.log();
@@ -241,10 +305,13 @@ fn where_mirror_maker_2_was_killed_strait_goes_on_as_soon_as_it_is_gone() {
         "{log}"
     );
     scene.wait_for_more(100, "MirrorMaker 2", || mm2.tail());
+    let plan = scene.strait(&mirror, &["plan"]);
+    let refused = "every topic: MirrorMaker 2 still runs: its group west-mm2 on cluster east";
+    assert!(plan.contains(refused), "{plan}");
     assert!(!mirror.log().contains("session open"), "{}", mirror.tail());
     mm2.kill9().unwrap();
     mirror.wait_for_log("took over from MirrorMaker 2", SOON);
-    scene.wait_for_more(300, "Strait", || mirror.tail());
+    scene.wait_for_more(100, "Strait", || mirror.tail());
     for load in load {
         load.stop().unwrap();
     }

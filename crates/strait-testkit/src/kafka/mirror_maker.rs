@@ -29,7 +29,7 @@ impl MirrorMaker {
         let err = out.try_clone().map_err(HarnessError::io(create()))?;
         let child = install
             .java(0, "512m", false)
-            .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=info")
+            .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
             .arg("org.apache.kafka.connect.mirror.MirrorMaker")
             .arg(properties)
             .stdin(Stdio::null())
