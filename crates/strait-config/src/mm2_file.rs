@@ -264,15 +264,10 @@ impl Reading {
         let written_to = |alias: &String| flows.iter().any(|flow| flow.target == *alias);
         in_use.then(|| {
             let meaning = match (meaning(&scope, rest, &entry.value, bootstrap), &scope) {
-                // Only the source's consumer decides what is mirrored.
+                // Only the source's consumer decides what is mirrored, and workers run beside the target.
                 (Meaning::Used, Scope::Cluster(alias))
-                    if rest.starts_with("consumer.") && !read_from(alias) =>
-                {
-                    Meaning::NoEffect
-                }
-                // Workers run beside the target.
-                (Meaning::Used, Scope::Cluster(alias))
-                    if is_worker_key(rest) && !written_to(alias) =>
+                    if rest.starts_with("consumer.") && !read_from(alias)
+                        || is_worker_key(rest) && !written_to(alias) =>
                 {
                     Meaning::NoEffect
                 }
@@ -359,15 +354,11 @@ impl Reading {
         }
         link.heartbeats = self.read_heartbeats(flow)?;
         link.beside = self.read_beside(flow)?;
-        match takeover::of_workers(&self.properties, &flow.source, &flow.target) {
-            Ok(takeover) => link.takeover = takeover,
+        let location = self.flow_entry(flow, "offset-syncs.topic.location");
+        let left = takeover::of_file(&self.properties, (&flow.source, &flow.target), location);
+        match left {
+            Ok(left) => (link.takeover, link.syncs_on_source) = left,
             Err(problem) => self.problems.push(problem),
-        }
-        if let Some(entry) = self.flow_entry(flow, "offset-syncs.topic.location") {
-            match takeover::on_source(&entry) {
-                Ok(on_source) => link.syncs_on_source = on_source,
-                Err(problem) => self.problems.push(problem),
-            }
         }
         Some(link)
     }

@@ -30,12 +30,7 @@ impl Takeover {
     }
 }
 
-/// What the workers of a MirrorMaker 2 file ran with beside `target`.
-pub(crate) fn of_workers(
-    properties: &Properties,
-    source: &str,
-    target: &str,
-) -> Result<Takeover, Problem> {
+fn of_workers(properties: &Properties, source: &str, target: &str) -> Result<Takeover, Problem> {
     let mut takeover = Takeover::from(source);
     let of_cluster = |key: &str| properties.get(&format!("{target}.{key}"));
     let topic = properties.get(OFFSETS_TOPIC);
@@ -52,8 +47,18 @@ pub(crate) fn of_workers(
     Ok(takeover)
 }
 
-/// Whether syncs are written on the source too, by a MirrorMaker 2 file.
-pub(crate) fn on_source(location: &Entry) -> Result<bool, Problem> {
+/// What a MirrorMaker 2 file tells of the workers that ran it, and whether syncs are written on the source too.
+pub(crate) fn of_file(
+    properties: &Properties,
+    (source, target): (&str, &str),
+    location: Option<Entry>,
+) -> Result<(Takeover, bool), Problem> {
+    let takeover = of_workers(properties, source, target)?;
+    let on_source = location.as_ref().map_or(Ok(false), on_source)?;
+    Ok((takeover, on_source))
+}
+
+fn on_source(location: &Entry) -> Result<bool, Problem> {
     match location.value.as_str() {
         "source" => Ok(true),
         "target" => Ok(false),

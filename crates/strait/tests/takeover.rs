@@ -232,7 +232,7 @@ fn where_mirror_maker_2_was_stopped_strait_goes_on() {
     assert!(plan.contains("taken over from MirrorMaker 2\n"), "{plan}");
     let line = plan
         .lines()
-        .find(|line| line.contains("3 partitions at offsets "));
+        .find(|line| line.contains("3 partitions at offset"));
     assert!(line.unwrap().starts_with("paris.paris-orders "), "{plan}");
     assert!(!plan.contains("REFUSED"), "{plan}");
     mirror.start();
