@@ -227,6 +227,7 @@ fn where_mirror_maker_2_was_stopped_strait_goes_on() {
     let mm2 = scene.mirror_maker(&properties);
     scene.wait_for_more(200, "MirrorMaker 2", || mm2.tail());
     mm2.stop().unwrap();
+    let copied = scene.on_target().unwrap()[0];
     let mut mirror = Mirror::with_file("mm2.properties", &properties);
     let plan = scene.strait(&mirror, &["plan"]);
     assert!(plan.contains("taken over from MirrorMaker 2\n"), "{plan}");
@@ -248,23 +249,32 @@ fn where_mirror_maker_2_was_stopped_strait_goes_on() {
     assert!(aborted > 0, "MirrorMaker 2 copies aborted records");
     assert_eq!(said(&mirror, "partitions"), 5);
     let orders = scene.topics[0].as_str();
-    // What MirrorMaker 2 copied is translated by its own syncs: up to a hundred records stand between two of them.
-    let offset = [
-        "offsets",
-        "translate",
-        "--topic",
-        orders,
-        "--partition",
-        "0",
-        "--offset",
-        "150",
-        "--json",
-    ];
-    let told = scene.strait(&mirror, &offset);
-    let (_, rest) = told.split_once("\"target_offset\":").unwrap();
-    let place: i64 = rest.split([',', '}']).next().unwrap().parse().unwrap();
-    assert!((1..=150).contains(&place) && place > 40, "{told}");
-    assert!(told.contains("lower bound"), "{told}");
+    // What MirrorMaker 2 copied, each record under its own offset here, is translated by its own syncs.
+    let translated = |offset: i64| {
+        let offset = offset.to_string();
+        let of = [
+            "offsets",
+            "translate",
+            "--topic",
+            orders,
+            "--partition",
+            "0",
+        ];
+        let told = scene.strait(
+            &mirror,
+            &[&of[..], &["--offset", &offset, "--json"]].concat(),
+        );
+        assert!(told.contains("lower bound"), "{told}");
+        let (_, rest) = told.split_once("\"target_offset\":").unwrap();
+        rest.split([',', '}'])
+            .next()
+            .unwrap()
+            .parse::<i64>()
+            .unwrap()
+    };
+    let (middle, last) = (translated(copied / 2), translated(copied - 1));
+    assert!((1..=copied / 2).contains(&middle), "{middle} of {copied}");
+    assert!((copied - 110..copied).contains(&last), "{last} of {copied}");
     // Its reader finds Strait's syncs where it looks by default.
     let end = |bootstrap: &str, topic: &str| {
         scene
