@@ -218,6 +218,10 @@ impl Scene {
     }
 }
 
+fn all(range: Range<i64>) -> Vec<i64> {
+    range.collect()
+}
+
 fn numbers(ranges: &[Range<i64>]) -> Vec<i64> {
     ranges.iter().cloned().flatten().collect()
 }
@@ -246,7 +250,7 @@ fn what_was_copied_behind_its_last_word_is_found() {
         if let Some((upstream, downstream)) = pair {
             scene.pair(upstream, downstream);
         }
-        let taken = scene.assert_becomes(&numbers(&[0..100])).unwrap();
+        let taken = scene.assert_becomes(&all(0..100)).unwrap();
         let what = format!("{flushed:?} {pair:?}");
         assert_eq!((taken.partitions, taken.in_doubt), (1, 0), "{what}");
         assert_eq!(taken.records, found, "{what}");
@@ -314,7 +318,7 @@ fn aborted_records_are_told_from_others_whether_they_were_copied_or_not() {
     with_an_aborted_transaction(&scene);
     scene.copied(0..50);
     scene.pair(0, 0);
-    scene.assert_becomes(&numbers(&[0..60]));
+    scene.assert_becomes(&all(0..60));
 
     let scene = Scene::new(&[]);
     with_an_aborted_transaction(&scene);
@@ -329,7 +333,7 @@ fn aborted_records_are_told_from_others_whether_they_were_copied_or_not() {
     with_an_aborted_transaction(&scene);
     scene.copied(0..25);
     scene.pair(0, 0);
-    scene.assert_becomes(&numbers(&[0..60]));
+    scene.assert_becomes(&all(0..60));
 }
 
 /// It copies what nobody has decided about yet; the link waits for the decision about the rest.
@@ -343,7 +347,7 @@ fn what_was_copied_of_an_open_transaction_is_not_copied_again() {
     scene.write(30..60);
     scene.copied(0..45);
     scene.pair(0, 0);
-    scene.run(&numbers(&[0..60]), || producer.commit().unwrap());
+    scene.run(&all(0..60), || producer.commit().unwrap());
 }
 
 #[test]
@@ -368,7 +372,7 @@ fn a_target_that_stamps_records_is_compared_without_their_times() {
     scene.copied(0..60);
     scene.flushed(19);
     scene.pair(4, 4);
-    let taken = scene.assert_becomes(&numbers(&[0..100])).unwrap();
+    let taken = scene.assert_becomes(&all(0..100)).unwrap();
     assert_eq!(taken.in_doubt, 0);
 }
 
@@ -380,7 +384,7 @@ fn a_target_that_was_emptied_by_retention_is_believed_to_have_had_it_all() {
     scene.target.delete_records(MIRRORED, 0, 60).unwrap();
     scene.flushed(39);
     scene.pair(51, 51);
-    scene.assert_becomes(&numbers(&[52..100]));
+    scene.assert_becomes(&all(52..100));
 }
 
 #[test]
@@ -390,13 +394,13 @@ fn a_target_that_lost_its_end_or_was_created_anew_gets_what_it_lacks() {
     scene.copied(0..50);
     scene.flushed(59);
     scene.pair(59, 59);
-    scene.assert_becomes(&numbers(&[0..100]));
+    scene.assert_becomes(&all(0..100));
 
     let scene = Scene::new(&[]);
     scene.write(0..100);
     scene.flushed(59);
     scene.pair(59, 59);
-    assert_eq!(scene.assert_becomes(&numbers(&[0..100])), None);
+    assert_eq!(scene.assert_becomes(&all(0..100)), None);
 }
 
 #[test]
@@ -419,6 +423,6 @@ fn more_than_can_be_remembered_is_compared_in_pieces() {
     scene.copied(0..9_000);
     scene.flushed(19);
     scene.pair(0, 0);
-    let taken = scene.assert_becomes(&numbers(&[0..10_000])).unwrap();
+    let taken = scene.assert_becomes(&all(0..10_000)).unwrap();
     assert_eq!((taken.records, taken.in_doubt), (8_999, 0));
 }
