@@ -31,6 +31,7 @@ mod selection;
 mod start;
 mod strimzi_file;
 mod table;
+mod takeover;
 mod toml_file;
 mod yaml;
 
@@ -56,6 +57,7 @@ pub use quantity::{parse_duration, parse_size};
 pub use secret::Secret;
 pub use selection::{DEFAULT_TOPICS_EXCLUDE, TopicSelection};
 pub use start::{StartPosition, StartRules};
+pub use takeover::Takeover;
 pub use toml_file::check_name;
 
 use std::path::Path;

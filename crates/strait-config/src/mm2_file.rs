@@ -11,7 +11,7 @@ use crate::cluster_toml::check_alias;
 use crate::error::{ConfigError, Problem};
 use crate::groups::{GroupSettings, MM2_REFRESH_GROUPS};
 use crate::heartbeats::{self, EmitHeartbeats, Heartbeats};
-use crate::mm2_keys::{Meaning, Policy, Refusal, known_keys, meaning};
+use crate::mm2_keys::{Meaning, Policy, Refusal, is_worker_key, known_keys, meaning};
 use crate::model::{
     AdminConfig, ClusterConfig, Config, Isolation, LinkConfig, MM2_REFRESH_TOPICS, share_memory,
 };
@@ -23,6 +23,7 @@ use crate::properties::{Entry, Properties, Scope, split_scope};
 use crate::selection::{DEFAULT_TOPICS_EXCLUDE, TopicSelection};
 use crate::start::StartPosition;
 use crate::strimzi_file::ClientFiles;
+use crate::takeover;
 use crate::{mm2_providers, mm2_security};
 
 /// Reads and validates the bytes of a properties file.
@@ -287,11 +288,13 @@ impl Reading {
         };
         let bootstrap = own.map_or("", |entry| entry.value.as_str());
         let read_from = |alias: &String| flows.iter().any(|flow| flow.source == *alias);
+        let written_to = |alias: &String| flows.iter().any(|flow| flow.target == *alias);
         in_use.then(|| {
             let meaning = match (meaning(&scope, rest, &entry.value, bootstrap), &scope) {
-                // Only the source's consumer decides what is mirrored.
+                // Only the source's consumer decides what is mirrored, and workers run beside the target.
                 (Meaning::Used, Scope::Cluster(alias))
-                    if rest.starts_with("consumer.") && !read_from(alias) =>
+                    if rest.starts_with("consumer.") && !read_from(alias)
+                        || is_worker_key(rest) && !written_to(alias) =>
                 {
                     Meaning::NoEffect
                 }
@@ -378,6 +381,12 @@ impl Reading {
         }
         link.heartbeats = self.read_heartbeats(flow)?;
         link.beside = self.read_beside(flow)?;
+        let location = self.flow_entry(flow, "offset-syncs.topic.location");
+        let left = takeover::of_file(&self.properties, (&flow.source, &flow.target), location);
+        match left {
+            Ok(left) => (link.takeover, link.syncs_on_source) = left,
+            Err(problem) => self.problems.push(problem),
+        }
         Some(link)
     }
 

@@ -6,7 +6,7 @@ use crate::mm2_security;
 use crate::properties::Scope;
 
 /// Keys that are obeyed, globally and per flow.
-pub(crate) const FLOW_KEYS: [&str; 31] = [
+pub(crate) const FLOW_KEYS: [&str; 32] = [
     "topics",
     "topics.exclude",
     "topics.blacklist",
@@ -38,13 +38,16 @@ pub(crate) const FLOW_KEYS: [&str; 31] = [
     "checkpoints.topic.replication.factor",
     "sync.group.offsets.enabled",
     "sync.group.offsets.interval.seconds",
-];
-
-/// Keys of things MirrorMaker 2 does and this version does not.
-const NOT_DONE: [&str; 2] = [
-    "replication.policy.internal.topic.separator.enabled",
     "offset-syncs.topic.location",
 ];
+
+/// The topic of Connect's worker on the target with the offsets of sources: the global key wins over the cluster's.
+pub(crate) const OFFSETS_TOPIC: &str = "offset.storage.topic";
+/// Its group there, a key of the target cluster alone.
+pub(crate) const WORKER_GROUP: &str = "group.id";
+
+/// Keys of things MirrorMaker 2 does and this version does not.
+const NOT_DONE: [&str; 1] = ["replication.policy.internal.topic.separator.enabled"];
 
 /// Keys that have no meaning here, by whole name.
 const NO_EFFECT: [&str; 40] = [
@@ -218,11 +221,14 @@ pub(crate) fn meaning(scope: &Scope, rest: &str, value: &str, bootstrap: &str) -
             FLOW_KEYS.contains(&rest)
                 || rest == "clusters"
                 || rest == "bootstrap.servers"
+                || rest == OFFSETS_TOPIC
                 || is_reader_key(rest)
         }
         Scope::Flow(..) => FLOW_KEYS.contains(&rest) || is_reader_key(rest),
         Scope::Cluster(_) => {
-            rest == "bootstrap.servers" || (rest.starts_with("consumer.") && is_reader_key(rest))
+            rest == "bootstrap.servers"
+                || is_worker_key(rest)
+                || (rest.starts_with("consumer.") && is_reader_key(rest))
         }
         Scope::UnknownFlow(_) => false,
     };
@@ -278,6 +284,11 @@ fn is_security(scope: &Scope, rest: &str) -> bool {
 fn is_provider(rest: &str) -> bool {
     rest == "config.providers"
         || (rest.starts_with("config.providers.") && rest.ends_with(".class"))
+}
+
+/// The two settings of Connect's worker that tell where MirrorMaker 2 stopped, and whether it did.
+pub(crate) fn is_worker_key(rest: &str) -> bool {
+    rest == OFFSETS_TOPIC || rest == WORKER_GROUP
 }
 
 /// Keys that name a class, refused unless the class is MirrorMaker 2's own default.

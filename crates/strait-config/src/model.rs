@@ -13,6 +13,7 @@ use crate::pattern::Pattern;
 use crate::secret::Secret;
 use crate::selection::TopicSelection;
 use crate::start::StartRules;
+use crate::takeover::Takeover;
 
 /// Where metrics and health are served when nothing else is said: this machine only.
 pub const DEFAULT_ADMIN_LISTEN: SocketAddr =
@@ -190,6 +191,10 @@ pub struct LinkConfig {
     pub beside: Beside,
     /// Consumer groups.
     pub groups: GroupSettings,
+    /// What MirrorMaker 2 left, to go on from.
+    pub takeover: Takeover,
+    /// Whether offset syncs are written on the source too, for MirrorMaker 2's readers (`offset-syncs.topic.location`).
+    pub syncs_on_source: bool,
 }
 
 impl LinkConfig {
@@ -222,6 +227,8 @@ impl LinkConfig {
             heartbeats: Heartbeats::default(),
             beside: Beside::default(),
             groups: GroupSettings::default(),
+            takeover: Takeover::from(source),
+            syncs_on_source: false,
         }
     }
 

@@ -9,6 +9,7 @@ use crate::model::{Config, LinkConfig, PasswordFrom, Policy, SaslConfig, TlsConf
 use crate::naming::Naming;
 use crate::pattern::Pattern;
 use crate::quantity::{duration_text, size_text};
+use crate::takeover;
 
 impl Config {
     /// The whole configuration with every default written out. It reads back as the same model, but for a password
@@ -172,7 +173,9 @@ fn write_link(out: &mut String, link: &LinkConfig) -> std::fmt::Result {
     )?;
     heartbeats::write(out, &link.heartbeats)?;
     beside::write(out, &link.beside)?;
-    write_groups(out, &link.groups)
+    write_groups(out, &link.groups)?;
+    takeover::write(out, &link.takeover)?;
+    writeln!(out, "offset-syncs-on-source = {}", link.syncs_on_source)
 }
 
 fn write_groups(out: &mut String, groups: &GroupSettings) -> std::fmt::Result {
@@ -233,7 +236,7 @@ fn sasl_text(sasl: &SaslConfig) -> String {
 }
 
 /// A basic TOML string; a literal one where that spares escapes, as patterns like `mm2.*\.internal` do.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     if text.contains('\\') && !text.contains('\'') && !text.chars().any(char::is_control) {
         return format!("'{text}'");
     }

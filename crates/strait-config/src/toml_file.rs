@@ -24,9 +24,10 @@ use crate::quantity::{parse_duration, parse_size};
 use crate::selection::{DEFAULT_TOPICS_EXCLUDE, TopicSelection};
 use crate::start::{StartPosition, StartRules};
 use crate::table::{Field, Reader, Table};
+use crate::takeover;
 
 const TOP_KEYS: [&str; 5] = ["clusters", "links", "admin", "instance", "state-dir"];
-const LINK_KEYS: [&str; 50] = [
+const LINK_KEYS: [&str; 53] = [
     "name",
     "source",
     "target",
@@ -69,6 +70,9 @@ const LINK_KEYS: [&str; 50] = [
     "sync-topic-acls",
     "sync-topic-acls-interval",
     "report-missing-users",
+    "takeover-offsets-topic",
+    "takeover-group",
+    "offset-syncs-on-source",
     "groups",
     "groups-exclude",
     "refresh-groups",
@@ -307,6 +311,10 @@ fn read_link(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<LinkConfi
     link.heartbeats = heartbeats::read(reader, &table)?;
     link.beside = beside::read(reader, &table)?;
     read_groups(reader, &table, &mut link.groups)?;
+    link.takeover = takeover::read(reader, &table, source)?;
+    if let Some(field) = table.field(reader, "offset-syncs-on-source") {
+        link.syncs_on_source = field.bool(reader)?;
+    }
     Some(link)
 }
 

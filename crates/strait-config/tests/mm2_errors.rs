@@ -3,7 +3,7 @@
 
 mod said;
 
-use said::{MM2, load, mm2, wrong};
+use said::{MM2, link, load, mm2, wrong};
 
 #[test]
 fn properties_that_miss_something() {
@@ -215,4 +215,70 @@ fn flows_win_over_globals_and_blank_means_none() {
         (vec!["y.*".to_owned()], vec![])
     );
     assert_eq!(link.replication_factor, Some(3));
+}
+
+#[test]
+fn what_mirror_maker_2_ran_with_is_taken_over() {
+    let read = |lines: &str| {
+        let text = format!("{MM2}{lines}");
+        let mut config = load("f.properties", text.as_bytes()).unwrap();
+        let warnings = config.warnings.join("\n");
+        (config.links.remove(0), warnings)
+    };
+    let names = |lines: &str| {
+        let takeover = read(lines).0.takeover;
+        (takeover.offsets_topic.unwrap(), takeover.group.unwrap())
+    };
+    let pair = |topic: &str, group: &str| (topic.to_owned(), group.to_owned());
+    assert_eq!(names(""), pair("mm2-offsets.a.internal", "a-mm2"));
+    let own = "b.offset.storage.topic = of-b\nb.group.id = workers\n";
+    assert_eq!(names(own), pair("of-b", "workers"));
+    // The global topic wins over the cluster's, and a global group is nobody's.
+    let both = format!("{own}offset.storage.topic = of-all\ngroup.id = all\n");
+    assert_eq!(names(&both), pair("of-all", "workers"));
+    let (unchanged, warnings) = read("a.offset.storage.topic = of-a\na.group.id = workers\n");
+    assert_eq!(unchanged.takeover.group.unwrap(), "a-mm2");
+    let idle = "without a meaning here: a.offset.storage.topic, a.group.id";
+    assert!(warnings.contains(idle), "{warnings}");
+    mm2(
+        "offset.storage.topic = a b",
+        &[
+            "f.properties:5: offset.storage.topic = a b: ' ' cannot stand in a topic name: letters, digits, '.', '_' and '-' can. Write the name of the topic that MirrorMaker 2 used.",
+        ],
+    );
+}
+
+#[test]
+fn toml_names_what_is_taken_over_in_its_own_keys() {
+    link(
+        "takeover-offsets-topic = \"a b\"",
+        &[
+            "f.toml:8: links[0].takeover-offsets-topic = \"a b\": ' ' cannot stand in a topic name: letters, digits, '.', '_' and '-' can. Write the name of Connect's offset.storage.topic, or \"off\".",
+        ],
+    );
+    link(
+        "takeover-group = \"\"",
+        &[
+            "f.toml:8: links[0].takeover-group = \"\": no group has an empty name. Write Connect's group.id, or \"off\".",
+        ],
+    );
+}
+
+#[test]
+fn offset_syncs_are_written_on_the_source_where_that_is_said() {
+    let on_source = |lines: &str| {
+        let text = format!("{MM2}{lines}");
+        load("f.properties", text.as_bytes()).unwrap().links[0].syncs_on_source
+    };
+    assert!(!on_source(""));
+    assert!(on_source("offset-syncs.topic.location = source\n"));
+    assert!(!on_source(
+        "offset-syncs.topic.location = source\na->b.offset-syncs.topic.location = target\n"
+    ));
+    mm2(
+        "offset-syncs.topic.location = here",
+        &[
+            "f.properties:5: offset-syncs.topic.location = here: this is not one of its values. Write source or target.",
+        ],
+    );
 }

@@ -62,7 +62,9 @@ pub enum FlowError {
     /// The target partition holds data, but no position of this link: its history is unknown.
     #[error(
         "the target holds data from offset {from} to {to} that this link has no position for: nothing was mirrored; \
-         mirror into another name, or delete the target topic, or remove the data there; or, where others shall write there too, set on-target-has-data = \"continue\" with on-foreign-writer = \"continue\" and restart"
+         mirror into another name, or delete the target topic, or remove the data there; \
+         if MirrorMaker 2 wrote it, name its topic in takeover-offsets-topic and let Strait's user read that; \
+         where others shall write there too, set on-target-has-data = \"continue\" with on-foreign-writer = \"continue\" and restart"
     )]
     TargetHasData {
         /// First offset with data.
@@ -72,10 +74,15 @@ pub enum FlowError {
     },
     /// The position was written by MirrorMaker 2.
     #[error(
-        "the last offset sync was written by MirrorMaker 2, and taking over its position is not supported by this version: nothing was mirrored; \
-         give the source another alias, under which positions and topics of its own are kept"
+        "the last offset sync was written by MirrorMaker 2, and this link takes nothing over from it: nothing was mirrored; \
+         take takeover-offsets-topic = \"off\" and forward = \"local\" from the link to go on where MirrorMaker 2 stopped, or give the source another alias, under which positions and topics of its own are kept"
     )]
     Mm2Position,
+    /// What MirrorMaker 2 left cannot be read, and it may have mirrored the flow.
+    #[error(
+        "the target holds data, and what MirrorMaker 2 may have left of it cannot be used, so nothing was mirrored: {0}; to begin without it, mirror into another name"
+    )]
+    Mm2Unreadable(String),
     /// The position cannot be read.
     #[error("the last position of the flow cannot be used, so nothing was mirrored: {0}")]
     Position(String),
@@ -329,6 +336,7 @@ impl FlowError {
             Self::UnderMinIsr { .. } => "under-min-isr",
             Self::TargetHasData { .. } => "target-has-data",
             Self::Mm2Position => "mm2-position",
+            Self::Mm2Unreadable(_) => "mm2-unreadable",
             Self::Position(_) => "position-unusable",
             Self::SourceRecreated { .. } => "source-recreated",
             Self::RetentionOvertook { .. } => "retention-overtook",
@@ -393,7 +401,11 @@ impl FlowError {
                 flow.target_topic
             ),
             // Of the flow as a whole, or of a request to either of them.
-            Self::Mm2Position | Self::Position(_) | Self::Net(_) | Self::Session(_) => {
+            Self::Mm2Position
+            | Self::Mm2Unreadable(_)
+            | Self::Position(_)
+            | Self::Net(_)
+            | Self::Session(_) => {
                 format!("{topic}-{partition} from cluster {source} to {target}: {self}")
             }
         }
@@ -409,6 +421,7 @@ impl FlowError {
             | Self::Denied { .. }
             | Self::UnderMinIsr { .. }
             | Self::NotAppended(_)
+            | Self::Mm2Unreadable(_)
             | Self::Source { .. }
             | Self::Target { .. }
             | Self::Doubt(_)
@@ -596,6 +609,7 @@ mod tests {
     fn what_is_wrong_between_both_names_both() {
         for error in [
             FlowError::Mm2Position,
+            FlowError::Mm2Unreadable("it is hidden".to_owned()),
             FlowError::Position("it is old".to_owned()),
             NetError::kafka(29, "ListOffsets", "orders-3").into(),
             SessionError::Lost("it was idle".to_owned()).into(),

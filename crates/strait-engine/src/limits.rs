@@ -95,6 +95,8 @@ pub const EMPTY_PAUSE_MAX: Duration = Duration::from_secs(1);
 pub const MATCH_SHARE: usize = 4;
 /// Records that are remembered however small the budget is: 64 KiB.
 pub const MATCH_LEAST_RECORDS: usize = 4_096;
+/// Partitions whose position is taken over from MirrorMaker 2.
+pub const MM2_PARTITIONS: usize = 200_000;
 /// Positions being found by content at the same time.
 pub const MATCHING_FLOWS: u32 = 4;
 /// Waiting time after the first failure of a flow; doubles up to [`BACKOFF_PASSING`], where the cause may pass by itself.

@@ -62,6 +62,16 @@ impl Match {
         self.matched
     }
 
+    /// Records of the target behind the last one that was found.
+    pub fn left(&self) -> usize {
+        self.target.len() - self.at
+    }
+
+    /// The same match, from here on against other source records: those of another isolation.
+    pub(crate) fn again(&mut self) {
+        self.done = self.left() == 0;
+    }
+
     /// Whether what was found are the last of the target's records, without one missing: the source begins in the middle
     /// of what was forwarded. One record that looks like another proves nothing.
     pub fn overlaps(&self) -> bool {

@@ -139,6 +139,14 @@ impl Opening {
 
     async fn resumed(&mut self, ends: &Ends) -> Result<Resumed, FlowError> {
         let current = (self.session.epoch.producer_id, self.session.epoch.current());
+        if self
+            .last
+            .as_ref()
+            .is_none_or(|sync| sync.position.is_none())
+            && let Some(taken) = self.take_over(ends).await?
+        {
+            return Ok(taken);
+        }
         let Some(sync) = &self.last else {
             return Ok(Resumed {
                 ledger: self.fresh(ends).await?,

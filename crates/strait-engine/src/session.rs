@@ -21,6 +21,7 @@ use crate::registry::Registry;
 use crate::routes::Routes;
 use crate::session_error::SessionError;
 use crate::spec::{FlowKey, LinkSpec, STRAIT_TOPIC};
+use crate::takeover::TakeoverState;
 
 /// The only shard of a link for now; the records carry its number for later.
 pub(crate) const SHARD: i16 = 0;
@@ -56,6 +57,8 @@ pub(crate) struct Session {
     pub(crate) provenance: Arc<Provenance>,
     /// Where flows find their position by content.
     pub(crate) matching: MatchMemory,
+    /// What may be taken over from MirrorMaker 2.
+    pub(crate) takeover: TakeoverState,
     owner: Owner,
     ended: watch::Receiver<Option<Ending>>,
     _tasks: JoinSet<()>,
@@ -71,6 +74,7 @@ impl Session {
         source: Arc<Routes>,
         target: Arc<Routes>,
     ) -> Result<Self, SessionError> {
+        let takeover = TakeoverState::look(spec).await?;
         let syncs_topic = spec.syncs_topic();
         let source_id = clusters.0.clone();
         let own = [STRAIT_TOPIC, &syncs_topic];
@@ -237,6 +241,7 @@ impl Session {
             producer_expiration,
             provenance,
             matching: MatchMemory::new(rt.clone(), pool.clone(), budget),
+            takeover,
             pool,
             owner,
             ended,

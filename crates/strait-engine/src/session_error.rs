@@ -80,6 +80,22 @@ pub enum SessionError {
         /// Target id found.
         target_id: String,
     },
+    /// MirrorMaker 2 writes what this link would.
+    #[error(
+        "MirrorMaker 2 still runs: its group {group} on cluster {cluster} has {members} {}: link {link} mirrors nothing, so that no record is written twice; \
+         stop MirrorMaker 2, and the link goes on by itself; if these are not its workers, or not for this flow, set takeover-group = \"off\"",
+        if *members == 1 { "member" } else { "members" }
+    )]
+    Mm2Running {
+        /// The link.
+        link: String,
+        /// The target's alias.
+        cluster: String,
+        /// Connect's group.
+        group: String,
+        /// Its members.
+        members: usize,
+    },
     /// One of Strait's own topics cannot be made.
     #[error(
         "cannot create {topic} on the target, where Strait keeps its positions: {error}; {}",
@@ -137,6 +153,7 @@ impl SessionError {
             Self::LockFile { .. } => "lock-file",
             Self::Registry { .. } => "registry-unreadable",
             Self::OtherClusters { .. } => "other-clusters",
+            Self::Mm2Running { .. } => "mm2-running",
             Self::OwnTopic { .. } => "own-topic",
             Self::Internal { .. } => "own-topic-unavailable",
             Self::Register { .. } => "register-copied",
@@ -155,6 +172,7 @@ impl SessionError {
             | Self::Registry { .. }
             | Self::OtherClusters { .. }
             | Self::Register { .. } => Action::Stop,
+            Self::Mm2Running { .. } => Action::Retry,
             Self::Internal { .. } | Self::Lost(_) => Action::Reconnect,
             Self::OwnTopic { error, .. } | Self::Net(error) => error.action(),
         }

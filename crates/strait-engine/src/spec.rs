@@ -106,6 +106,15 @@ impl Default for Policies {
     }
 }
 
+/// Where MirrorMaker 2 kept what a link takes over from it. By default nothing is taken over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Takeover {
+    /// The topic on the target with the offsets of Connect's sources. `None`: nothing is taken over.
+    pub offsets_topic: Option<String>,
+    /// Connect's group on the target, which has members while MirrorMaker 2 runs. `None`: it is known not to.
+    pub group: Option<String>,
+}
+
 /// One link: a direction between two clusters, run by this process.
 #[derive(Clone)]
 pub struct LinkSpec {
@@ -143,6 +152,8 @@ pub struct LinkSpec {
     /// under the same names. Others write to its target partitions, so `policies.foreign_writer` has to go on.
     /// A flow without a position may begin on a target partition that holds records.
     pub only_local: bool,
+    /// Flows without a position go on where MirrorMaker 2 stopped, if it mirrored them; not together with `only_local`.
+    pub takeover: Takeover,
 }
 
 impl LinkSpec {

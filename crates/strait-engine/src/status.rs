@@ -32,6 +32,21 @@ pub struct LinkStatus {
     pub troubles: Vec<(FlowKey, String)>,
     /// Why the link as a whole does not move.
     pub trouble: Option<String>,
+    /// What this session has taken over from MirrorMaker 2.
+    pub taken_over: Option<TakenOver>,
+}
+
+/// What was taken over from MirrorMaker 2.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TakenOver {
+    /// Source topics.
+    pub topics: usize,
+    /// Partitions of them.
+    pub partitions: usize,
+    /// Records behind its own last word that were found on the target.
+    pub records: u64,
+    /// Partitions of which records may be repeated.
+    pub in_doubt: usize,
 }
 
 impl LinkStatus {

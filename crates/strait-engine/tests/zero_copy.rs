@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use strait_engine::stitch::Stitch;
 use strait_engine::writer::Writer;
-use strait_engine::{FlowKey, FlowSpec, Link, LinkSpec, Policies, Start, limits};
+use strait_engine::{FlowKey, FlowSpec, Link, LinkSpec, Policies, Start, Takeover, limits};
 use strait_net::{Cluster, Identity, Pool, Runtime, Security};
 use strait_testkit::{Broker, BrokerConfig, Codec, KitRecord};
 use strait_wire::{
@@ -235,6 +235,7 @@ fn a_link_allocates_less_than_it_forwards() {
             drain: Duration::from_secs(5),
             policies: Policies::default(),
             only_local: false,
+            takeover: Takeover::default(),
         };
         let (link, handle) = Link::new(rt.clone(), spec);
         let task = tokio::spawn(link.run());

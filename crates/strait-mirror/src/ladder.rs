@@ -94,6 +94,13 @@ impl Ladder {
         &self.rungs
     }
 
+    /// Nothing was forwarded before the first position, and something stands before it all the same: it was taken over,
+    /// unless those are markers.
+    pub(crate) fn took_over(&self) -> bool {
+        let first = self.rungs.first();
+        first.is_some_and(|r| r.forwarded == 0 && r.source > 0 && r.target > 0)
+    }
+
     /// A history that begins with this position.
     pub(crate) fn restart(&mut self, rung: Rung) {
         self.counted.clear();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use strait_config::{Forward, Isolation, LinkConfig, StartPosition};
 use strait_engine::{
     FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, LinkStatus, Policies, Policy, SessionError,
-    Start,
+    Start, Takeover,
 };
 use strait_net::{Cluster, ConfigEntry, KafkaError, Metadata, NetError, Runtime};
 use thiserror::Error;
@@ -21,6 +21,7 @@ use crate::heartbeats::{HEARTBEATS, Heart, may_be_replicated, named, replicated}
 use crate::in_force::{Known, Selections, follow};
 use crate::left_out::LeftOut;
 use crate::naming::{NamingError, Route, names_its_own_cluster, route};
+use crate::source_syncs;
 use crate::stored_selection::StoredSelection;
 use crate::topics::{TOPIC_IN_PART, TOPIC_NOT_MIRRORED, TopicKeeper, Wanted, setting};
 use crate::users;
@@ -131,6 +132,7 @@ impl Mirror {
             drain: config.timeouts.drain,
             policies: policies(&config),
             only_local: config.forward == Forward::Local,
+            takeover: taken_from(&config),
         };
         let (link, handle) = Link::new(rt.clone(), spec);
         Self {
@@ -306,7 +308,16 @@ impl Mirror {
             () = acls::keep(&rt, &config, &source, &target, names.subscribe()) => Ok(()),
             () = users::report(&rt, &config, &source, &target) => Ok(()),
             () = groups => Ok(()),
+            () = source_syncs::keep(&rt, &config, &source, &target, handle.status()) => Ok(()),
         }
+    }
+}
+
+/// Where MirrorMaker 2 left what this link goes on from.
+pub(crate) fn taken_from(config: &LinkConfig) -> Takeover {
+    Takeover {
+        offsets_topic: config.takeover.offsets_topic.clone(),
+        group: config.takeover.group.clone(),
     }
 }
 

@@ -11,6 +11,7 @@ use tracing::subscriber::{NoSubscriber, with_default};
 use crate::acls;
 use crate::heartbeats::{HEARTBEATS, Heart};
 use crate::mirror::{MirrorError, choose, wanted};
+use crate::mm2_left::{Mm2Left, PlannedTakeover};
 use crate::planned_groups::{PlannedGroups, planned_groups};
 use crate::topics::{TopicKeeper, Wanted};
 
@@ -67,6 +68,8 @@ pub struct PlannedTopic {
     pub sets: BTreeMap<String, String>,
     /// Settings that would be taken off it.
     pub deletes: Vec<String>,
+    /// What it would go on from where MirrorMaker 2 stopped.
+    pub takeover: Option<PlannedTakeover>,
     /// Source offsets to be read.
     pub offsets: i64,
     /// What they take on the source's disks; none where it does not tell.
@@ -125,7 +128,42 @@ pub async fn plan(
             BTreeMap::new()
         }
     };
-    let progress = Progress::look(rt, config, source, &found, &names, &positions).await?;
+    let target_ends = offsets(
+        rt,
+        target,
+        &there,
+        &partitions(&there, &on_target),
+        END,
+        Isolation::ReadUncommitted,
+    )
+    .await;
+    let target_starts = offsets(
+        rt,
+        target,
+        &there,
+        &partitions(&there, &on_target),
+        START,
+        Isolation::ReadUncommitted,
+    )
+    .await;
+    let left = Mm2Left::look(rt, config, source, target).await?;
+    unknown.extend(left.unknown.clone());
+    if let Some((group, members)) = &left.running {
+        let why = format!(
+            "MirrorMaker 2 still runs: its group {group} on cluster {to} has {members} members; nothing is mirrored until it is stopped"
+        );
+        refused.push(("every topic".to_owned(), why));
+    }
+    let taken = |topic: &str, partition: i32| {
+        let flow = FlowKey {
+            topic: topic.to_owned(),
+            partition,
+        };
+        let key = (chosen.get(topic)?.clone(), partition);
+        let written = target_ends.get(&key).is_some_and(|end| *end > 0);
+        left.next(&flow, positions.get(&flow), written)
+    };
+    let progress = Progress::look(rt, config, source, &found, &names, (&positions, &taken)).await?;
     let first_bytes = source.log_bytes(&found, &names).await;
     rt.sleep(watch).await;
     let later_ends = offsets(
@@ -147,25 +185,6 @@ pub async fn plan(
             None
         }
     };
-    let target_ends = offsets(
-        rt,
-        target,
-        &there,
-        &partitions(&there, &on_target),
-        END,
-        Isolation::ReadUncommitted,
-    )
-    .await;
-    let target_starts = offsets(
-        rt,
-        target,
-        &there,
-        &partitions(&there, &on_target),
-        START,
-        Isolation::ReadUncommitted,
-    )
-    .await;
-
     let mut topics = Vec::new();
     for (name, target_name) in &chosen {
         let Some(wanted) = wanted(&found, &configs, name, target_name) else {
@@ -195,6 +214,7 @@ pub async fn plan(
             Some(Ok(_)) => Default::default(),
             None => (wanted.at_creation(config), Vec::new()),
         };
+        let mut takeover = None;
         for partition in progress.of(name) {
             let key = (target_name.clone(), partition);
             let holds = target_ends.get(&key).zip(target_starts.get(&key));
@@ -203,6 +223,10 @@ pub async fn plan(
                 topic: name.clone(),
                 partition,
             });
+            if let Some(next) = taken(name, partition) {
+                takeover = PlannedTakeover::and(takeover, next);
+                continue;
+            }
             if let Some(why) = obstacle(config, position, target_name, has_data) {
                 refused.push((name.clone(), format!("partition {partition}: {why}")));
             }
@@ -225,6 +249,7 @@ pub async fn plan(
             replicas,
             sets,
             deletes,
+            takeover,
             offsets: progress.offsets(name),
             bytes,
             offsets_per_second: (grown as f64) / seconds,
@@ -332,9 +357,10 @@ fn obstacle(
             position.target_topic
         )),
         Some(KnownPosition::Strait(_)) => None,
-        Some(KnownPosition::MirrorMaker2) => {
-            Some("its last position was written by MirrorMaker 2".to_owned())
-        }
+        Some(KnownPosition::MirrorMaker2) => Some(
+            "its last position was written by MirrorMaker 2, and nothing is taken over from it"
+                .to_owned(),
+        ),
         Some(KnownPosition::Unreadable(why)) => {
             Some(format!("its last position cannot be read: {why}"))
         }
@@ -438,7 +464,10 @@ impl Progress {
         source: &Cluster,
         found: &Metadata,
         topics: &[String],
-        positions: &BTreeMap<FlowKey, KnownPosition>,
+        (positions, taken): (
+            &BTreeMap<FlowKey, KnownPosition>,
+            &impl Fn(&str, i32) -> Option<i64>,
+        ),
     ) -> Result<Self, NetError> {
         let all = partitions(found, topics);
         let starts = offsets(rt, source, found, &all, START, config.isolation).await;
@@ -463,6 +492,7 @@ impl Progress {
                 (Some(KnownPosition::Strait(position)), _) if position.link == config.name => {
                     position.source_next
                 }
+                _ if taken(&key.0, key.1).is_some() => taken(&key.0, key.1).unwrap_or(start),
                 (_, StartPosition::Earliest) => start,
                 (_, StartPosition::Latest) => end,
                 (_, StartPosition::Timestamp(_)) => at_time

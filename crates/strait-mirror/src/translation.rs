@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::before::Before;
 use crate::counting::{Answer, Begun, Done, Job, Work};
 use crate::ladder::{Found, Interval, Ladder, Rung};
 
@@ -99,6 +100,9 @@ pub struct Translator {
     tail: PositionTail,
     tally: Tally,
     flows: BTreeMap<FlowKey, History>,
+    source: Cluster,
+    /// What MirrorMaker 2 wrote before.
+    before: Before,
     /// What the registry had is known.
     loaded: bool,
     /// Grows with each refresh.
@@ -117,7 +121,9 @@ impl Translator {
             rt: rt.clone(),
             link: link.to_owned(),
             tail: PositionTail::new(rt, target.clone(), source.alias()),
-            tally: Tally::new(rt.clone(), source, target.clone()),
+            tally: Tally::new(rt.clone(), source.clone(), target.clone()),
+            source,
+            before: Before::default(),
             target,
             flows: BTreeMap::new(),
             loaded: false,
@@ -148,6 +154,10 @@ impl Translator {
         }
         self.round += 1;
         self.counted = self.flows.values().map(|h| h.ladder.counted()).sum();
+        if !self.before.known() && self.flows.values().any(|h| h.ladder.took_over()) {
+            let (source, target) = (self.source.clone(), self.target.clone());
+            self.before = Before::read(&self.rt, source, target).await;
+        }
         Ok(())
     }
 
@@ -161,6 +171,11 @@ impl Translator {
     pub fn known(&mut self, flow: &FlowKey, offset: i64) -> Option<Translated> {
         let history = self.flows.get_mut(flow)?;
         history.ladder.want(offset, self.round);
+        let first = history.ladder.rungs().first();
+        if let Some(first) = first.filter(|f| history.ladder.took_over() && offset < f.source) {
+            let place = self.before.find(flow, offset, first.target);
+            return Some(history.translated(place, Exactness::LowerBound));
+        }
         let (offset, exactness) = match history.ladder.find(offset) {
             Found::Exact(target) => (target, Exactness::Exact),
             Found::Ahead(target) => (target, Exactness::Ahead),

@@ -14,6 +14,7 @@ mod coordinator;
 mod driver;
 mod error;
 mod frame;
+mod group_members;
 mod groups;
 mod handshake;
 mod kafka_error;

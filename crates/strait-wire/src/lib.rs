@@ -10,6 +10,7 @@ mod judge;
 mod legacy;
 mod loss;
 pub mod mm2;
+mod mm2_offsets;
 mod position;
 mod produce;
 mod raw;
@@ -30,6 +31,7 @@ pub use judge::{AbortedTxn, Isolation, Judge, Verdict};
 pub use legacy::{Upgraded, legacy_records, upgrade};
 pub use loss::{LOST_RANGES, Losses, LostRange};
 pub use mm2::{Checkpoint, Heartbeat, OffsetSync};
+pub use mm2_offsets::Mm2Offset;
 pub use position::{
     GapReason, POSITION_HEADER, POSITION_VERSION, Position, PositionError, PositionFlags, SyncKind,
     SyncRecord,

@@ -163,6 +163,11 @@ fn write_text(
         }));
         aligned(out, &lines, 2..=5);
     }
+    let taken: Vec<[String; 2]> = plan.topics.iter().filter_map(taken_over).collect();
+    if !taken.is_empty() {
+        out.push_str("\ntaken over from MirrorMaker 2\n");
+        aligned(out, &taken, 2..=2);
+    }
     let settings: Vec<[String; 2]> = plan.topics.iter().flat_map(settings).collect();
     if !settings.is_empty() {
         out.push_str("\nsettings that would be set\n");
@@ -250,6 +255,23 @@ fn fact(name: &str, text: String) -> [String; 2] {
     [name.to_owned(), text]
 }
 
+/// Where MirrorMaker 2 says that it stopped. What it wrote behind that is found on the target at the start.
+fn taken_over(topic: &PlannedTopic) -> Option<[String; 2]> {
+    let taken = topic.takeover?;
+    let partitions = match taken.partitions {
+        1 => "1 partition".to_owned(),
+        partitions => format!("{partitions} partitions"),
+    };
+    let at = match taken.from == taken.to {
+        true => format!("offset {}", taken.from),
+        false => format!("offsets {} to {}", taken.from, taken.to),
+    };
+    Some([
+        topic.target.clone(),
+        format!("{partitions} at {at}, or behind what it mirrored since"),
+    ])
+}
+
 fn settings(topic: &PlannedTopic) -> Vec<[String; 2]> {
     let line = |what: String| [topic.target.clone(), what];
     let sets = topic
@@ -323,13 +345,20 @@ fn json_topic(topic: &PlannedTopic) -> String {
         .iter()
         .map(|(name, value)| format!("{}:{}", quoted(name), quoted(value)))
         .collect();
+    let taken = topic.takeover.map_or_else(
+        || "null".to_owned(),
+        |t| {
+            let (partitions, from, to) = (t.partitions, t.from, t.to);
+            format!("{{\"partitions\":{partitions},\"from\":{from},\"to\":{to}}}")
+        },
+    );
     let change = match topic.change {
         Change::Create => "create",
         Change::Exists => "exists",
         Change::Grow(_) => "grow",
     };
     format!(
-        "{{\"source\":{},\"target\":{},\"change\":\"{change}\",\"partitions\":{},\"replicas\":{},\"set\":{{{}}},\"take_off\":{},\"offsets\":{},\"bytes\":{}}}",
+        "{{\"source\":{},\"target\":{},\"change\":\"{change}\",\"partitions\":{},\"replicas\":{},\"set\":{{{}}},\"take_off\":{},\"taken_over\":{taken},\"offsets\":{},\"bytes\":{}}}",
         quoted(&topic.source),
         quoted(&topic.target),
         topic.partitions,
@@ -364,6 +393,7 @@ mod tests {
             replicas: 3,
             sets: [("retention.ms".to_owned(), "1".to_owned())].into(),
             deletes: vec!["segment.ms".to_owned()],
+            takeover: None,
             offsets: 1_000,
             bytes,
             offsets_per_second: 10.0,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use strait_admin::{Health, State};
-use strait_engine::LinkStatus;
+use strait_engine::{LinkStatus, TakenOver};
 use strait_mirror::{Selection, StoredSelection};
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -57,6 +57,7 @@ pub(crate) async fn follow(
     active: ActiveTopics,
 ) {
     let mut said = Said::Nothing;
+    let mut taken = None;
     let _until = UntilItEnds(&active, &link);
     loop {
         // Whichever ends first: the link has ended, and the caller tells that.
@@ -71,6 +72,10 @@ pub(crate) async fn follow(
         let now = status.borrow_and_update().clone();
         let topics = selection.borrow_and_update().clone();
         let state = state_of(&now, &topics);
+        if now.taken_over.is_some() && settled(&now, &topics) && now.taken_over != taken {
+            taken.clone_from(&now.taken_over);
+            say_taken(&link, &now);
+        }
         said = say(&link, said, &now, &topics, &state);
         let troubled = u32::try_from(topics.troubles.len()).unwrap_or(u32::MAX);
         metrics::gauge!("strait_topics_troubled", "link" => link.clone()).set(f64::from(troubled));
@@ -81,8 +86,34 @@ pub(crate) async fn follow(
             Arc::default()
         };
         active.set(&link, mirrored);
-        health.note(&link, topics.stored.as_ref().map(selected));
+        let notes = topics.stored.as_ref().map(selected).into_iter();
+        let notes: Vec<String> = notes.chain(taken.as_ref().map(from_mm2)).collect();
+        health.note(&link, (!notes.is_empty()).then(|| notes.join("; ")));
         report(&health, &link, state);
+    }
+}
+
+/// What the page says about a link that went on where MirrorMaker 2 stopped.
+fn from_mm2(taken: &TakenOver) -> String {
+    format!(
+        "{} partitions of {} topics were taken over from MirrorMaker 2 at the start",
+        taken.partitions, taken.topics
+    )
+}
+
+/// Said once, when each flow runs or is known to stand still.
+fn say_taken(link: &str, now: &LinkStatus) {
+    if let Some(taken) = &now.taken_over {
+        let (topics, partitions, records) = (taken.topics, taken.partitions, taken.records);
+        let in_doubt = taken.in_doubt;
+        info!(
+            link,
+            topics,
+            partitions,
+            records,
+            in_doubt,
+            "took over from MirrorMaker 2; so many records behind its last word were found on the target"
+        );
     }
 }
 

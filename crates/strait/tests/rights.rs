@@ -266,6 +266,41 @@ fn capitals(operation: &str) -> String {
     name
 }
 
+/// What MirrorMaker 2 may have left is hidden, and the source takes no offset syncs: each is said, and other topics go on.
+#[test]
+fn rights_for_what_mirror_maker_2_left_are_named() {
+    let world = Guarded::with_own_topics();
+    for name in ["left", "beside"] {
+        world.create(name, &[]);
+        world.write(name, 1, 100);
+    }
+    let (target, mirrored) = (world.target.bootstrap(), world.mirrored("left"));
+    world
+        .oracle
+        .create_topic(&target, &mirrored, 1, 1, &[])
+        .unwrap();
+    let there = Workload::new(&mirrored).seed(2);
+    world.oracle.produce(&target, &there, 10).unwrap();
+    let more =
+        "name = \"left\"\nemit-heartbeats = \"off\"\ngroups = []\noffset-syncs-on-source = true";
+    let toml = world.toml("east", &["left", "beside"], more);
+    let mut mirror = Mirror::new(&toml).started();
+    mirror.wait_for_log("id=mm2-unreadable", SOON);
+    mirror.wait_for_log(
+        "topic mm2-offsets.west.internal is hidden on cluster east",
+        SOON,
+    );
+    mirror.wait_for_log("id=source-syncs-unwritten", SOON);
+    world.wait_for_end("beside", 100);
+    world.assert_equal("beside");
+    assert_eq!(count(&mirror.log(), "id=source-syncs-unwritten"), 1);
+    // There is no such topic: then the data is of somebody else.
+    let hidden = "mm2-offsets.west.internal";
+    world.allow(world.target, topic(hidden, &["DESCRIBE", "READ"]));
+    mirror.wait_for_log("id=target-has-data", SOON);
+    mirror.stop();
+}
+
 #[test]
 fn the_rights_in_the_book_are_enough() {
     let [source, target] = clusters();

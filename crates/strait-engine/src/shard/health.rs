@@ -319,6 +319,7 @@ impl Shard<'_> {
             selected: self.status.borrow().selected,
             records: self.sums.records,
             bytes: self.sums.bytes,
+            taken_over: self.session.takeover.taken(),
             ..LinkStatus::default()
         };
         if !self.session.lease.valid() && self.stopping.is_none() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use strait_engine::{FlowKey, FlowSpec, LinkSpec, Policies, Start};
+use strait_engine::{FlowKey, FlowSpec, LinkSpec, Policies, Start, Takeover};
 use strait_net::{Cluster, Identity, Runtime, Security};
 use strait_testkit::Broker;
 use strait_wire::Isolation;
@@ -37,6 +37,7 @@ pub(crate) fn link(rt: &Runtime, source: &Broker, target: &Broker, instance: &st
         drain: Duration::from_secs(5),
         policies: Policies::default(),
         only_local: false,
+        takeover: Takeover::default(),
     }
 }
 

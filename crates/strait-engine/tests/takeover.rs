@@ -1,0 +1,428 @@
+//! What MirrorMaker 2 may have left, and where a link goes on from it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    missing_docs
+)]
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use strait_engine::{FlowKey, FlowSpec, Link, LinkSpec, Policies, Start, TakenOver, Takeover};
+use strait_net::{Cluster, Identity, Runtime, Security};
+use strait_testkit::{Broker, BrokerConfig, Codec, KitProducer, KitRecord};
+use strait_wire::{Isolation, OffsetSync};
+
+const TOPIC: &str = "t";
+const MIRRORED: &str = "source.t";
+const OFFSETS: &str = "mm2-offsets.source.internal";
+const SYNCS: &str = "mm2-offset-syncs.target.internal";
+
+/// Two clusters between which MirrorMaker 2 ran.
+struct Scene {
+    source: Broker,
+    target: Broker,
+    base_ms: i64,
+    isolation: Isolation,
+    memory_budget: u64,
+}
+
+impl Scene {
+    fn new(on_target: &[(&str, &str)]) -> Self {
+        let broker = |id: &str| {
+            Broker::new(BrokerConfig {
+                cluster_id: id.to_owned(),
+                auto_create_topics: false,
+                ..BrokerConfig::default()
+            })
+        };
+        let (source, target) = (broker("source"), broker("target"));
+        source.create_topic(TOPIC, 1, &[]).unwrap();
+        target.create_topic(MIRRORED, 1, on_target).unwrap();
+        let compacted = [("cleanup.policy", "compact")];
+        target.create_topic(OFFSETS, 5, &compacted).unwrap();
+        source.create_topic(SYNCS, 1, &compacted).unwrap();
+        Self {
+            base_ms: source.now_ms() - 60_000,
+            source,
+            target,
+            isolation: Isolation::ReadCommitted,
+            memory_budget: 64 << 20,
+        }
+    }
+
+    fn record(&self, n: i64) -> KitRecord {
+        KitRecord::new(self.base_ms + n / 3, None, Some(n.to_string().as_bytes()))
+    }
+
+    /// All alike.
+    fn same(&self, count: usize) -> Vec<KitRecord> {
+        vec![KitRecord::new(self.base_ms, None, Some(b"-1")); count]
+    }
+
+    fn send(&self, to: &mut KitProducer, topic: &str, numbers: Range<i64>) {
+        for start in numbers.clone().step_by(500) {
+            let part = start..numbers.end.min(start + 500);
+            let records: Vec<_> = part.map(|n| self.record(n)).collect();
+            to.send(topic, 0, Codec::None, &records).unwrap();
+        }
+    }
+
+    fn write(&self, numbers: Range<i64>) {
+        self.send(&mut self.source.plain_producer(), TOPIC, numbers);
+    }
+
+    /// As MirrorMaker 2 copied them.
+    fn copied(&self, numbers: Range<i64>) {
+        self.send(&mut self.target.plain_producer(), MIRRORED, numbers);
+    }
+
+    fn internal(broker: &Broker, topic: &str, partition: i32, key: &[u8], value: Option<&[u8]>) {
+        let record = KitRecord::new(broker.now_ms(), Some(key), value);
+        let mut producer = broker.plain_producer();
+        producer
+            .send(topic, partition, Codec::None, &[record])
+            .unwrap();
+    }
+
+    /// MirrorMaker 2's position.
+    fn offset(&self, connector: &str, cluster: &str, offset: Option<i64>) {
+        let key =
+            format!(r#"["{connector}",{{"cluster":"{cluster}","partition":0,"topic":"{TOPIC}"}}]"#);
+        let value = offset.map(|offset| format!(r#"{{"offset":{offset}}}"#));
+        let partition = i32::try_from(key.len() % 5).unwrap();
+        let value = value.as_ref().map(String::as_bytes);
+        Self::internal(&self.target, OFFSETS, partition, key.as_bytes(), value);
+    }
+
+    fn flushed(&self, offset: i64) {
+        self.offset("MirrorSourceConnector", "source", Some(offset));
+    }
+
+    /// One of its offset syncs.
+    fn pair(&self, upstream: i64, downstream: i64) {
+        let sync = OffsetSync {
+            topic: TOPIC.to_owned(),
+            partition: 0,
+            upstream,
+            downstream,
+        };
+        Self::internal(&self.source, SYNCS, 0, &sync.key(), Some(&sync.value()));
+    }
+
+    fn mirrored(&self) -> Vec<i64> {
+        let records = self.target.records(MIRRORED, 0, false);
+        let number = |r: KitRecord| String::from_utf8(r.value.unwrap().to_vec()).unwrap();
+        records
+            .into_iter()
+            .map(|r| number(r).parse().unwrap())
+            .collect()
+    }
+
+    /// Runs the link until the target holds these, and one record more that is written then: nothing else follows.
+    fn assert_becomes(&self, expected: &[i64]) -> Option<TakenOver> {
+        self.run(expected, || ())
+    }
+
+    fn run(&self, expected: &[i64], meanwhile: impl FnOnce()) -> Option<TakenOver> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let address = |broker: &Broker| {
+            runtime
+                .block_on(broker.listen("127.0.0.1:0"))
+                .unwrap()
+                .to_string()
+        };
+        let rt = Runtime::system();
+        let cluster = |alias: &str, broker: &Broker| {
+            let identity = Identity {
+                client_id: "test".to_owned(),
+                software_name: "strait".to_owned(),
+                software_version: "0".to_owned(),
+            };
+            let security = Security::default();
+            Cluster::new(rt.clone(), alias, vec![address(broker)], security, identity)
+        };
+        let spec = LinkSpec {
+            name: "link".to_owned(),
+            source: cluster("source", &self.source),
+            target: cluster("target", &self.target),
+            isolation: self.isolation,
+            instance: "test".to_owned(),
+            lock_dir: None,
+            internal_replication: None,
+            take_over: false,
+            memory_budget: self.memory_budget,
+            lanes: 1,
+            long_poll: Duration::from_millis(100),
+            request_timeout: Duration::from_secs(30),
+            open_transaction: Duration::from_secs(300),
+            drain: Duration::from_secs(5),
+            policies: Policies::default(),
+            only_local: false,
+            takeover: Takeover {
+                offsets_topic: Some(OFFSETS.to_owned()),
+                group: None,
+            },
+        };
+        let (link, handle) = Link::new(rt.clone(), spec);
+        let task = runtime.spawn(link.run());
+        let flow = FlowSpec {
+            key: FlowKey {
+                topic: TOPIC.to_owned(),
+                partition: 0,
+            },
+            target_topic: MIRRORED.to_owned(),
+            start: Start::Earliest,
+            compacted: false,
+            target_compacted: false,
+            min_insync: 1,
+            max_batch_bytes: None,
+        };
+        runtime.block_on(handle.set_flows(vec![flow]));
+        meanwhile();
+        let mut found = Vec::new();
+        let begun = Instant::now();
+        let wait_for = |wanted: &[i64], found: &mut Vec<i64>| {
+            while *found != wanted {
+                let status = handle.status().borrow().clone();
+                assert!(
+                    begun.elapsed() < Duration::from_secs(20),
+                    "{} of {} records: ..{:?}\n{status:?}",
+                    found.len(),
+                    wanted.len(),
+                    found.get(found.len().saturating_sub(60)..)
+                );
+                std::thread::sleep(Duration::from_millis(5));
+                *found = self.mirrored();
+            }
+        };
+        wait_for(expected, &mut found);
+        self.write(1_000_000..1_000_001);
+        let mut expected = expected.to_vec();
+        expected.push(1_000_000);
+        wait_for(&expected, &mut found);
+        // It is renewed now and then: the first that counts a record is late enough.
+        let mut status = handle.status();
+        let told = runtime.block_on(status.wait_for(|status| status.records > 0));
+        let taken = told.unwrap().taken_over.clone();
+        runtime.block_on(handle.stop());
+        runtime.block_on(task).unwrap().unwrap();
+        taken
+    }
+}
+
+fn all(range: Range<i64>) -> Vec<i64> {
+    range.collect()
+}
+
+fn numbers(ranges: &[Range<i64>]) -> Vec<i64> {
+    ranges.iter().cloned().flatten().collect()
+}
+
+/// (flushed, last pair, records found by content)
+#[test]
+fn what_was_copied_behind_its_last_word_is_found() {
+    for (flushed, pair, found) in [
+        // Killed within a minute of its first start.
+        (None, Some((0, 0)), 59),
+        (Some(19), Some((0, 0)), 59),
+        // Its sync is younger than its position.
+        (Some(19), Some((40, 40)), 19),
+        // Stopped: its position is all there is to know.
+        (Some(59), Some((59, 59)), 0),
+        // Its syncs are hidden, or were deleted.
+        (Some(19), None, 60),
+        (Some(59), None, 60),
+    ] {
+        let scene = Scene::new(&[]);
+        scene.write(0..100);
+        scene.copied(0..60);
+        if let Some(offset) = flushed {
+            scene.flushed(offset);
+        }
+        if let Some((upstream, downstream)) = pair {
+            scene.pair(upstream, downstream);
+        }
+        let taken = scene.assert_becomes(&all(0..100)).unwrap();
+        let what = format!("{flushed:?} {pair:?}");
+        assert_eq!((taken.partitions, taken.in_doubt), (1, 0), "{what}");
+        assert_eq!(taken.records, found, "{what}");
+    }
+}
+
+/// It began anew at its position after a crash, and crashed again before it was as far as before.
+#[test]
+fn what_it_copied_twice_is_not_copied_a_third_time() {
+    let scene = Scene::new(&[]);
+    scene.write(0..100);
+    scene.copied(0..60);
+    scene.copied(40..50);
+    scene.flushed(39);
+    scene.pair(0, 0);
+    scene.assert_becomes(&numbers(&[0..60, 40..50, 60..100]));
+}
+
+#[test]
+fn records_that_look_alike_are_counted_where_a_sync_tells_from_where() {
+    let scene = Scene::new(&[]);
+    let mut to_source = scene.source.plain_producer();
+    to_source
+        .send(TOPIC, 0, Codec::None, &scene.same(100))
+        .unwrap();
+    let mut to_target = scene.target.plain_producer();
+    to_target
+        .send(MIRRORED, 0, Codec::None, &scene.same(60))
+        .unwrap();
+    scene.flushed(30);
+    scene.pair(0, 0);
+    scene.assert_becomes(&[-1; 100]);
+}
+
+/// Without a sync nobody knows which of them the target has: they are repeated, and that is said.
+#[test]
+fn records_that_look_alike_are_repeated_where_nothing_tells_them_apart() {
+    let scene = Scene::new(&[]);
+    let mut to_source = scene.source.plain_producer();
+    to_source
+        .send(TOPIC, 0, Codec::None, &scene.same(100))
+        .unwrap();
+    let mut to_target = scene.target.plain_producer();
+    to_target
+        .send(MIRRORED, 0, Codec::None, &scene.same(60))
+        .unwrap();
+    scene.flushed(30);
+    let taken = scene.assert_becomes(&[-1; 60 + 69]).unwrap();
+    assert_eq!(taken.in_doubt, 1);
+}
+
+/// Offsets 0 to 59 on the source: 20 to 29 were aborted, and a marker follows at 30.
+fn with_an_aborted_transaction(scene: &Scene) {
+    scene.write(0..20);
+    let mut producer = scene.source.transactional_producer("pay").unwrap();
+    producer.begin();
+    scene.send(&mut producer, TOPIC, 20..30);
+    producer.abort().unwrap();
+    scene.write(30..60);
+}
+
+#[test]
+fn aborted_records_are_told_from_others_whether_they_were_copied_or_not() {
+    let scene = Scene::new(&[]);
+    with_an_aborted_transaction(&scene);
+    scene.copied(0..50);
+    scene.pair(0, 0);
+    scene.assert_becomes(&all(0..60));
+
+    let scene = Scene::new(&[]);
+    with_an_aborted_transaction(&scene);
+    scene.copied(0..20);
+    scene.copied(30..50);
+    scene.flushed(10);
+    scene.pair(0, 0);
+    scene.assert_becomes(&numbers(&[0..20, 30..60]));
+
+    let mut scene = Scene::new(&[]);
+    scene.isolation = Isolation::ReadUncommitted;
+    with_an_aborted_transaction(&scene);
+    scene.copied(0..25);
+    scene.pair(0, 0);
+    scene.assert_becomes(&all(0..60));
+}
+
+/// It copies what nobody has decided about yet; the link waits for the decision about the rest.
+#[test]
+fn what_was_copied_of_an_open_transaction_is_not_copied_again() {
+    let scene = Scene::new(&[]);
+    scene.write(0..20);
+    let mut producer = scene.source.transactional_producer("pay").unwrap();
+    producer.begin();
+    scene.send(&mut producer, TOPIC, 20..30);
+    scene.write(30..60);
+    scene.copied(0..45);
+    scene.pair(0, 0);
+    scene.run(&all(0..60), || producer.commit().unwrap());
+}
+
+#[test]
+fn of_several_connectors_the_lowest_position_counts_and_others_do_not() {
+    // Its broker stamps records, so that their content tells nothing without a sync.
+    let scene = Scene::new(&[("message.timestamp.type", "LogAppendTime")]);
+    scene.write(0..100);
+    scene.copied(0..60);
+    scene.offset("a->b.MirrorSourceConnector", "source", Some(29));
+    scene.offset("older", "source", Some(9));
+    scene.offset("reset", "source", Some(5));
+    scene.offset("reset", "source", None);
+    scene.offset("MirrorSourceConnector", "other", Some(3));
+    let taken = scene.assert_becomes(&numbers(&[0..60, 10..100])).unwrap();
+    assert_eq!(taken.in_doubt, 1);
+}
+
+#[test]
+fn a_target_that_stamps_records_is_compared_without_their_times() {
+    let scene = Scene::new(&[("message.timestamp.type", "LogAppendTime")]);
+    scene.write(0..100);
+    scene.copied(0..60);
+    scene.flushed(19);
+    scene.pair(4, 4);
+    let taken = scene.assert_becomes(&all(0..100)).unwrap();
+    assert_eq!(taken.in_doubt, 0);
+}
+
+#[test]
+fn a_target_that_was_emptied_by_retention_is_believed_to_have_had_it_all() {
+    let scene = Scene::new(&[]);
+    scene.write(0..100);
+    scene.copied(0..60);
+    scene.target.delete_records(MIRRORED, 0, 60).unwrap();
+    scene.flushed(39);
+    scene.pair(51, 51);
+    scene.assert_becomes(&all(52..100));
+}
+
+#[test]
+fn a_target_that_lost_its_end_or_was_created_anew_gets_what_it_lacks() {
+    let scene = Scene::new(&[]);
+    scene.write(0..100);
+    scene.copied(0..50);
+    scene.flushed(59);
+    scene.pair(59, 59);
+    scene.assert_becomes(&all(0..100));
+
+    let scene = Scene::new(&[]);
+    scene.write(0..100);
+    scene.flushed(59);
+    scene.pair(59, 59);
+    assert_eq!(scene.assert_becomes(&all(0..100)), None);
+}
+
+#[test]
+fn a_source_that_was_created_anew_is_mirrored_from_its_beginning() {
+    let scene = Scene::new(&[]);
+    scene.write(500..530);
+    scene.copied(0..400);
+    scene.flushed(399);
+    scene.pair(399, 399);
+    let taken = scene.assert_becomes(&numbers(&[0..400, 500..530])).unwrap();
+    assert_eq!(taken.in_doubt, 1);
+}
+
+/// The memory for what the target holds is a share of the link's: more than that is compared in pieces.
+#[test]
+fn more_than_can_be_remembered_is_compared_in_pieces() {
+    let mut scene = Scene::new(&[]);
+    scene.memory_budget = 1 << 20;
+    scene.write(0..10_000);
+    scene.copied(0..9_000);
+    scene.flushed(19);
+    scene.pair(0, 0);
+    let taken = scene.assert_becomes(&all(0..10_000)).unwrap();
+    assert_eq!((taken.records, taken.in_doubt), (8_999, 0));
+}

@@ -1,0 +1,336 @@
+//! MirrorMaker 2 under way, stopped or killed, and Strait in its place with the same file: each record once on the target.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    missing_docs
+)]
+
+mod rig;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::process::Command;
+use std::time::Duration;
+
+use rig::{Mirror, wait_until};
+use strait_testkit::kafka::{
+    Background, Codec, DumpOptions, HeaderSpec, Isolation, KafkaCluster, MirrorMaker, Oracle,
+    TransactionSpec, Workload,
+};
+use tempfile::TempDir;
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// Two clusters under aliases of the test's own, and its two topics: one plain, one written in transactions.
+struct Scene {
+    oracle: Oracle,
+    source: String,
+    target: String,
+    from: &'static str,
+    topics: [String; 2],
+    dir: TempDir,
+}
+
+impl Scene {
+    fn new(from: &'static str) -> Self {
+        let [west, east] = KafkaCluster::shared_pair().unwrap();
+        let scene = Self {
+            oracle: Oracle::shared().unwrap(),
+            source: west.bootstrap(),
+            target: east.bootstrap(),
+            from,
+            topics: [format!("{from}-orders"), format!("{from}-payments")],
+            dir: TempDir::with_prefix("strait-mm2-").unwrap(),
+        };
+        for (topic, partitions) in scene.topics.iter().zip([3, 2]) {
+            let created = scene
+                .oracle
+                .create_topic(&scene.source, topic, partitions, 1, &[]);
+            created.unwrap();
+        }
+        scene
+    }
+
+    /// A file of MirrorMaker 2, as it is run with one node a side.
+    fn properties(&self, more: &str) -> String {
+        let (from, topics) = (self.from, self.topics.join(","));
+        let mut text = format!(
+            "clusters = {from}, east\n{from}.bootstrap.servers = {}\neast.bootstrap.servers = {}\n\
+             {from}->east.enabled = true\n{from}->east.topics = {topics}\neast->{from}.enabled = false\n\
+             emit.heartbeats.enabled = false\nemit.checkpoints.enabled = false\nsync.topic.configs.enabled = false\n\
+             sync.topic.acls.enabled = false\ntasks.max = 2\n{more}\n",
+            self.source, self.target
+        );
+        for key in [
+            "replication.factor",
+            "checkpoints.topic.replication.factor",
+            "heartbeats.topic.replication.factor",
+            "offset-syncs.topic.replication.factor",
+            "config.storage.replication.factor",
+            "offset.storage.replication.factor",
+            "status.storage.replication.factor",
+        ] {
+            writeln!(text, "{key} = 1").unwrap();
+        }
+        text
+    }
+
+    fn mirror_maker(&self, properties: &str) -> MirrorMaker {
+        let file = self.dir.path().join("mm2.properties");
+        std::fs::write(&file, properties).unwrap();
+        MirrorMaker::start(&file, &self.dir.path().join("mm2.log")).unwrap()
+    }
+
+    fn load(&self) -> [Background; 2] {
+        let [orders, payments] = &self.topics;
+        let orders = Workload::new(orders)
+            .seed(11)
+            .codec(Codec::Lz4)
+            .headers(HeaderSpec::Odd)
+            .null_key_every(7)
+            .rate(400.0);
+        let payments = Workload::new(payments)
+            .seed(12)
+            .transaction(TransactionSpec::new(format!("{}-pay", self.from), 9).abort_every(4))
+            .rate(300.0);
+        [orders, payments].map(|load| self.oracle.start_producer(&self.source, &load).unwrap())
+    }
+
+    /// What a command prints about the mirror's file.
+    fn strait(&self, mirror: &Mirror, command: &[&str]) -> String {
+        let file = mirror.folder().join("mm2.properties");
+        let (words, more) =
+            command.split_at(command.iter().take_while(|w| !w.starts_with('-')).count());
+        let output = Command::new(env!("CARGO_BIN_EXE_strait"))
+            .args(words)
+            .arg(file)
+            .args(more)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn mirrored(&self, topic: &str) -> String {
+        format!("{}.{topic}", self.from)
+    }
+
+    /// Where each partition of the target ends.
+    fn on_target(&self) -> Option<Vec<i64>> {
+        let topics = self.topics.iter().map(|topic| {
+            let topic = self.mirrored(topic);
+            let read = Isolation::ReadUncommitted;
+            let offsets = self.oracle.offsets(&self.target, &topic, read).ok()?;
+            Some(offsets.into_iter().map(|o| o.end))
+        });
+        let topics: Option<Vec<_>> = topics.collect();
+        let ends: Vec<i64> = topics?.into_iter().flatten().collect();
+        (ends.len() == 5).then_some(ends)
+    }
+
+    /// Waits until each partition has this many records more on the target.
+    fn wait_for_more(&self, records: i64, who: &str, says: impl Fn() -> String) {
+        let before = self.on_target().unwrap_or_default();
+        let grown = || {
+            // Each look takes from what it waits for.
+            rig::pass(Duration::from_millis(200));
+            self.on_target().is_some_and(|now| {
+                let then = |at: usize| before.get(at).copied().unwrap_or(0);
+                let mut ends = now.iter().enumerate();
+                ends.all(|(at, end)| *end >= then(at) + records)
+            })
+        };
+        assert!(
+            rig::holds_within(2 * SOON, grown),
+            "{who} does not mirror:\n{}",
+            says()
+        );
+    }
+
+    /// Each record of the source stands on the target once, in its order; of aborted transactions at most once. How many of
+    /// these stand there.
+    fn assert_each_once(&self, mirror: &Mirror) -> usize {
+        let mut aborted = 0;
+        for topic in &self.topics {
+            let options = DumpOptions {
+                hashes: true,
+                ..DumpOptions::default()
+            };
+            let dump = |bootstrap: &str, topic: &str, isolation| {
+                let dump = self.oracle.dump(bootstrap, topic, isolation, options);
+                dump.unwrap().partitions
+            };
+            let committed = dump(&self.source, topic, Isolation::ReadCommitted);
+            let all = dump(&self.source, topic, Isolation::ReadUncommitted);
+            let name = self.mirrored(topic);
+            let holds = || dump(&self.target, &name, Isolation::ReadCommitted);
+            wait_until("the last record arrived", SOON, || {
+                committed.iter().zip(holds()).all(|(there, here)| {
+                    let last = there.records.last().map(|r| &r.hash);
+                    here.records.last().map(|r| &r.hash) == last
+                })
+            });
+            for ((committed, all), here) in committed.iter().zip(&all).zip(holds()) {
+                let offsets: BTreeMap<&str, i64> = all
+                    .records
+                    .iter()
+                    .map(|r| (r.hash.as_str(), r.offset))
+                    .collect();
+                assert_eq!(offsets.len(), all.records.len(), "no two records are equal");
+                let found: Vec<i64> = here
+                    .records
+                    .iter()
+                    .map(|r| offsets[r.hash.as_str()])
+                    .collect();
+                let at = format!("{topic}-{}", committed.partition);
+                if let Some(pair) = found.windows(2).find(|pair| pair[0] >= pair[1]) {
+                    panic!(
+                        "{at}: {pair:?} is out of order or doubled\n{}",
+                        mirror.tail()
+                    );
+                }
+                let lost = committed
+                    .records
+                    .iter()
+                    .find(|r| found.binary_search(&r.offset).is_err());
+                assert!(lost.is_none(), "{at}: {lost:?} is lost\n{}", mirror.tail());
+                assert!(
+                    committed.records.len() > 200,
+                    "{at}: too little to be a test"
+                );
+                aborted += found.len() - committed.records.len();
+            }
+        }
+        aborted
+    }
+}
+
+/// The number before a word in the log's line about what was taken over.
+fn said(mirror: &Mirror, field: &str) -> u64 {
+    let log = mirror.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains("took over from MirrorMaker 2"));
+    let line = line.unwrap_or_else(|| panic!("{}", mirror.tail()));
+    let (_, rest) = line.split_once(&format!(" {field}=")).unwrap();
+    rest.split(' ').next().unwrap().parse().unwrap()
+}
+
+/// It flushes its position when it is told to stop. What it copied of aborted transactions stays; Strait adds none.
+#[test]
+fn where_mirror_maker_2_was_stopped_strait_goes_on() {
+    let scene = Scene::new("paris");
+    let properties = scene.properties("offset-syncs.topic.location = source");
+    let load = scene.load();
+    let mm2 = scene.mirror_maker(&properties);
+    scene.wait_for_more(200, "MirrorMaker 2", || mm2.tail());
+    mm2.stop().unwrap();
+    let copied = scene.on_target().unwrap()[0];
+    let mut mirror = Mirror::with_file("mm2.properties", &properties);
+    let plan = scene.strait(&mirror, &["plan"]);
+    assert!(plan.contains("taken over from MirrorMaker 2\n"), "{plan}");
+    let line = plan
+        .lines()
+        .find(|line| line.contains("3 partitions at offset"));
+    assert!(line.unwrap().starts_with("paris.paris-orders "), "{plan}");
+    assert!(!plan.contains("REFUSED"), "{plan}");
+    mirror.start();
+    scene.wait_for_more(100, "Strait", || mirror.tail());
+    // Its own positions count from now on.
+    mirror.kill9();
+    mirror.start();
+    scene.wait_for_more(100, "Strait", || mirror.tail());
+    for load in load {
+        load.stop().unwrap();
+    }
+    let aborted = scene.assert_each_once(&mirror);
+    assert!(aborted > 0, "MirrorMaker 2 copies aborted records");
+    assert_eq!(said(&mirror, "partitions"), 5);
+    let orders = scene.topics[0].as_str();
+    // What MirrorMaker 2 copied, each record under its own offset here, is translated by its own syncs.
+    let translated = |offset: i64| {
+        let offset = offset.to_string();
+        let of = [
+            "offsets",
+            "translate",
+            "--topic",
+            orders,
+            "--partition",
+            "0",
+        ];
+        let told = scene.strait(
+            &mirror,
+            &[&of[..], &["--offset", &offset, "--json"]].concat(),
+        );
+        assert!(told.contains("lower bound"), "{told}");
+        let (_, rest) = told.split_once("\"target_offset\":").unwrap();
+        rest.split([',', '}'])
+            .next()
+            .unwrap()
+            .parse::<i64>()
+            .unwrap()
+    };
+    let (middle, last) = (translated(copied / 2), translated(copied - 1));
+    assert!((1..=copied / 2).contains(&middle), "{middle} of {copied}");
+    assert!((copied - 110..copied).contains(&last), "{last} of {copied}");
+    // Its reader finds Strait's syncs where it looks by default.
+    let end = |bootstrap: &str, topic: &str| {
+        scene
+            .oracle
+            .offsets(bootstrap, topic, Isolation::ReadCommitted)
+            .unwrap()[0]
+            .end
+    };
+    let ends = (
+        end(&scene.source, orders),
+        end(&scene.target, &scene.mirrored(orders)),
+    );
+    wait_until("the last sync stands on the source", SOON, || {
+        let place = (orders, 0);
+        let read = scene
+            .oracle
+            .mm2_translate(&scene.source, "east", place, &[ends.0]);
+        read.unwrap() == [Some(ends.1)]
+    });
+    let times = mirror.log().matches("took over from MirrorMaker 2").count();
+    assert_eq!(times, 1, "{}", mirror.tail());
+    mirror.stop();
+}
+
+/// Strait waits while it runs, and goes on by itself once it is gone: killed, with a minute of records behind its position.
+#[test]
+fn where_mirror_maker_2_was_killed_strait_goes_on_as_soon_as_it_is_gone() {
+    let scene = Scene::new("west");
+    let properties = scene.properties("east.offset.flush.interval.ms = 4000");
+    let load = scene.load();
+    let mm2 = scene.mirror_maker(&properties);
+    scene.wait_for_more(200, "MirrorMaker 2", || mm2.tail());
+    let mut mirror = Mirror::with_file("mm2.properties", &properties).started();
+    mirror.wait_for_log("id=mm2-running", SOON);
+    let log = mirror.log();
+    assert!(
+        log.contains("its group west-mm2 on cluster east has 1 member"),
+        "{log}"
+    );
+    scene.wait_for_more(100, "MirrorMaker 2", || mm2.tail());
+    let plan = scene.strait(&mirror, &["plan"]);
+    let refused = "every topic: MirrorMaker 2 still runs: its group west-mm2 on cluster east";
+    assert!(plan.contains(refused), "{plan}");
+    assert!(!mirror.log().contains("session open"), "{}", mirror.tail());
+    mm2.kill9().unwrap();
+    mirror.wait_for_log("took over from MirrorMaker 2", SOON);
+    scene.wait_for_more(100, "Strait", || mirror.tail());
+    for load in load {
+        load.stop().unwrap();
+    }
+    scene.assert_each_once(&mirror);
+    assert!(said(&mirror, "records") > 0, "{}", mirror.tail());
+    assert!(
+        !mirror.log().contains("takeover-in-doubt"),
+        "{}",
+        mirror.tail()
+    );
+    mirror.stop();
+}
