@@ -18,6 +18,12 @@ const SECRETS: &str = "secrets";
 /// No password is larger.
 const MAX_PASSWORD: u64 = 64 << 10;
 
+/// What the operator calls Connect's group and its offset topic, where the resource does not.
+const CONNECT: [(&str, &str); 2] = [
+    ("group.id", "mirrormaker2-cluster"),
+    ("offset.storage.topic", "mirrormaker2-cluster-offsets"),
+];
+
 const CLUSTER_KEYS: [&str; 5] = [
     "alias",
     "bootstrapServers",
@@ -238,6 +244,17 @@ impl Building<'_> {
             ];
             target = self.cluster(node, "spec.target", &connect);
             aliases.extend(target.clone());
+            let named = [
+                ("groupId", "group.id"),
+                ("offsetStorageTopic", "offset.storage.topic"),
+            ];
+            for (ours, theirs) in named {
+                if let (Some(target), Some(name)) = (&target, node.get(ours))
+                    && let Some(text) = name.text()
+                {
+                    self.put(name.line, format!("{target}.{theirs}"), text);
+                }
+            }
         }
         for (at, node) in spec
             .get("clusters")
@@ -277,6 +294,15 @@ impl Building<'_> {
             if !flows.contains(&(target.clone(), source.clone())) {
                 let key = format!("{target}->{source}.emit.heartbeats.enabled");
                 self.put(spec.line, key, "false");
+            }
+        }
+        // Where it has to be looked whether it still runs, and where it stopped.
+        for (_, target) in &flows {
+            for (key, value) in CONNECT {
+                let key = format!("{target}.{key}");
+                if !self.entries.iter().any(|entry| entry.key == key) {
+                    self.put(spec.line, key, value);
+                }
             }
         }
         let aliases: Vec<String> = aliases.into_iter().collect();
