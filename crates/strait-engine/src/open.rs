@@ -147,7 +147,10 @@ impl Opening {
         {
             return Ok(taken);
         }
-        let Some(sync) = &self.last else {
+        let taking = self.session.spec.takes_over();
+        // A sync of MirrorMaker 2 that could not be gone on from: of a target that was created anew.
+        let last = self.last.as_ref();
+        let Some(sync) = last.filter(|sync| sync.position.is_some() || !taking) else {
             return Ok(Resumed {
                 ledger: self.fresh(ends).await?,
                 identity: current,

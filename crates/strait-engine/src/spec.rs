@@ -167,6 +167,11 @@ impl LinkSpec {
         self.policies.foreign_writer == Policy::GoOn
     }
 
+    /// Whether flows go on where MirrorMaker 2 stopped.
+    pub(crate) fn takes_over(&self) -> bool {
+        !self.only_local && self.takeover.offsets_topic.is_some()
+    }
+
     /// Bytes that one batch may take when it has to be decoded.
     pub(crate) fn decode_bytes(&self) -> usize {
         let share = self.memory_budget / limits::DECODE_SHARE;

@@ -137,7 +137,7 @@ impl Opening {
     /// What it left cannot be read, or does not fit what there is and the policy is to stop.
     pub(crate) async fn take_over(&self, ends: &Ends) -> Result<Option<Resumed>, FlowError> {
         let state = &self.session.takeover;
-        if self.session.spec.only_local || self.session.spec.takeover.offsets_topic.is_none() {
+        if !self.session.spec.takes_over() {
             return Ok(None);
         }
         let (start, end) = (ends.target.log_start().await?, ends.target.log_end().await?);

@@ -102,15 +102,19 @@ impl Scene {
         self.offset("MirrorSourceConnector", "source", Some(offset));
     }
 
-    /// One of its offset syncs.
+    /// One of its offset syncs, on the source as by default.
     fn pair(&self, upstream: i64, downstream: i64) {
+        Self::sync(&self.source, SYNCS, (upstream, downstream));
+    }
+
+    fn sync(broker: &Broker, topic: &str, (upstream, downstream): (i64, i64)) {
         let sync = OffsetSync {
             topic: TOPIC.to_owned(),
             partition: 0,
             upstream,
             downstream,
         };
-        Self::internal(&self.source, SYNCS, 0, &sync.key(), Some(&sync.value()));
+        Self::internal(broker, topic, 0, &sync.key(), Some(&sync.value()));
     }
 
     fn mirrored(&self) -> Vec<i64> {
@@ -254,6 +258,24 @@ fn what_was_copied_behind_its_last_word_is_found() {
         let what = format!("{flushed:?} {pair:?}");
         assert_eq!((taken.partitions, taken.in_doubt), (1, 0), "{what}");
         assert_eq!(taken.records, found, "{what}");
+    }
+}
+
+/// With `offset-syncs.topic.location = target` they stand where Strait keeps its own.
+#[test]
+fn its_syncs_on_the_target_count_as_well() {
+    for copied in [60, 0] {
+        let scene = Scene::new(&[]);
+        let syncs = "mm2-offset-syncs.source.internal";
+        let compacted = [("cleanup.policy", "compact")];
+        scene.target.create_topic(syncs, 1, &compacted).unwrap();
+        scene.write(0..100);
+        scene.copied(0..copied);
+        // Where nothing was copied the topic was created anew.
+        Scene::sync(&scene.target, syncs, (40, 40));
+        scene.flushed(45);
+        let taken = scene.assert_becomes(&all(0..100));
+        assert_eq!(taken.map(|t| t.records), (copied > 0).then_some(19));
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a link would take over from MirrorMaker 2, as far as can be told without it.
 
-use strait_config::LinkConfig;
+use strait_config::{Forward, LinkConfig};
 use strait_engine::{
     FlowKey, KnownPosition, Mm2Positions, Mm2Presence, mm2_presence, read_mm2_positions,
 };
@@ -35,6 +35,11 @@ impl PlannedTakeover {
     }
 }
 
+/// Whether the link goes on where MirrorMaker 2 stopped.
+pub(crate) fn takes_over(config: &LinkConfig) -> bool {
+    config.takeover.offsets_topic.is_some() && config.forward != Forward::Local
+}
+
 /// What MirrorMaker 2 left for a link.
 #[derive(Debug, Default)]
 pub(crate) struct Mm2Left {
@@ -54,7 +59,7 @@ impl Mm2Left {
     ) -> Result<Self, NetError> {
         let mut left = Self::default();
         let mut takeover = taken_from(config);
-        if takeover.offsets_topic.is_none() || config.forward == strait_config::Forward::Local {
+        if !takes_over(config) {
             return Ok(left);
         }
         match mm2_presence(target, &takeover).await? {

@@ -11,7 +11,7 @@ use tracing::subscriber::{NoSubscriber, with_default};
 use crate::acls;
 use crate::heartbeats::{HEARTBEATS, Heart};
 use crate::mirror::{MirrorError, choose, wanted};
-use crate::mm2_left::{Mm2Left, PlannedTakeover};
+use crate::mm2_left::{Mm2Left, PlannedTakeover, takes_over};
 use crate::planned_groups::{PlannedGroups, planned_groups};
 use crate::topics::{TopicKeeper, Wanted};
 
@@ -357,6 +357,8 @@ fn obstacle(
             position.target_topic
         )),
         Some(KnownPosition::Strait(_)) => None,
+        // Where nothing tells of its place it is found by content.
+        Some(KnownPosition::MirrorMaker2) if takes_over(config) => None,
         Some(KnownPosition::MirrorMaker2) => Some(
             "its last position was written by MirrorMaker 2, and nothing is taken over from it"
                 .to_owned(),
