@@ -1,6 +1,6 @@
 //! Very many consumer groups: all of them are committed for, in rounds that stay short.
 //!
-//! `STRAIT_GROUPS` is how many (200 unless set); the times are printed.
+//! `STRAIT_GROUPS` is how many (120 unless set); the times are printed.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -25,7 +25,7 @@ const PARTITIONS: i32 = 4;
 #[test]
 fn very_many_groups_are_committed_for_in_short_rounds() {
     let wanted = std::env::var("STRAIT_GROUPS").ok();
-    let wanted: i64 = wanted.map_or(200, |n| n.parse().unwrap());
+    let wanted: i64 = wanted.map_or(120, |n| n.parse().unwrap());
     let [west, east] = KafkaCluster::shared_pair().unwrap();
     let (west, east) = (&west.bootstrap(), &east.bootstrap());
     let oracle = Oracle::shared().unwrap();
@@ -36,7 +36,7 @@ fn very_many_groups_are_committed_for_in_short_rounds() {
     let workload = Workload::new(topic)
         .flush_every(50)
         .transaction(TransactionSpec::new(topic, 40).abort_every(5));
-    let each = 1_500;
+    let each = 1_200;
     oracle
         .produce(west, &workload, each * PARTITIONS as u64)
         .unwrap();

@@ -109,6 +109,9 @@ fn a_share_group_begins_on_the_target_where_it_was() {
         let east = east.clone();
         std::thread::spawn(move || share(&["read", &east, "dealers", target, &until]))
     };
+    wait_until("it reads", SOON, || {
+        folder.path().join("end.begun").exists()
+    });
     // It goes on here and there: not moved under a member's feet.
     share(&["alter", west, "dealers", topic, "150"]);
     wait_until("it is known to be active", SOON, || {

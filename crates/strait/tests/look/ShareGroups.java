@@ -17,7 +17,7 @@ import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
-/** Share groups as their users see them: read CLUSTER GROUP TOPIC UNTIL_FILE | alter CLUSTER GROUP TOPIC OFFSET | offsets CLUSTER GROUP. */
+/** Share groups as their users see them: read CLUSTER GROUP TOPIC UNTIL_FILE (makes UNTIL_FILE.begun) | alter CLUSTER GROUP TOPIC OFFSET | offsets CLUSTER GROUP. */
 public final class ShareGroups {
     public static void main(String[] args) throws Exception {
         Map<String, Object> settings = new HashMap<>(Map.of("bootstrap.servers", args[1]));
@@ -43,13 +43,14 @@ public final class ShareGroups {
     }
 
     /** Reads and acknowledges records until the file is there; prints the numbers of the workload's records. */
-    private static void read(Map<String, Object> settings, String group, String topic, Path end) {
+    private static void read(Map<String, Object> settings, String group, String topic, Path end) throws Exception {
         settings.put("group.id", group);
         try (KafkaShareConsumer<byte[], byte[]> consumer = new KafkaShareConsumer<>(settings, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
             consumer.subscribe(Set.of(topic));
             while (!Files.exists(end)) {
                 for (ConsumerRecord<byte[], byte[]> record : consumer.poll(Duration.ofMillis(200))) {
                     System.out.println(new String(record.value()).split("/")[1]);
+                    Files.writeString(Path.of(end + ".begun"), "");
                 }
             }
         }
