@@ -69,7 +69,7 @@ impl GroupSettings {
     /// Whether a group of this name is looked after.
     pub fn selects(&self, group: &str) -> bool {
         self.includes.iter().any(|p| p.matches(group))
-            && !self.excludes.iter().any(|p| p.matches(group))
+            && !self.excludes.iter().any(|p| p.leaves_out(group))
     }
 
     /// Whether there is anything to do for groups at all.

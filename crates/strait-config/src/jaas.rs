@@ -10,7 +10,8 @@ pub(crate) struct Login {
     pub(crate) options: BTreeMap<String, String>,
 }
 
-/// Reads `CLASS FLAG option=value ... ;`. Values may stand in double quotes, with `\` before a quote or a backslash.
+/// Reads `CLASS FLAG option=value ... ;`. Values may stand in quotes, double or single ones, with `\` before a quote or a
+/// backslash.
 ///
 /// # Errors
 /// Why it is none; no part of the text is in the answer, it may be the password.
@@ -38,9 +39,9 @@ pub(crate) fn parse(text: &str) -> Result<Login, &'static str> {
             .strip_prefix('=')
             .ok_or("an option has no = behind its name")?
             .trim_start();
-        let value = if let Some(after) = rest.strip_prefix('"') {
-            rest = after;
-            quoted(&mut rest).ok_or("a quote is not closed")?
+        let value = if let Some(quote) = rest.chars().next().filter(|c| matches!(c, '"' | '\'')) {
+            rest = &rest[1..];
+            quoted(&mut rest, quote).ok_or("a quote is not closed")?
         } else {
             word(&mut rest).ok_or("an option has no value")?
         };
@@ -60,12 +61,12 @@ fn word(rest: &mut &str) -> Option<String> {
 }
 
 /// What stands before the closing quote.
-fn quoted(rest: &mut &str) -> Option<String> {
+fn quoted(rest: &mut &str, quote: char) -> Option<String> {
     let mut value = String::new();
     let mut chars = rest.char_indices();
     while let Some((at, c)) = chars.next() {
         match c {
-            '"' => {
+            c if c == quote => {
                 *rest = &rest[at + 1..];
                 return Some(value);
             }
@@ -94,6 +95,11 @@ mod tests {
                 vec![("k", "q\"\\"), ("user", "x")],
             ),
             ("M optional;", "M", vec![]),
+            (
+                "M required k='a\"b' l='';",
+                "M",
+                vec![("k", "a\"b"), ("l", "")],
+            ),
         ] {
             let found = parse(text).unwrap();
             let pairs: Vec<_> = found

@@ -100,7 +100,12 @@ pub(crate) fn resolve(
             Err(why) => {
                 let instead = "Give the provider what it is asked for, or write the value itself";
                 let problem = Problem::at(Some(entry.line), entry.key.clone(), why, instead);
-                problems.push(problem.with_value(&entry.value));
+                // The rest of the value may be a password.
+                let secret = entry.key.contains("sasl.") || entry.key.contains("password");
+                problems.push(match secret {
+                    true => problem,
+                    false => problem.with_value(&entry.value),
+                });
             }
         }
     }

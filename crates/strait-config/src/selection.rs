@@ -27,7 +27,7 @@ impl TopicSelection {
     /// Whether a source topic of this name is mirrored.
     pub fn selects(&self, topic: &str) -> bool {
         self.includes.iter().any(|p| p.matches(topic))
-            && !self.excludes.iter().any(|p| p.matches(topic))
+            && !self.excludes.iter().any(|p| p.leaves_out(topic))
     }
 
     /// The include patterns as written, in order.

@@ -77,6 +77,7 @@ pub(crate) fn read(
         problems: Vec::new(),
     };
     building.spec(resource);
+    building.unresolved();
     let Building {
         entries,
         clients,
@@ -176,6 +177,27 @@ impl Building<'_> {
                 value,
                 written: None,
             }),
+        }
+    }
+
+    /// Providers of the operator's ask Kubernetes, which Strait does not.
+    fn unresolved(&mut self) {
+        let asked = |entry: &&Entry| {
+            entry.value.contains("${")
+                && ["sasl.", "ssl.", "password"]
+                    .iter()
+                    .any(|part| entry.key.contains(part))
+        };
+        let found: Vec<(usize, String)> = self
+            .entries
+            .iter()
+            .filter(asked)
+            .map(|entry| (entry.line, entry.key.clone()))
+            .collect();
+        for (line, key) in found {
+            let why = "config providers (${...}) are not asked for what stands in a resource";
+            let instead = "Write authentication of type scram-sha-512 or plain with its passwordSecret, or the value itself";
+            self.problem(line, key, why, instead);
         }
     }
 
@@ -359,8 +381,15 @@ impl Building<'_> {
                     files.extend(found);
                 }
                 None => {
-                    if let Some(name) = self.text(certificate, "certificate", &key) {
-                        files.push(self.secrets.join(secret).join(name));
+                    let Some(name) = self.text(certificate, "certificate", &key) else {
+                        continue;
+                    };
+                    let file = self.secrets.join(secret).join(name);
+                    if let Err(error) = std::fs::File::open(self.folder.join(&file)) {
+                        let why = format!("{} cannot be read: {error}", file.display());
+                        self.no_secret(certificate.line, &key, secret, name, &why);
+                    } else {
+                        files.push(file);
                     }
                 }
             }
@@ -500,8 +529,14 @@ impl Building<'_> {
     }
 
     fn no_secret(&mut self, line: usize, path: &str, secret: &str, name: &str, why: &str) {
+        let which = match name.contains('*') {
+            true => format!("kubectl get secret {secret} -o yaml shows its keys, in Base64"),
+            false => format!(
+                "kubectl get secret {secret} -o go-template='{{{{index .data \"{name}\" | base64decode}}}}'"
+            ),
+        };
         let instead = format!(
-            "Mount the secret {secret} there, or save it: kubectl get secret {secret} -o go-template='{{{{index .data \"{name}\" | base64decode}}}}'; {SECRETS_ENV} names another folder for all secrets"
+            "Mount the secret {secret} there, or save it: {which}; {SECRETS_ENV} names another folder for all secrets"
         );
         self.problem(line, path, why, instead);
     }

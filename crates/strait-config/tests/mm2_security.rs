@@ -136,6 +136,13 @@ fn providers_give_values_and_their_trouble_is_told_without_them() {
             "f.properties:8: a->b.groups = ${p:none:t}: none cannot be read: No such file or directory (os error 2). Give the provider what it is asked for, or write the value itself.",
         ],
     );
+    // What stands beside it may be a password.
+    mm2(
+        &(provider("FileConfigProvider") + "a.sasl.jaas.config = x password=hunter2 ${p:none:t}"),
+        &[
+            "f.properties:7: a.sasl.jaas.config: none cannot be read: No such file or directory (os error 2). Give the provider what it is asked for, or write the value itself.",
+        ],
+    );
     mm2(
         "config.providers = vault",
         &[

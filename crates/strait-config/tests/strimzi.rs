@@ -90,6 +90,11 @@ fn what_is_missing_is_named_by_its_path() {
 #[test]
 fn secrets_that_are_not_there_are_told_with_how_to_get_them() {
     let how = |secret: &str, key: &str| {
+        if key.contains('*') {
+            return format!(
+                "Mount the secret {secret} there, or save it: kubectl get secret {secret} -o yaml shows its keys, in Base64; STRAIT_SECRETS_DIR names another folder for all secrets."
+            );
+        }
         format!(
             "Mount the secret {secret} there, or save it: kubectl get secret {secret} -o go-template='{{{{index .data \"{key}\" | base64decode}}}}'; STRAIT_SECRETS_DIR names another folder for all secrets."
         )
@@ -141,6 +146,14 @@ fn ways_to_authenticate_that_strait_does_not_have_are_refused() {
         &of_a("    authentication:\n      type: tls\n"),
         &[
             "f.yaml:10: spec.clusters[1].authentication: certificates need tls, which the cluster has not. Write tls with the trustedCertificates of the brokers.",
+        ],
+    );
+    // The operator would ask Kubernetes.
+    let asks = "    authentication:\n      type: custom\n      sasl: true\n      config:\n        sasl.mechanism: PLAIN\n        sasl.jaas.config: x.PlainLoginModule required username=u password=\"${secrets:ns/s:p}\";\n";
+    refused(
+        &of_a(asks),
+        &[
+            "f.yaml:14: a.sasl.jaas.config: config providers (${...}) are not asked for what stands in a resource. Write authentication of type scram-sha-512 or plain with its passwordSecret, or the value itself.",
         ],
     );
     // v1's own words are Kafka's.

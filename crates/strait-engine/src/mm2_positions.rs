@@ -229,12 +229,14 @@ async fn read_offsets(
     Ok(())
 }
 
-/// The offset syncs that stand on both clusters for the flows of a link, in the order of their target offsets, 64 of each at
-/// the most: MirrorMaker 2's, and on the target those of Strait that followed. Clusters that hide theirs have none.
+/// MirrorMaker 2's offset syncs on both clusters for these flows, in the order of their target offsets, 64 of each at the
+/// most. What lies at or above the target offset of a flow was written by Strait, which took over there, and is none of
+/// them. Clusters that hide theirs have none.
 pub async fn read_mm2_pairs(
     rt: &Runtime,
     source: Cluster,
     target: Cluster,
+    taken_at: &BTreeMap<FlowKey, i64>,
 ) -> BTreeMap<FlowKey, Vec<Pair>> {
     let mut all = BTreeMap::new();
     let topics = [syncs_topic(target.alias()), syncs_topic(source.alias())];
@@ -242,9 +244,12 @@ pub async fn read_mm2_pairs(
         let routes = Arc::new(Routes::new(rt.clone(), cluster));
         let mut pairs: BTreeMap<FlowKey, Vec<Pair>> = BTreeMap::new();
         let read = read_syncs(rt, &routes, &topic, |flow, pair| {
+            let Some(&taken_at) = taken_at.get(&flow) else {
+                return;
+            };
             if pair.0 < 0 || pair.1 < 0 {
                 pairs.remove(&flow);
-            } else if pairs.len() < limits::MM2_PARTITIONS || pairs.contains_key(&flow) {
+            } else if pair.1 < taken_at {
                 keep_pair(pairs.entry(flow).or_default(), pair);
             }
         });
@@ -268,11 +273,12 @@ fn keep_pair(pairs: &mut Vec<Pair>, pair: Pair) {
         pairs.clear();
     }
     pairs.push(pair);
+    // Of the older half every second one goes.
     if pairs.len() > PAIRS {
         let mut at = 0;
         pairs.retain(|_| {
             at += 1;
-            at % 2 == 1
+            at % 2 == 1 || at > PAIRS / 2
         });
     }
 }

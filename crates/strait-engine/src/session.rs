@@ -81,6 +81,10 @@ impl Session {
         create_own_topics(rt, &spec.name, spec.internal_replication, &target, &own).await?;
         let (registry, read_to) = read_registry(rt, spec, &target, Registry::default(), 0).await?;
         check_clusters(spec, &registry, &clusters)?;
+        // A link that has run before has positions of its own.
+        if registry.leases.is_empty() {
+            takeover.refuse(spec)?;
+        }
         let (mut registry, read_to) = await_lease(rt, spec, &target, registry, read_to).await?;
 
         let owner = Owner {

@@ -83,7 +83,7 @@ pub enum SessionError {
     /// MirrorMaker 2 writes what this link would.
     #[error(
         "MirrorMaker 2 still runs: its group {group} on cluster {cluster} has {members} {}: link {link} mirrors nothing, so that no record is written twice; \
-         stop MirrorMaker 2, and the link goes on by itself; if these are not its workers, or not for this flow, set takeover-group = \"off\"",
+         stop MirrorMaker 2, and the link goes on by itself; if these are not its workers, or not for this flow, set takeover-group = \"off\" (`strait check` makes TOML of a properties file or a resource)",
         if *members == 1 { "member" } else { "members" }
     )]
     Mm2Running {

@@ -30,6 +30,8 @@ pub(crate) struct TakeoverState {
     spec: Takeover,
     /// Nobody could tell whether it has stopped.
     unseen: bool,
+    /// It runs.
+    running: Option<(String, usize)>,
     positions: OnceCell<Mm2Positions>,
     taken: Mutex<(BTreeSet<String>, TakenOver)>,
 }
@@ -38,24 +40,35 @@ impl TakeoverState {
     /// Looks whether MirrorMaker 2 runs.
     ///
     /// # Errors
-    /// [`SessionError::Mm2Running`] if it does; the target cannot be reached.
+    /// The target cannot be reached.
     pub(crate) async fn look(spec: &LinkSpec) -> Result<Self, SessionError> {
         let mut takeover = spec.takeover.clone();
-        let mut unseen = false;
+        let (mut unseen, mut running) = (false, None);
         match mm2_presence(&spec.target, &takeover).await? {
-            Mm2Presence::Running(group, members) => {
-                return Err(running(spec, group, members));
-            }
+            Mm2Presence::Running(group, members) => running = Some((group, members)),
             Mm2Presence::Absent => takeover.offsets_topic = None,
             Mm2Presence::Unseen(_) => unseen = true,
             Mm2Presence::Gone => {}
         }
         Ok(Self {
             spec: takeover,
-            unseen,
+            // Asked again by each flow that has something to take over.
+            unseen: unseen || running.is_some(),
+            running,
             positions: OnceCell::new(),
             taken: Mutex::default(),
         })
+    }
+
+    /// A link that begins beside a MirrorMaker 2 at work would write every record twice.
+    ///
+    /// # Errors
+    /// [`SessionError::Mm2Running`].
+    pub(crate) fn refuse(&self, spec: &LinkSpec) -> Result<(), SessionError> {
+        match &self.running {
+            Some((group, members)) => Err(running(spec, group.clone(), *members)),
+            None => Ok(()),
+        }
     }
 
     /// What this session has taken over so far.
@@ -165,6 +178,10 @@ impl Opening {
                     };
                 }
             }
+        }
+        // Where it kept no position it may run, or be another one: its offset syncs alone do not tell.
+        if spec.offsets_topic.is_none() {
+            return Ok(None);
         }
         let (source, target) = (&self.session.source, &self.session.target);
         let read = || read(&self.session.rt, source, target, &spec);

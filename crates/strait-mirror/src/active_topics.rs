@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use strait_config::{LinkConfig, TopicSelection};
 use strait_engine::SessionError;
-use strait_net::{Cluster, Metadata, NetError, TopicMetadata};
+use strait_net::{Cluster, KafkaError, Metadata, NetError, TopicMetadata};
 
 use crate::naming::{Route, route};
 use crate::stored_selection::{SelectionError, StoredSelections};
@@ -26,7 +26,7 @@ pub async fn active_topics(
     let topics = stored.topics(link)?;
     let net = |error: NetError| SelectionError::Registry(SessionError::Net(error));
     let found = source.metadata(None).await.map_err(net)?;
-    let mut chosen = selected(link, &topics, &found);
+    let mut chosen = selected(link, &topics, &found).chosen;
     let names: Vec<String> = chosen
         .iter()
         .map(|(_, mirrored)| mirrored.clone())
@@ -41,24 +41,39 @@ pub async fn active_topics(
     Ok(Some(active))
 }
 
-/// The source's topics that the link mirrors by these patterns, each with its name on the target.
-pub(crate) fn selected(
-    link: &LinkConfig,
-    topics: &TopicSelection,
-    found: &Metadata,
-) -> Vec<(String, String)> {
+/// What a link makes of the source's topics.
+#[derive(Debug, Default)]
+pub(crate) struct Selected {
+    /// Those it mirrors, each with its name on the target.
+    pub(crate) chosen: Vec<(String, String)>,
+    /// Those it would and cannot, each with why.
+    pub(crate) refused: Vec<(String, String)>,
+}
+
+/// The source's topics by these patterns.
+pub(crate) fn selected(link: &LinkConfig, topics: &TopicSelection, found: &Metadata) -> Selected {
     let named = |name: &&String| link.names.contains_key(*name);
     let (first, rest): (Vec<&String>, Vec<&String>) = found.topics.keys().partition(named);
-    let (mut chosen, mut taken) = (Vec::new(), BTreeSet::new());
+    let mut selected = Selected::default();
+    let mut taken: BTreeSet<String> = BTreeSet::new();
     for name in first.into_iter().chain(rest) {
         let fits = |t: &TopicMetadata| !t.internal && topics.selects(name);
-        if let Some(topic) = found.topics.get(name).filter(|t| fits(t))
-            && let Ok(Route::Mirror(mirrored)) = route(link, name)
-            && taken.insert(mirrored.clone())
-            && topic.error == 0
-        {
-            chosen.push((name.clone(), mirrored));
-        }
+        let Some(topic) = found.topics.get(name).filter(|t| fits(t)) else {
+            continue;
+        };
+        let refused = match route(link, name) {
+            Ok(Route::Mirror(mirrored)) if !taken.insert(mirrored.clone()) => {
+                format!("another topic has the name {mirrored} on the target")
+            }
+            Ok(Route::Mirror(mirrored)) if topic.error == 0 => {
+                selected.chosen.push((name.clone(), mirrored));
+                continue;
+            }
+            Ok(Route::Mirror(_)) => format!("the source answers {}", KafkaError(topic.error)),
+            Ok(_) => continue,
+            Err(error) => error.to_string(),
+        };
+        selected.refused.push((name.clone(), refused));
     }
-    chosen
+    selected
 }

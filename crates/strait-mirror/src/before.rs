@@ -8,18 +8,28 @@ use strait_net::{Cluster, Runtime};
 /// What MirrorMaker 2's offset syncs tell.
 #[derive(Debug, Default)]
 pub(crate) struct Before {
-    pairs: Option<BTreeMap<FlowKey, Vec<Pair>>>,
+    pairs: BTreeMap<FlowKey, Vec<Pair>>,
+    flows: usize,
 }
 
 impl Before {
-    pub(crate) async fn read(rt: &Runtime, source: Cluster, target: Cluster) -> Self {
-        let pairs = read_mm2_pairs(rt, source, target).await;
-        Self { pairs: Some(pairs) }
+    /// For flows that were taken over, each with the target offset where.
+    pub(crate) async fn read(
+        rt: &Runtime,
+        source: Cluster,
+        target: Cluster,
+        taken_at: &BTreeMap<FlowKey, i64>,
+    ) -> Self {
+        let pairs = read_mm2_pairs(rt, source, target, taken_at).await;
+        Self {
+            pairs,
+            flows: taken_at.len(),
+        }
     }
 
-    /// Whether they were looked for.
-    pub(crate) fn known(&self) -> bool {
-        self.pairs.is_some()
+    /// For how many flows they were looked for.
+    pub(crate) fn flows(&self) -> usize {
+        self.flows
     }
 
     /// Where records at and above a source offset stand on the target, at the least. `end`: where Strait took over there.
@@ -27,7 +37,7 @@ impl Before {
     /// A pair stands for one record on both sides, and those that follow it on the source were copied behind it. What was
     /// copied again after a crash stands there once more, further on.
     pub(crate) fn find(&self, flow: &FlowKey, offset: i64, end: i64) -> i64 {
-        let pairs = self.pairs.as_ref().and_then(|pairs| pairs.get(flow));
+        let pairs = self.pairs.get(flow);
         let places = pairs
             .into_iter()
             .flatten()
@@ -55,7 +65,8 @@ mod tests {
         };
         let pairs = vec![(0, 0), (100, 90), (200, 180), (300, 900)];
         let before = Before {
-            pairs: Some([(flow.clone(), pairs)].into()),
+            pairs: [(flow.clone(), pairs)].into(),
+            flows: 1,
         };
         // (source offset, at least there)
         for (offset, place) in [

@@ -40,16 +40,16 @@ pub struct Carried {
 }
 
 impl Carried {
-    /// Asks the source for the groups that the link selects, and what they have committed of its topics. Needs Describe on
-    /// them on both clusters, and on the target what [`Translator`] needs.
+    /// Asks the source for the groups that the link selects, and what they have committed of these partitions. Needs Describe
+    /// on them on both clusters, and on the target what [`Translator`] needs.
     ///
     /// # Errors
     /// A cluster cannot be reached, or does not tell.
     pub async fn begin(
         rt: &Runtime,
         link: &LinkConfig,
-        source: Cluster,
-        target: Cluster,
+        (source, target): (Cluster, Cluster),
+        flows: &BTreeSet<FlowKey>,
     ) -> Result<Self, MirrorError> {
         let groups = selected_groups(link, &source).await?;
         let mut translator = Translator::new(rt, &link.name, source.clone(), target.clone());
@@ -61,7 +61,7 @@ impl Carried {
                 (flow, at.offset)
             });
             let mirrored: Vec<(FlowKey, i64)> = commits
-                .filter(|(flow, _)| translator.mirrors(flow))
+                .filter(|(flow, _)| flows.contains(flow) && translator.mirrors(flow))
                 .collect();
             if !mirrored.is_empty() {
                 wanted.insert(group, mirrored);

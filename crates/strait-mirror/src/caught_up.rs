@@ -10,7 +10,7 @@ use strait_net::{Cluster, NetError, Runtime, TopicMetadata};
 use strait_wire::{Position, PositionFlags};
 use tokio::time::Instant;
 
-use crate::active_topics::selected;
+use crate::active_topics::{Selected, selected};
 use crate::plan::{END, START, offsets, partitions};
 use crate::stored_selection::{SelectionError, StoredSelections};
 use crate::translation::differ;
@@ -57,7 +57,9 @@ pub struct CatchUp {
     goals: BTreeMap<FlowKey, Goal>,
     /// The source's topics, as they were at the beginning.
     topics: BTreeMap<String, TopicMetadata>,
-    partitions: usize,
+    /// What is to catch up, that which has included.
+    flows: BTreeSet<FlowKey>,
+    refused: Vec<(String, String)>,
     open: usize,
 }
 
@@ -80,7 +82,8 @@ impl CatchUp {
         stored.refresh().await?;
         let topics = stored.topics(link)?;
         let mut goals = BTreeMap::new();
-        for (topic, target_topic) in selected(link, &topics, &found) {
+        let Selected { chosen, refused } = selected(link, &topics, &found);
+        for (topic, target_topic) in chosen {
             let Some(metadata) = found.topics.get(&topic) else {
                 continue;
             };
@@ -106,7 +109,8 @@ impl CatchUp {
             source,
             target,
             positions: BTreeMap::new(),
-            partitions: goals.len(),
+            flows: goals.keys().cloned().collect(),
+            refused,
             goals,
             topics: found.topics,
             open: 0,
@@ -117,7 +121,17 @@ impl CatchUp {
 
     /// The partitions that are to catch up, those that have included.
     pub fn partitions(&self) -> usize {
-        self.partitions
+        self.flows.len()
+    }
+
+    /// The same, one by one.
+    pub fn flows(&self) -> &BTreeSet<FlowKey> {
+        &self.flows
+    }
+
+    /// Topics that are selected and that the link cannot mirror, each with why: they never catch up.
+    pub fn refused(&self) -> &[(String, String)] {
+        &self.refused
     }
 
     /// Partitions in which a transaction was open: what is in it is mirrored when it is committed.
@@ -243,10 +257,12 @@ impl CatchUp {
             Some((at, since, looked)) if at == next => {
                 let may = !looked && now.saturating_duration_since(since) >= STANDS;
                 if may && end - next <= LITTLE.0 && !budget.spent() {
-                    goal.looked = Some((next, since, true));
-                    if nothing_between(&self.tally, flow, position, end, budget).await {
+                    let nothing = nothing_between(&self.tally, flow, position, end, budget).await;
+                    if nothing == Some(true) {
                         return None;
                     }
+                    // What could not be read is looked at again.
+                    goal.looked = Some((next, since, nothing.is_some()));
                 }
             }
             _ => goal.looked = Some((next, now, false)),
@@ -293,17 +309,18 @@ impl CatchUp {
     }
 }
 
-/// Whether what lies between a position and the end holds no record that is mirrored: markers, and what was aborted.
+/// Whether what lies between a position and the end holds no record that is mirrored: markers, and what was aborted; nothing
+/// where that could not be read.
 async fn nothing_between(
     tally: &Tally,
     flow: &FlowKey,
     position: &Position,
     end: i64,
     budget: &Budget,
-) -> bool {
+) -> Option<bool> {
     // Which records others have brought there is not told by reading.
     if position.flags.contains(PositionFlags::PROVENANCE) {
-        return false;
+        return Some(false);
     }
     let stretch = Stretch {
         flow,
@@ -313,5 +330,6 @@ async fn nothing_between(
         to: end,
     };
     let counted = tally.count(&stretch, &[], budget).await;
-    matches!(counted, Ok(Some(counted)) if counted.all.is_some_and(|(records, _)| records == 0))
+    let (records, _) = counted.ok()??.all?;
+    Some(records == 0)
 }

@@ -48,6 +48,8 @@ pub(crate) struct Mm2Left {
     pub(crate) running: Option<(String, usize)>,
     /// What is not known of it, and why.
     pub(crate) unknown: Option<String>,
+    /// Why it cannot be seen whether it was ever there.
+    pub(crate) unseen: Option<String>,
 }
 
 impl Mm2Left {
@@ -58,16 +60,18 @@ impl Mm2Left {
         target: &Cluster,
     ) -> Result<Self, NetError> {
         let mut left = Self::default();
-        let mut takeover = taken_from(config);
+        let takeover = taken_from(config);
         if !takes_over(config) {
             return Ok(left);
         }
         match mm2_presence(target, &takeover).await? {
-            Mm2Presence::Absent => takeover.offsets_topic = None,
+            Mm2Presence::Absent => return Ok(left),
             Mm2Presence::Gone => {}
             Mm2Presence::Running(group, members) => left.running = Some((group, members)),
-            // Where nothing else speaks for it, it was never there.
-            Mm2Presence::Unseen(_) => return Ok(left),
+            Mm2Presence::Unseen(why) => {
+                left.unseen = Some(why);
+                return Ok(left);
+            }
         }
         match read_mm2_positions(rt, source.clone(), target.clone(), &takeover).await {
             Ok(positions) => left.positions = positions,

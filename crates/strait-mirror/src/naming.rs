@@ -3,6 +3,8 @@
 use strait_config::{LinkConfig, MAX_TOPIC_NAME, Naming};
 use thiserror::Error;
 
+use crate::heartbeats::separator;
+
 /// What becomes of a source topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
@@ -63,7 +65,7 @@ pub enum NamingError {
 /// # Errors
 /// [`NamingError::TooLong`].
 pub fn route(link: &LinkConfig, topic: &str) -> Result<Route, NamingError> {
-    if is_mirror_state(topic) {
+    if is_mirror_state(link, topic) {
         return Ok(Route::Leave);
     }
     if !link.names.contains_key(topic)
@@ -72,7 +74,7 @@ pub fn route(link: &LinkConfig, topic: &str) -> Result<Route, NamingError> {
         return Ok(left_out);
     }
     let name = link.remote_name(topic);
-    if is_mirror_state(&name) || name.starts_with("__") {
+    if is_mirror_state(link, &name) || name.starts_with("__") {
         return Err(NamingError::Reserved { name });
     }
     match name.len() {
@@ -129,16 +131,23 @@ pub(crate) fn names_its_own_cluster(link: &LinkConfig, topic: &str) -> bool {
 
 /// Topics in which MirrorMaker 2 or Strait keep positions: mirroring them would hand one cluster's positions to
 /// another.
-fn is_mirror_state(topic: &str) -> bool {
-    let syncs = topic.starts_with("mm2-offset-syncs.") && topic.ends_with(".internal");
-    let connect = ["mm2-configs.", "mm2-offsets.", "mm2-status."]
+///
+/// MirrorMaker 2 puts its separator into their names as well (`replication.policy.internal.topic.separator.enabled`).
+fn is_mirror_state(link: &LinkConfig, topic: &str) -> bool {
+    let own = |separator: &str| {
+        let internal = format!("{separator}internal");
+        let state = [
+            "mm2-offset-syncs",
+            "mm2-configs",
+            "mm2-offsets",
+            "mm2-status",
+        ]
         .iter()
-        .any(|p| topic.starts_with(p))
-        && topic.ends_with(".internal");
-    syncs
-        || connect
-        || topic == strait_engine::STRAIT_TOPIC
-        || topic.ends_with(".checkpoints.internal")
+        .any(|kind| topic.starts_with(&format!("{kind}{separator}")));
+        (state && topic.ends_with(&internal))
+            || topic.ends_with(&format!("{separator}checkpoints{internal}"))
+    };
+    own(".") || own(separator(&link.naming)) || topic == strait_engine::STRAIT_TOPIC
 }
 
 #[cfg(test)]

@@ -148,7 +148,12 @@ pub async fn plan(
     .await;
     let left = Mm2Left::look(rt, config, source, target).await?;
     unknown.extend(left.unknown.clone());
-    if let Some((group, members)) = &left.running {
+    let own =
+        |known: &KnownPosition| matches!(known, KnownPosition::Strait(p) if p.link == config.name);
+    // A link that has begun goes on, whatever runs beside it.
+    if let Some((group, members)) = &left.running
+        && !positions.values().any(own)
+    {
         let why = format!(
             "MirrorMaker 2 still runs: its group {group} on cluster {to} has {members} members; nothing is mirrored until it is stopped"
         );
@@ -228,7 +233,12 @@ pub async fn plan(
                 continue;
             }
             if let Some(why) = obstacle(config, position, target_name, has_data) {
-                refused.push((name.clone(), format!("partition {partition}: {why}")));
+                let unseen = left.unseen.as_ref().filter(|_| position.is_none());
+                let unseen = unseen.map_or_else(String::new, |why| format!("; {why}"));
+                refused.push((
+                    name.clone(),
+                    format!("partition {partition}: {why}{unseen}"),
+                ));
             }
         }
         let seconds = watch.as_secs_f64().max(0.001);

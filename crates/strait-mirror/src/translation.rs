@@ -154,9 +154,16 @@ impl Translator {
         }
         self.round += 1;
         self.counted = self.flows.values().map(|h| h.ladder.counted()).sum();
-        if !self.before.known() && self.flows.values().any(|h| h.ladder.took_over()) {
+        let taken = |(flow, history): (&FlowKey, &History)| {
+            let first = history.ladder.rungs().first()?;
+            let taken = history.ladder.took_over().then_some(first.target)?;
+            Some((flow.clone(), taken))
+        };
+        let taken_at: BTreeMap<FlowKey, i64> = self.flows.iter().filter_map(taken).collect();
+        // Flows that are taken over later have syncs of their own.
+        if taken_at.len() > self.before.flows() {
             let (source, target) = (self.source.clone(), self.target.clone());
-            self.before = Before::read(&self.rt, source, target).await;
+            self.before = Before::read(&self.rt, source, target, &taken_at).await;
         }
         Ok(())
     }

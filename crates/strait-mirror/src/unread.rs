@@ -39,8 +39,6 @@ pub struct Unread {
     topics: BTreeSet<String>,
     /// Those to wait for; none: all that the link selects and that have commits there.
     groups: Vec<String>,
-    /// All topics count for a group, and not only those that it has commits for.
-    all_topics: bool,
 }
 
 impl Unread {
@@ -77,7 +75,6 @@ impl Unread {
             ends: BTreeMap::new(),
             topics: BTreeSet::new(),
             groups: groups.to_vec(),
-            all_topics: !topics.is_empty(),
         };
         if names.is_empty() {
             return Ok(begun);
@@ -151,7 +148,7 @@ impl Unread {
         let reads = |topic: &String| committed.keys().any(|(name, _)| name == topic);
         let mut topics: Vec<&String> = self.topics.iter().filter(|t| reads(t)).collect();
         // Whoever is named is to read them.
-        if !self.groups.is_empty() && (self.all_topics || topics.is_empty()) {
+        if !self.groups.is_empty() {
             topics = self.topics.iter().collect();
         }
         let mut found = Vec::new();

@@ -1,11 +1,13 @@
 //! `strait wait`: until a link has caught up with its source, or until consumers have read what it has mirrored.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use strait_config::{Config, LinkConfig, Pattern, Policy};
+use strait_engine::FlowKey;
 use strait_mirror::{
     Behind, Carried, CatchUp, GroupBehind, MirrorError, SelectionError, StoredSelections, Unread,
     UnreadTopic,
@@ -19,6 +21,8 @@ use crate::links;
 use crate::output::complain;
 use crate::serve::{cluster, exit_for, patience};
 
+/// How long a look may go on when the time is over: the first one is made whatever the time.
+const GRACE: Duration = Duration::from_secs(5);
 /// Between two looks at the target.
 const LOOK: Duration = Duration::from_millis(500);
 /// Between two lines that tell how far it is.
@@ -190,6 +194,12 @@ impl Waiting<'_> {
             return Err(Exit::Failed);
         }
         let all = goal.partitions();
+        for (topic, why) in goal.refused() {
+            complain(format_args!(
+                "link {}: topic {topic} is selected and never caught up, since it cannot be mirrored: {why}",
+                self.link.name
+            ));
+        }
         let mut runs = Runs::new(self.rt);
         let mut telling = Telling::new(self.rt, self.quiet);
         let behind = loop {
@@ -224,13 +234,17 @@ impl Waiting<'_> {
         let open = goal.open_transactions();
         // What groups have read is carried over behind the records.
         let carried = match groups && behind.is_empty() {
-            true => Some(self.carried(source, target, &mut telling).await?),
+            true => Some(
+                self.carried((source, target), goal.flows(), &mut telling)
+                    .await?,
+            ),
             false => None,
         };
         let group_waits = carried.as_ref().is_some_and(|(_, left)| !left.is_empty());
-        let ended = match behind.is_empty() && !group_waits {
-            true => Exit::Ok,
-            false => Exit::NotYet,
+        let ended = match (behind.is_empty() && !group_waits, goal.refused()) {
+            (true, []) => Exit::Ok,
+            (true, _) => Exit::Failed,
+            (false, _) => Exit::NotYet,
         };
         let mut text = match self.json {
             true => caught_up_json(self.link, as_of_ms, all, open, &behind),
@@ -245,11 +259,11 @@ impl Waiting<'_> {
     /// How many groups there are, and which do not stand on the target where they should when the time is over.
     async fn carried(
         &self,
-        source: Cluster,
-        target: Cluster,
+        clusters: (Cluster, Cluster),
+        flows: &BTreeSet<FlowKey>,
         telling: &mut Telling<'_>,
     ) -> Result<(usize, Vec<GroupBehind>), Exit> {
-        let begun = Carried::begin(self.rt, self.link, source, target).await;
+        let begun = Carried::begin(self.rt, self.link, clusters, flows).await;
         let mut carried = begun.map_err(|error| failed(&error))?;
         loop {
             match self.until_deadline(carried.look()).await {
@@ -380,7 +394,7 @@ impl Waiting<'_> {
                 Ok(found) => Looked::Found(found),
                 Err(error) => Looked::Failed(error.into()),
             },
-            () = async { late.await; self.rt.sleep(LOOK).await } => Looked::Late,
+            () = async { late.await; self.rt.sleep(GRACE).await } => Looked::Late,
         }
     }
 
@@ -440,7 +454,9 @@ impl<'a> Telling<'a> {
 
     /// What passes by itself is waited for.
     fn trouble(&mut self, error: &MirrorError) -> Result<(), Exit> {
-        if exit_for(error) != Exit::Unreachable {
+        // A log that cannot be read at the moment, too: its leader may just move.
+        let passing = exit_for(error) == Exit::Unreachable || error.id() == "own-topic-unavailable";
+        if !passing {
             return Err(failed(error));
         }
         self.say(|| format!("{error} (id={}); trying again", error.id()));

@@ -438,7 +438,7 @@ fn a_mirror_maker_2_file_is_obeyed() {
     let errors = said.lines("ERROR");
     assert_eq!(errors.len(), said.log.lines().count(), "{}", said.log);
     for key in [
-        "west.security.protocol",
+        "west.sasl.mechanism",
         "transforms",
         "config.property.filter.class",
         "forwarding.admin.class",

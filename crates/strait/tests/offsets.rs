@@ -23,8 +23,8 @@ use std::time::Duration;
 
 use rig::{Mirror, wait_until, west_to_east};
 use strait_testkit::kafka::{
-    Dump, DumpOptions, Isolation, KafkaCluster, KafkaOptions, Oracle, TransactionSpec, Workload,
-    run_java,
+    Dump, DumpOptions, Isolation, KafkaCluster, KafkaOptions, MirrorMaker, Oracle, TransactionSpec,
+    Workload, run_java,
 };
 
 const SOON: Duration = Duration::from_secs(120);
@@ -168,10 +168,10 @@ struct Answer {
     how: String,
 }
 
-/// A real MirrorMaker 2 of the same topics, at work until this is dropped.
+/// A real MirrorMaker 2 of the same topics, at work until this is dropped; with the folder of its file.
 struct Other {
-    folder: tempfile::TempDir,
-    runs: Option<std::thread::JoinHandle<()>>,
+    _runs: MirrorMaker,
+    _folder: tempfile::TempDir,
 }
 
 impl Other {
@@ -191,30 +191,12 @@ impl Other {
         ] {
             writeln!(text, "{topic}replication.factor=1").unwrap();
         }
-        let (file, end) = (
-            folder.path().join("mm2.properties"),
-            folder.path().join("end"),
-        );
+        let file = folder.path().join("mm2.properties");
         std::fs::write(&file, text).unwrap();
-        let runs = std::thread::spawn(move || {
-            let arguments = [file.to_str().unwrap(), end.to_str().unwrap()];
-            run_java(&look("MirrorMaker2.java"), &arguments).unwrap();
-        });
         Self {
-            folder,
-            runs: Some(runs),
+            _runs: MirrorMaker::start(&file, &folder.path().join("mm2.log")).unwrap(),
+            _folder: folder,
         }
-    }
-}
-
-impl Drop for Other {
-    fn drop(&mut self) {
-        std::fs::write(self.folder.path().join("end"), "").unwrap();
-        let ended = self.runs.take().unwrap().join();
-        assert!(
-            ended.is_ok() || std::thread::panicking(),
-            "MirrorMaker 2 failed"
-        );
     }
 }
 
@@ -493,8 +475,8 @@ fn report(table: &str, wanted: usize, records: usize) -> String {
          {wanted} random offsets are asked of the command; {wanted} more were committed on the source by groups, and stand in the checkpoints of both, as MirrorMaker 2's own client decodes them. \
          The judge is Kafka's own consumer: records below the source offset beside records below the answer, MirrorMaker 2's with the aborted records that it copies. The offsets lie anywhere in the log: MirrorMaker 2 keeps fine positions near a partition's head only.\n\n\
          | | |\n|---|---|\n| date | {} |\n| commit | {commit} |\n| seed | {SEED} |\n| machine | {model}, {threads} threads |\n\n\
-         | Answers of | topic | offsets | exact | nearest safe | records read again in all | at most for one | records skipped | no answer |\n|---|---|---|---|---|---|---|---|---|\n{table}\n\
-         *Nearest safe*: an answer before the exact place, the last one that leads behind no unread record whatever the removed records were. *No answer*: no checkpoint; a consumer begins as \
+         | Answers of | topic | offsets | exact | early | records read again in all | at most for one | records skipped | no answer |\n|---|---|---|---|---|---|---|---|---|\n{table}\n\
+         *Early*: an answer before the exact place: records are read again, none is skipped. *No answer*: no checkpoint; a consumer begins as \
          `auto.offset.reset` says. *Compacted since*: after both had mirrored it and before the questions were asked; what was removed cannot be counted any more.\n",
         said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
     )

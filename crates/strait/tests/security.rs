@@ -98,23 +98,22 @@ fn a_mirror_over_tls_and_scram_is_complete() {
             name,
         );
         let mut mirror = Mirror::new(&text).started();
-        let mirrored = format!("west.{name}");
-        wait_until("the topic is there", SOON, || {
-            let topics = oracle.list_topics(&east).unwrap();
-            topics.contains(&mirrored)
-        });
-        let compared = oracle
-            .compare(
-                (&west, name),
-                (&east, &mirrored),
-                Isolation::ReadCommitted,
-                SOON,
-            )
-            .unwrap();
-        assert!(compared.equal, "{name}: {compared}");
-        mirror.stop();
-        assert!(!mirror.log().contains(PASSWORD), "{}", mirror.log());
+        completes(&mut mirror, &west, &east, name);
     }
+}
+
+/// Waits until the running mirror has made a complete copy, stops it, and looks that it kept the password to itself.
+fn completes(mirror: &mut Mirror, west: &str, east: &str, topic: &str) {
+    let oracle = Oracle::shared().unwrap();
+    let copy = format!("west.{topic}");
+    wait_until("the topic is there", SOON, || {
+        oracle.list_topics(east).unwrap().contains(&copy)
+    });
+    let compared = oracle.compare((west, topic), (east, &copy), Isolation::ReadCommitted, SOON);
+    let compared = compared.unwrap();
+    assert!(compared.equal, "{topic}: {compared}");
+    mirror.stop();
+    assert!(!mirror.log().contains(PASSWORD), "{}", mirror.log());
 }
 
 /// As its users have it: the password in a file of its own.
@@ -143,16 +142,7 @@ fn a_mirror_maker_2_file_connects_as_it_says() {
     let secret = mirror.folder().join("secret.values");
     std::fs::write(secret, format!("west = {PASSWORD}\n")).unwrap();
     mirror.start();
-    wait_until("the topic is there", SOON, || {
-        let topics = oracle.list_topics(&east).unwrap();
-        topics.iter().any(|t| t == "west.theirs")
-    });
-    let sides = ((west.as_str(), "theirs"), (east.as_str(), "west.theirs"));
-    let compared = oracle.compare(sides.0, sides.1, Isolation::ReadCommitted, SOON);
-    let compared = compared.unwrap();
-    assert!(compared.equal, "{compared}");
-    mirror.stop();
-    assert!(!mirror.log().contains(PASSWORD), "{}", mirror.log());
+    completes(&mut mirror, &west, &east, "theirs");
 }
 
 /// Secrets as Kubernetes mounts them.
@@ -181,16 +171,7 @@ fn a_strimzi_resource_connects_as_it_says() {
     std::fs::copy(safe.ca_file().unwrap(), secret("ca").join("ca.crt")).unwrap();
     std::fs::write(secret("user").join("password"), PASSWORD).unwrap();
     mirror.start();
-    wait_until("the topic is there", SOON, || {
-        let topics = oracle.list_topics(&east).unwrap();
-        topics.iter().any(|t| t == "west.strimzi")
-    });
-    let sides = ((west.as_str(), "strimzi"), (east.as_str(), "west.strimzi"));
-    let compared = oracle.compare(sides.0, sides.1, Isolation::ReadCommitted, SOON);
-    let compared = compared.unwrap();
-    assert!(compared.equal, "{compared}");
-    mirror.stop();
-    assert!(!mirror.log().contains(PASSWORD), "{}", mirror.log());
+    completes(&mut mirror, &west, &east, "strimzi");
 }
 
 #[test]

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use rig::{Mirror, wait_until};
 use strait_testkit::kafka::{
-    Codec, DumpOptions, Isolation, KafkaCluster, KafkaOptions, Oracle, TransactionSpec, Workload,
-    run_java,
+    Codec, DumpOptions, Isolation, KafkaCluster, KafkaOptions, MirrorMaker, Oracle,
+    TransactionSpec, Workload, run_java,
 };
 
 const SOON: Duration = Duration::from_secs(90);
@@ -269,26 +269,13 @@ fn the_book_lists_what_differs() {
     let mut mirror = Mirror::with_file("mm2.properties", &ours);
     let theirs = mirror.folder().join("theirs.properties");
     std::fs::write(&theirs, file(&scenario.source, &scenario.with_mm2)).unwrap();
-    let stop = mirror.folder().join("stop");
+    let other = MirrorMaker::start(&theirs, &mirror.folder().join("theirs.log")).unwrap();
     mirror.start();
-    std::thread::scope(|threads| {
-        let _ends = Ends(&stop);
-        let arguments = [theirs.to_str().unwrap(), stop.to_str().unwrap()];
-        threads.spawn(move || java("side_by_side", "RunMirrorMaker.java", &arguments));
-        scenario.wait_begun();
-        scenario.change();
-        compare(&scenario, &listed());
-    });
+    scenario.wait_begun();
+    scenario.change();
+    compare(&scenario, &listed());
     mirror.stop();
-}
-
-/// Tells MirrorMaker 2 to end, however the test does.
-struct Ends<'a>(&'a Path);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        let _ = std::fs::write(self.0, "");
-    }
+    other.kill9().unwrap();
 }
 
 /// Waits until both have followed, and compares.
@@ -314,6 +301,7 @@ fn compare(scenario: &Scenario, listed: &BTreeSet<String>) {
         }
         if begun.elapsed() > SOON {
             assert_eq!(&differ, listed);
+            assert!(followed, "not all has followed: {:?}", strait.lines);
         }
     };
     let topics = ["orders", "invoices", "later"].map(|topic| format!("A.{topic}"));

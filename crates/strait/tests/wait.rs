@@ -56,7 +56,7 @@ fn a_link_has_caught_up_when_nothing_is_left_to_mirror() {
     let mut mirror = Mirror::new(&west_to_east(west, east, &["waited.*"], more));
 
     // Nobody has mirrored anything yet, and nobody does.
-    let (code, out, err) = wait(&mirror, "caught-up", &["--timeout", "4s"]);
+    let (code, out, err) = wait(&mirror, "caught-up", &["--timeout", "6s"]);
     assert_eq!(code, Some(6), "{out}{err}");
     assert!(
         out.starts_with(
