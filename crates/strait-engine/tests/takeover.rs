@@ -11,7 +11,10 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use strait_engine::{FlowKey, FlowSpec, Link, LinkSpec, Policies, Start, TakenOver, Takeover};
+use strait_engine::{
+    FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, Policies, SessionError, Start, TakenOver,
+    Takeover,
+};
 use strait_net::{Cluster, Identity, Runtime, Security};
 use strait_testkit::{Broker, BrokerConfig, Codec, KitProducer, KitRecord};
 use strait_wire::{Isolation, OffsetSync};
@@ -20,6 +23,8 @@ const TOPIC: &str = "t";
 const MIRRORED: &str = "source.t";
 const OFFSETS: &str = "mm2-offsets.source.internal";
 const SYNCS: &str = "mm2-offset-syncs.target.internal";
+
+type Running = tokio::task::JoinHandle<Result<(), SessionError>>;
 
 /// Two clusters between which MirrorMaker 2 ran.
 struct Scene {
@@ -131,12 +136,8 @@ impl Scene {
         self.run(expected, || ())
     }
 
-    fn run(&self, expected: &[i64], meanwhile: impl FnOnce()) -> Option<TakenOver> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
+    /// A link between the two, at work.
+    fn link(&self, runtime: &tokio::runtime::Runtime) -> (LinkHandle, Running) {
         let address = |broker: &Broker| {
             runtime
                 .block_on(broker.listen("127.0.0.1:0"))
@@ -190,6 +191,26 @@ impl Scene {
             max_batch_bytes: None,
         };
         runtime.block_on(handle.set_flows(vec![flow]));
+        (handle, task)
+    }
+
+    /// Why nothing is mirrored, and that nothing is.
+    fn refused(&self) -> String {
+        let runtime = runtime();
+        let (handle, task) = self.link(&runtime);
+        let before = self.mirrored();
+        let mut status = handle.status();
+        let told = runtime.block_on(status.wait_for(|status| !status.troubles.is_empty()));
+        let (_, why) = told.unwrap().troubles[0].clone();
+        runtime.block_on(handle.stop());
+        runtime.block_on(task).unwrap().unwrap();
+        assert_eq!(self.mirrored(), before);
+        why
+    }
+
+    fn run(&self, expected: &[i64], meanwhile: impl FnOnce()) -> Option<TakenOver> {
+        let runtime = runtime();
+        let (handle, task) = self.link(&runtime);
         meanwhile();
         let mut found = Vec::new();
         let begun = Instant::now();
@@ -220,6 +241,14 @@ impl Scene {
         runtime.block_on(task).unwrap().unwrap();
         taken
     }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 fn all(range: Range<i64>) -> Vec<i64> {
@@ -447,4 +476,19 @@ fn more_than_can_be_remembered_is_compared_in_pieces() {
     scene.pair(0, 0);
     let taken = scene.assert_becomes(&all(0..10_000)).unwrap();
     assert_eq!((taken.records, taken.in_doubt), (8_999, 0));
+}
+
+/// Its offset topic has another name, so it cannot be seen whether it runs: its syncs alone are no reason to go on.
+#[test]
+fn without_its_position_nothing_is_taken_over() {
+    let scene = Scene::new(&[]);
+    assert!(scene.target.delete_topic(OFFSETS));
+    scene.write(0..100);
+    scene.copied(0..60);
+    scene.pair(50, 50);
+    let why = scene.refused();
+    assert!(
+        why.contains("name its topic in takeover-offsets-topic"),
+        "{why}"
+    );
 }
