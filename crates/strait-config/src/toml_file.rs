@@ -14,8 +14,8 @@ use crate::error::{ConfigError, Problem};
 use crate::groups::GroupSettings;
 use crate::heartbeats;
 use crate::model::{
-    AdminConfig, Config, DEFAULT_ADMIN_LISTEN, Isolation, LinkConfig, MAX_FETCH_CONNECTIONS,
-    MIN_MEMORY_BUDGET, Policy, share_memory,
+    AdminConfig, Config, DEFAULT_ADMIN_LISTEN, Forward, Isolation, LinkConfig,
+    MAX_FETCH_CONNECTIONS, MIN_MEMORY_BUDGET, Policy, share_memory,
 };
 use crate::naming_toml::{read_forward, read_names, read_naming};
 use crate::nearest::nearest;
@@ -310,7 +310,13 @@ fn read_link(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<LinkConfi
     }
     link.heartbeats = heartbeats::read(reader, &table)?;
     link.beside = beside::read(reader, &table)?;
+    if link.forward == Forward::Local {
+        // A group of the same name on either side may be two that know nothing of each other.
+        link.groups.sync_offsets = false;
+        link.groups.emit_checkpoints = false;
+    }
     read_groups(reader, &table, &mut link.groups)?;
+    no_checkpoints(reader, &table, &link)?;
     link.takeover = takeover::read(reader, &table, source)?;
     if let Some(field) = table.field(reader, "offset-syncs-on-source") {
         link.syncs_on_source = field.bool(reader)?;
@@ -352,6 +358,19 @@ fn read_groups(
         groups.checkpoints_replication_factor = Some(read_replication(reader, &field)?);
     }
     Some(())
+}
+
+/// A checkpoint tells one offset of a group on both sides; between links that go both ways it has none that is exact.
+fn no_checkpoints(reader: &mut Reader<'_>, table: &Table<'_, '_>, link: &LinkConfig) -> Option<()> {
+    if link.forward == Forward::All || !link.groups.emit_checkpoints {
+        return Some(());
+    }
+    let field = table.field(reader, "emit-checkpoints")?;
+    let why = "with forward = \"local\" no checkpoints are written: a group goes on at the first record of either side that it has not read, which is no translation of one offset";
+    let instead =
+        "Leave it out; sync-group-offsets = true commits what groups have read on the other side";
+    reader.problems.push(field.problem(why, instead));
+    None
 }
 
 fn required<'a>(reader: &mut Reader<'_>, table: &Table<'a, '_>, key: &str) -> Option<&'a str> {

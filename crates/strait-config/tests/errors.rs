@@ -478,9 +478,30 @@ fn what_forward_local_asks_for_is_said() {
             "naming = \"identity\"\nforward = \"local\"\nstart = \"latest\"\non-foreign-writer = \"stop\"",
             "f.toml:11: links[0].on-foreign-writer = \"stop\": with forward = \"local\" applications write to the same topics. Write on-foreign-writer = \"continue\", or leave it out.",
         ),
+        (
+            "naming = \"identity\"\nforward = \"local\"\nstart = \"latest\"\nemit-checkpoints = true",
+            "f.toml:11: links[0].emit-checkpoints = true: with forward = \"local\" no checkpoints are written: a group goes on at the first record of either side that it has not read, which is no translation of one offset. Leave it out; sync-group-offsets = true commits what groups have read on the other side.",
+        ),
     ] {
         toml(&format!("{CLUSTERS}{LINK}{lines}\n"), &[said]);
     }
+}
+
+/// A group of the same name on the other side may be another application: what it reads is moved only where somebody asks for it.
+#[test]
+fn groups_of_local_links_are_left_alone_until_that_is_written() {
+    let read = |more: &str| {
+        let text = format!(
+            "{CLUSTERS}{LINK}naming = \"identity\"\nforward = \"local\"\nstart = \"latest\"\n{more}\n"
+        );
+        let config = load("f.toml", text.as_bytes()).unwrap();
+        let again = load("f.toml", config.to_toml().as_bytes()).unwrap();
+        assert_eq!(config.links[0].groups, again.links[0].groups);
+        let groups = &config.links[0].groups;
+        (groups.sync_offsets, groups.emit_checkpoints)
+    };
+    assert_eq!(read(""), (false, false));
+    assert_eq!(read("sync-group-offsets = true"), (true, false));
 }
 
 #[test]

@@ -195,7 +195,10 @@ impl Groups {
             if now == Some(wanted) {
                 continue;
             }
-            let end = back.then_some(end);
+            // Between clusters that mirror each other no commit goes back at all.
+            let forward_only = self.both_ways.is_some();
+            let written = written.filter(|_| !forward_only);
+            let end = (back && !forward_only).then_some(end);
             let exact = entry.translated.exactness == Exactness::Exact;
             let offset = CommittedOffset {
                 offset: wanted,

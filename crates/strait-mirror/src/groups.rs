@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use strait_config::{GroupSettings, LinkConfig, Policy};
+use strait_config::{Forward, GroupSettings, LinkConfig, Policy};
 use strait_engine::{FlowKey, LinkHandle, SessionError};
 use strait_net::{Action, Cluster, GroupOffsets, NetError, Runtime};
 use tokio::sync::watch;
@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use crate::both_ways::BothWays;
 use crate::checkpoints::Checkpoints;
 use crate::group_commits::{Ends, Entries, Entry};
 use crate::share_groups::ShareGroups;
@@ -54,6 +55,8 @@ pub(crate) struct Groups {
     handle: LinkHandle,
     pub(crate) mirrored: Mirrored,
     pub(crate) translator: Translator,
+    /// In its place where links go both ways under the same names.
+    pub(crate) both_ways: Option<BothWays>,
     pub(crate) checkpoints: Option<Checkpoints>,
     /// Groups that are selected, as the source listed them last.
     groups: Vec<String>,
@@ -113,7 +116,10 @@ impl Groups {
         handle: LinkHandle,
         mirrored: Mirrored,
     ) -> Self {
-        let translator = Translator::new(&rt, &config.name, source.clone(), target.clone());
+        let (here, there) = (source.clone(), target.clone());
+        let translator = Translator::new(&rt, &config.name, here.clone(), there.clone());
+        let both_ways = (config.forward == Forward::Local)
+            .then(|| BothWays::new(&rt, &config.name, here, there));
         Self {
             link: config.name.clone(),
             settings: config.groups.clone(),
@@ -124,6 +130,7 @@ impl Groups {
             handle,
             mirrored,
             translator,
+            both_ways,
             checkpoints: None,
             groups: Vec::new(),
             share: ShareGroups::default(),
@@ -145,7 +152,7 @@ impl Groups {
         if !self.settings.wanted() {
             return;
         }
-        if self.shared {
+        if self.shared && self.both_ways.is_none() {
             warn!(
                 link = %self.link, id = "groups-untranslated",
                 "offsets of consumer groups are not translated: with on-foreign-writer = \"continue\" others write to the target topics too, and it cannot be known which of their records a group has read; set groups = [] to say that this is meant"
@@ -216,7 +223,10 @@ impl Groups {
         if refresh {
             self.list().await?;
         }
-        self.translator.refresh().await?;
+        match &mut self.both_ways {
+            Some(both_ways) => both_ways.refresh().await?,
+            None => self.translator.refresh().await?,
+        }
         let emit = self.settings.emit_checkpoints
             && self.emitted.is_none_or(|at| {
                 now.saturating_duration_since(at) + Duration::from_millis(500)
@@ -263,7 +273,10 @@ impl Groups {
         let standing = standing.len() + shared_standing;
         self.gauges.committed.set(standing as f64);
         self.gauges.active.set(self.active.len() as f64);
-        self.gauges.troubled.set(self.troubles.len() as f64);
+        let untold = self.both_ways.as_mut().map_or(0, BothWays::count);
+        self.gauges
+            .troubled
+            .set((self.troubles.len() + untold) as f64);
         let took = self.rt.now().saturating_duration_since(now);
         self.gauges.round.set(took.as_secs_f64());
         Ok(())
@@ -278,7 +291,10 @@ impl Groups {
     async fn pause(&mut self, wait: Duration) {
         let until = self.rt.now() + self.rt.jitter(wait);
         while self.rt.now() >= self.keep_at && self.rt.now() + KEEP_PAUSE < until {
-            let (ladders, all) = self.translator.to_keep(KEEP_AT_ONCE);
+            let (ladders, all) = match &mut self.both_ways {
+                Some(both_ways) => both_ways.unkept(KEEP_AT_ONCE),
+                None => self.translator.to_keep(KEEP_AT_ONCE),
+            };
             if all {
                 self.keep_at = self.rt.now() + KEEP_LADDERS;
             }
@@ -381,7 +397,11 @@ impl Groups {
                 if !mirrored.contains(&flow) {
                     continue;
                 }
-                let Some(translated) = self.translator.known(&flow, committed.offset) else {
+                let translated = match &mut self.both_ways {
+                    Some(both_ways) => both_ways.translate(&group, &flow, committed.offset),
+                    None => self.translator.known(&flow, committed.offset),
+                };
+                let Some(translated) = translated else {
                     continue;
                 };
                 found.push(Entry {

@@ -133,29 +133,9 @@ impl Ladder {
         }
         self.rungs.push(rung);
         if self.rungs.len() > MAX_RUNGS {
-            self.thin();
+            thin(&mut self.rungs);
         }
         true
-    }
-
-    /// Gives up the rung that is missed least: the one between neighbours that lie close together, seen from the end.
-    fn thin(&mut self) {
-        let Some(end) = self.rungs.last().map(|r| r.source) else {
-            return;
-        };
-        let width = |from: i64, to: i64| to.saturating_sub(from).max(1) as f64;
-        let closeness = |three: &[Rung]| match three {
-            [a, _, c] => width(a.source, c.source) / width(a.source, end),
-            _ => f64::INFINITY,
-        };
-        let least = self
-            .rungs
-            .windows(3)
-            .enumerate()
-            .min_by(|(_, a), (_, b)| closeness(a).total_cmp(&closeness(b)));
-        if let Some((index, _)) = least {
-            self.rungs.remove(index + 1);
-        }
     }
 
     /// A place between the rungs that was counted exactly in this `round`. `most` are kept, and those given up that nobody
@@ -236,6 +216,25 @@ impl Ladder {
             return Found::Exact(below.target + (offset - below.source));
         }
         Found::Between(interval)
+    }
+}
+
+/// Gives up the rung that is missed least: the one between neighbours that lie close together, seen from the end.
+pub(crate) fn thin(rungs: &mut Vec<Rung>) {
+    let Some(end) = rungs.last().map(|r| r.source) else {
+        return;
+    };
+    let width = |from: i64, to: i64| to.saturating_sub(from).max(1) as f64;
+    let closeness = |three: &[Rung]| match three {
+        [a, _, c] => width(a.source, c.source) / width(a.source, end),
+        _ => f64::INFINITY,
+    };
+    let least = rungs
+        .windows(3)
+        .enumerate()
+        .min_by(|(_, a), (_, b)| closeness(a).total_cmp(&closeness(b)));
+    if let Some((index, _)) = least {
+        rungs.remove(index + 1);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use strait_config::{LinkConfig, Policy};
+use strait_config::{Forward, LinkConfig, Policy};
 use strait_net::{Cluster, ListedGroup, NetError};
 
 /// Groups that are asked about at a time.
@@ -37,7 +37,7 @@ pub(crate) async fn planned_groups(
         return None;
     }
     let mut planned = PlannedGroups::default();
-    if config.policies.foreign_writer == Policy::GoOn {
+    if config.policies.foreign_writer == Policy::GoOn && config.forward == Forward::All {
         let why = "others write to the target topics too (on-foreign-writer = \"continue\")";
         planned.untranslated = Some(why.to_owned());
         return Some(Ok(planned));

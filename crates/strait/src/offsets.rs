@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use strait_config::{Config, LinkConfig, Policy};
+use strait_config::{Config, Forward, LinkConfig, Policy};
 use strait_engine::FlowKey;
 use strait_mirror::{Budget, MirrorError, Translated, Translator};
 use strait_net::Runtime;
@@ -59,6 +59,13 @@ pub(crate) fn translate(args: &TranslateArgs) -> Exit {
         return Exit::Usage;
     }
     let shared = |link: &&&LinkConfig| link.policies.foreign_writer == Policy::GoOn;
+    if let Some(link) = links.iter().find(|link| link.forward == Forward::Local) {
+        complain(format_args!(
+            "link {} has forward = \"local\": applications write to both sides, and where a group goes on on the other one depends on what it has read of each, so that no single offset is translated; its offsets are not translated here, sync-group-offsets = true commits them",
+            link.name
+        ));
+        return Exit::Failed;
+    }
     if let Some(link) = links.iter().find(shared) {
         complain(format_args!(
             "link {} has on-foreign-writer = \"continue\": others write to its target topics too, so that it cannot be known which of their records a group has read; its offsets are not translated",
