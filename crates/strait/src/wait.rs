@@ -167,8 +167,14 @@ impl Waiting<'_> {
 
     async fn caught_up(&self, groups: bool) -> Result<(String, Exit), Exit> {
         if groups && !carries_groups(self.link) {
+            let why = match self.link.groups.sync_offsets {
+                true => {
+                    "shares its target topics with other writers, and whether it has carried over what groups have read is not told"
+                }
+                false => "commits no offsets of consumer groups",
+            };
             complain(format_args!(
-                "link {} commits no offsets of consumer groups: leave out --groups",
+                "link {} {why}: leave out --groups",
                 self.link.name
             ));
             return Err(Exit::Usage);
