@@ -200,7 +200,7 @@ pub(crate) struct TranslateArgs {
 /// `strait offsets back`.
 #[derive(Args, Debug)]
 pub(crate) struct BackArgs {
-    /// TOML, or a MirrorMaker 2 properties file
+    /// TOML, a MirrorMaker 2 properties file, or a Strimzi KafkaMirrorMaker2 (.yaml)
     pub(crate) file: PathBuf,
     /// The consumer group
     #[arg(long, value_name = "GROUP")]

@@ -49,7 +49,7 @@ enum What {
 /// Which links, and how long.
 #[derive(Args, Debug)]
 struct OfLinks {
-    /// TOML, or a MirrorMaker 2 properties file
+    /// TOML, a MirrorMaker 2 properties file, or a Strimzi KafkaMirrorMaker2 (.yaml)
     file: PathBuf,
     /// Only this link
     #[arg(long, value_name = "NAME")]
