@@ -173,17 +173,23 @@ fn read_tls(
     let mut file = |key: &str| {
         let entry = table.field(reader, key)?;
         let path = around.path(entry.string(reader, "the path of a PEM file")?);
-        if let Err(error) = std::fs::File::open(&path) {
-            let why = format!("{} cannot be read: {error}", path.display());
-            let instead = "Write the path of a PEM file, relative to the configuration file";
-            reader.problems.push(entry.problem(why, instead));
-        }
+        readable(reader, &entry, &path);
         Some(path)
     };
+    let (cert_file, key_file) = (file("cert-file"), file("key-file"));
+    let mut ca_files = Vec::new();
+    if let Some(entry) = table.field(reader, "ca-file") {
+        let named = entry.strings(reader, "the path of a PEM file");
+        for (element, written) in named.unwrap_or_default() {
+            let path = around.path(written);
+            readable(reader, &element, &path);
+            ca_files.push(path);
+        }
+    }
     let tls = TlsConfig {
-        ca_file: file("ca-file"),
-        cert_file: file("cert-file"),
-        key_file: file("key-file"),
+        ca_files,
+        cert_file,
+        key_file,
     };
     match (&tls.cert_file, &tls.key_file) {
         (Some(_), None) => table.missing(
@@ -199,6 +205,14 @@ fn read_tls(
         _ => {}
     }
     Some(tls)
+}
+
+fn readable(reader: &mut Reader<'_>, entry: &Field<'_, '_>, path: &Path) {
+    if let Err(error) = std::fs::File::open(path) {
+        let why = format!("{} cannot be read: {error}", path.display());
+        let instead = "Write the path of a PEM file, relative to the configuration file";
+        reader.problems.push(entry.problem(why, instead));
+    }
 }
 
 fn read_sasl(

@@ -22,7 +22,7 @@ use crate::pattern::Pattern;
 use crate::properties::{Entry, Properties, Scope, split_scope};
 use crate::selection::{DEFAULT_TOPICS_EXCLUDE, TopicSelection};
 use crate::start::StartPosition;
-use crate::strimzi_file::ClientFiles;
+use crate::strimzi_file::TlsFiles;
 use crate::takeover;
 use crate::{mm2_providers, mm2_security};
 
@@ -39,11 +39,11 @@ pub(crate) fn read(
     from_properties(properties, problems, &BTreeMap::new(), file)
 }
 
-/// A configuration of keys that lie in memory. `clients`: what clusters are connected with beside what keys can say.
+/// A configuration of keys that lie in memory. `files`: what clusters are connected with beside what keys can say.
 pub(crate) fn from_properties(
     properties: Properties,
     problems: Vec<Problem>,
-    clients: &BTreeMap<String, ClientFiles>,
+    files: &BTreeMap<String, TlsFiles>,
     file: &Path,
 ) -> Result<Config, ConfigError> {
     let mut reading = Reading {
@@ -51,7 +51,7 @@ pub(crate) fn from_properties(
         aliases: Vec::new(),
         problems,
     };
-    match reading.config(file, clients) {
+    match reading.config(file, files) {
         Some(config) if reading.problems.is_empty() => Ok(config),
         _ => Err(ConfigError::new(file, reading.problems)),
     }
@@ -71,7 +71,7 @@ struct Flow {
 }
 
 impl Reading {
-    fn config(&mut self, file: &Path, clients: &BTreeMap<String, ClientFiles>) -> Option<Config> {
+    fn config(&mut self, file: &Path, files: &BTreeMap<String, TlsFiles>) -> Option<Config> {
         self.aliases = self.read_aliases()?;
         let flows = self.enabled_flows();
         if flows.is_empty() {
@@ -98,9 +98,12 @@ impl Reading {
                     folder_of(file),
                     &mut self.problems,
                 );
-                if let (Some(tls), Some((certificate, key))) = (&mut tls, clients.get(alias)) {
-                    tls.cert_file = Some(certificate.clone());
-                    tls.key_file = Some(key.clone());
+                if let (Some(tls), Some(files)) = (&mut tls, files.get(alias)) {
+                    tls.ca_files.extend(files.authorities.iter().cloned());
+                    if let Some((certificate, key)) = &files.client {
+                        tls.cert_file = Some(certificate.clone());
+                        tls.key_file = Some(key.clone());
+                    }
                 }
                 let cluster = ClusterConfig {
                     alias: alias.clone(),

@@ -173,7 +173,7 @@ impl<'a> Reading<'a> {
             let instead = "Give the brokers certificates with the names in bootstrap.servers and advertised.listeners, and remove it";
             self.problem(check, why, instead);
         }
-        let ca_file = self.store("truststore", &["ssl.truststore.certificates"]);
+        let authorities = self.store("truststore", &["ssl.truststore.certificates"]);
         let inside = ["ssl.keystore.certificate.chain", "ssl.keystore.key"];
         let client = self.store("keystore", &inside);
         if let Some(file) = &client
@@ -187,7 +187,7 @@ impl<'a> Reading<'a> {
             self.problem("ssl.keystore.location", why, instead);
         }
         TlsConfig {
-            ca_file,
+            ca_files: authorities.into_iter().collect(),
             cert_file: client.clone(),
             key_file: client,
         }

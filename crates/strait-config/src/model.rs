@@ -84,8 +84,8 @@ pub struct ClusterConfig {
 /// TLS towards one cluster. Certificates are always checked against the broker's host name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsConfig {
-    /// PEM file of the authorities to trust. `None`: those of the system.
-    pub ca_file: Option<PathBuf>,
+    /// PEM files of the authorities to trust. None: those of the system.
+    pub ca_files: Vec<PathBuf>,
     /// PEM file of the client's certificate chain; set together with `key_file`.
     pub cert_file: Option<PathBuf>,
     /// PEM file of the client's private key; set together with `cert_file`.

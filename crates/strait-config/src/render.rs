@@ -1,6 +1,7 @@
 //! The effective configuration as TOML: what `strait check` prints, and what turns a MirrorMaker 2 file into TOML.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use crate::beside;
 use crate::groups::GroupSettings;
@@ -199,20 +200,17 @@ fn write_groups(out: &mut String, groups: &GroupSettings) -> std::fmt::Result {
 }
 
 fn tls_text(tls: &TlsConfig) -> String {
-    let files = [
-        ("ca-file", &tls.ca_file),
-        ("cert-file", &tls.cert_file),
-        ("key-file", &tls.key_file),
-    ];
-    let parts: Vec<String> = files
-        .iter()
-        .filter_map(|(key, path)| {
-            Some(format!(
-                "{key} = {}",
-                quoted(&path.as_ref()?.display().to_string())
-            ))
-        })
-        .collect();
+    let named = |path: &Path| quoted(&path.display().to_string());
+    let authorities: Vec<String> = tls.ca_files.iter().map(|path| named(path)).collect();
+    let mut parts = Vec::new();
+    match authorities.as_slice() {
+        [] => {}
+        [one] => parts.push(format!("ca-file = {one}")),
+        several => parts.push(format!("ca-file = [{}]", several.join(", "))),
+    }
+    for (key, path) in [("cert-file", &tls.cert_file), ("key-file", &tls.key_file)] {
+        parts.extend(path.as_ref().map(|path| format!("{key} = {}", named(path))));
+    }
     if parts.is_empty() {
         "true".to_owned()
     } else {

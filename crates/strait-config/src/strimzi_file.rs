@@ -55,8 +55,14 @@ const PATTERNS: [(&str, &str); 6] = [
     ("groupsBlacklistPattern", "groups.exclude"),
 ];
 
-/// Files of a client's certificate and its private key.
-pub(crate) type ClientFiles = (PathBuf, PathBuf);
+/// What a cluster is connected with beside what the keys of MirrorMaker 2 can say.
+#[derive(Debug, Default)]
+pub(crate) struct TlsFiles {
+    /// Of a client's certificate and its private key.
+    pub(crate) client: Option<(PathBuf, PathBuf)>,
+    /// Further authorities to trust.
+    pub(crate) authorities: Vec<PathBuf>,
+}
 
 /// Reads and validates the text of a file with one such resource in it.
 pub(crate) fn read(
@@ -72,7 +78,7 @@ pub(crate) fn read(
         folder,
         secrets: env(SECRETS_ENV).map_or_else(|| PathBuf::from(SECRETS), PathBuf::from),
         entries: Vec::new(),
-        clients: BTreeMap::new(),
+        tls_files: BTreeMap::new(),
         idle: Vec::new(),
         problems: Vec::new(),
     };
@@ -80,7 +86,7 @@ pub(crate) fn read(
     building.unresolved();
     let Building {
         entries,
-        clients,
+        tls_files,
         idle,
         problems,
         ..
@@ -89,7 +95,7 @@ pub(crate) fn read(
         return Err(ConfigError::new(file, problems));
     }
     let properties = Properties { entries };
-    let mut config = mm2_file::from_properties(properties, Vec::new(), &clients, file)?;
+    let mut config = mm2_file::from_properties(properties, Vec::new(), &tls_files, file)?;
     if !idle.is_empty() {
         let warning = format!(
             "{}: what is for Kubernetes and Connect is without a meaning here: {}",
@@ -145,7 +151,7 @@ struct Building<'a> {
     folder: &'a Path,
     secrets: PathBuf,
     entries: Vec<Entry>,
-    clients: BTreeMap<String, ClientFiles>,
+    tls_files: BTreeMap<String, TlsFiles>,
     idle: Vec<String>,
     problems: Vec<Problem>,
 }
@@ -394,20 +400,17 @@ impl Building<'_> {
                 }
             }
         }
-        match files.as_slice() {
-            [] => {}
-            [one] => {
-                let line = tls.line;
-                self.put(line, format!("{alias}.ssl.truststore.type"), "PEM");
-                let location = one.display().to_string();
-                self.put(line, format!("{alias}.ssl.truststore.location"), location);
-            }
-            _ => {
-                let why = format!("these are {} files, and Strait reads one", files.len());
-                let instead = "Put all certificates into one PEM file, and name that one";
-                self.problem(tls.line, key, why, instead);
-            }
-        }
+        let Some((first, others)) = files.split_first() else {
+            return;
+        };
+        let line = tls.line;
+        self.put(line, format!("{alias}.ssl.truststore.type"), "PEM");
+        let location = first.display().to_string();
+        self.put(line, format!("{alias}.ssl.truststore.location"), location);
+        // While an authority is being replaced its secret has both.
+        let others = others.iter().map(|file| self.folder.join(file)).collect();
+        let files = self.tls_files.entry(alias.to_owned()).or_default();
+        files.authorities = others;
     }
 
     /// Files of a secret whose names fit a pattern of Strimzi's (`*.crt`).
@@ -500,7 +503,8 @@ impl Building<'_> {
             files.push(file);
         }
         if let (Some(key), Some(certificate)) = (files.pop(), files.pop()) {
-            self.clients.insert(alias.to_owned(), (certificate, key));
+            let files = self.tls_files.entry(alias.to_owned()).or_default();
+            files.client = Some((certificate, key));
         }
     }
 

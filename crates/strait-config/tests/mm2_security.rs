@@ -29,7 +29,7 @@ fn a_clusters_own_settings_win_over_those_of_all() {
         (SaslMechanism::Plain, "u", "p#1")
     );
     let tls = found.tls.unwrap();
-    assert!(tls.ca_file.unwrap().ends_with("ca.pem"));
+    assert!(tls.ca_files[0].ends_with("ca.pem"));
     assert_eq!((tls.cert_file, tls.key_file), (None, None));
     // As with Kafka's clients, without a protocol nothing of it counts.
     assert_eq!(

@@ -16,8 +16,8 @@ pub struct Security {
 /// that is connected to. The default trusts the operating system's authorities and shows no certificate.
 #[derive(Clone, Debug, Default)]
 pub struct Tls {
-    /// PEM file with the certificates to trust. `None`: those of the operating system.
-    pub ca_file: Option<PathBuf>,
+    /// PEM files with the certificates to trust. None: those of the operating system.
+    pub ca_files: Vec<PathBuf>,
     /// Our own certificate, for listeners with `ssl.client.auth`.
     pub client: Option<ClientCertificate>,
 }

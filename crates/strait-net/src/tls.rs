@@ -1,7 +1,7 @@
 //! TLS: rustls with ring.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const BUFFER_LIMIT: usize = 512 << 10;
 /// Reads the files and builds the configuration all connections of a cluster share.
 pub(crate) fn client_config(tls: &Tls) -> Result<Arc<ClientConfig>, NetError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let roots = roots(tls.ca_file.as_deref())?;
+    let roots = roots(&tls.ca_files)?;
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| invalid(format!("TLS cannot be set up: {e}")))?
@@ -45,29 +45,27 @@ pub(crate) fn client_config(tls: &Tls) -> Result<Arc<ClientConfig>, NetError> {
     Ok(Arc::new(config))
 }
 
-/// The authorities to trust: the file's, and only those; without a file the operating system's.
-fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, NetError> {
+/// The authorities to trust: those of the files, and only those; without a file the operating system's.
+fn roots(ca_files: &[PathBuf]) -> Result<RootCertStore, NetError> {
     let mut roots = RootCertStore::empty();
-    match ca_file {
-        Some(path) => {
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|e| {
-                    invalid(format!(
-                        "a certificate in {} is not valid: {e}",
-                        path.display()
-                    ))
-                })?;
-            }
+    for path in ca_files {
+        for certificate in certificates(path)? {
+            roots.add(certificate).map_err(|e| {
+                invalid(format!(
+                    "a certificate in {} is not valid: {e}",
+                    path.display()
+                ))
+            })?;
         }
-        None => {
-            // Systems carry the odd certificate that webpki does not accept; the rest still counts.
-            let found = rustls_native_certs::load_native_certs();
-            let (added, _) = roots.add_parsable_certificates(found.certs);
-            if added == 0 {
-                return Err(invalid(
-                    "this system has no trusted certificates: name the brokers' authority in the TLS settings (ca-file)".to_owned(),
-                ));
-            }
+    }
+    if ca_files.is_empty() {
+        // Systems carry the odd certificate that webpki does not accept; the rest still counts.
+        let found = rustls_native_certs::load_native_certs();
+        let (added, _) = roots.add_parsable_certificates(found.certs);
+        if added == 0 {
+            return Err(invalid(
+                "this system has no trusted certificates: name the brokers' authority in the TLS settings (ca-file)".to_owned(),
+            ));
         }
     }
     Ok(roots)

@@ -66,7 +66,7 @@ impl Authority {
 
     fn tls(&self) -> Tls {
         Tls {
-            ca_file: Some(self.file("ca.pem")),
+            ca_files: vec![self.file("ca.pem")],
             ..Tls::default()
         }
     }
@@ -209,13 +209,13 @@ async fn files_that_cannot_be_used_are_named() {
     let (net, authority) = (Net::new(), Authority::new());
     serve_tls(&net, authority.acceptor("broker", false));
     let mut tls = authority.tls();
-    tls.ca_file = Some(authority.file("absent.pem"));
+    tls.ca_files = vec![authority.file("absent.pem")];
     let error = open(&net, &with_tls(tls.clone())).await.unwrap_err();
     assert!(error.to_string().contains("absent.pem"), "{error}");
     assert_eq!(error.id(), "setting-invalid");
     assert_eq!(error.action(), Action::Stop);
     std::fs::write(authority.file("empty.pem"), "nothing").unwrap();
-    tls.ca_file = Some(authority.file("empty.pem"));
+    tls.ca_files = vec![authority.file("empty.pem")];
     let error = open(&net, &with_tls(tls)).await.unwrap_err();
     assert!(error.to_string().contains("no certificate"), "{error}");
 }

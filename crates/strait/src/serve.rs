@@ -383,7 +383,7 @@ pub(crate) fn cluster(rt: &Runtime, config: &ClusterConfig, connect: Duration) -
     let security =
         Security {
             tls: config.tls.as_ref().map(|tls| Tls {
-                ca_file: tls.ca_file.clone(),
+                ca_files: tls.ca_files.clone(),
                 client: tls.cert_file.clone().zip(tls.key_file.clone()).map(
                     |(cert_file, key_file)| ClientCertificate {
                         cert_file,
