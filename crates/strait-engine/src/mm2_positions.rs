@@ -8,6 +8,7 @@ use strait_wire::{Isolation, Mm2Offset, OffsetSync};
 use tracing::debug;
 
 use crate::error::FlowError;
+use crate::internal_log::own_reader;
 use crate::limits;
 use crate::partition::PartitionReader;
 use crate::routes::Routes;
@@ -298,14 +299,7 @@ pub(crate) async fn read_syncs(
         3 => return Ok(()),
         error => return Err(NetError::kafka(error, "Metadata", name).into()),
     }
-    let reader = PartitionReader {
-        source: true,
-        rt: rt.clone(),
-        routes: routes.clone(),
-        topic: name,
-        partition: 0,
-        isolation: Isolation::ReadUncommitted,
-    };
+    let reader = own_reader(rt, routes, topic, true);
     each_record(&reader, |key, value| {
         let sync = key
             .zip(value)

@@ -231,11 +231,7 @@ impl Waiting<'_> {
             }
         };
         let Some(behind) = behind else {
-            complain(format_args!(
-                "link {}: cluster {} did not answer within --timeout",
-                self.link.name, self.link.target
-            ));
-            return Err(Exit::NotYet);
+            return Err(self.late());
         };
         let open = goal.open_transactions();
         // What groups have read is carried over behind the records.
@@ -290,13 +286,7 @@ impl Waiting<'_> {
                         return Err(failed(&error));
                     }
                 }
-                Looked::Late => {
-                    complain(format_args!(
-                        "link {}: cluster {} did not answer within --timeout",
-                        self.link.name, self.link.target
-                    ));
-                    return Err(Exit::NotYet);
-                }
+                Looked::Late => return Err(self.late()),
             }
         }
     }
@@ -363,11 +353,7 @@ impl Waiting<'_> {
             }
         };
         let Some(left) = left else {
-            complain(format_args!(
-                "link {}: cluster {} did not answer within --timeout",
-                self.link.name, self.link.target
-            ));
-            return Err(Exit::NotYet);
+            return Err(self.late());
         };
         let done = left.iter().all(|u| u.left.records == 0);
         let text = match self.json {
@@ -380,6 +366,15 @@ impl Waiting<'_> {
         };
         let ended = if done { Exit::Ok } else { Exit::NotYet };
         Ok((text, ended))
+    }
+
+    /// The target did not answer while there was time.
+    fn late(&self) -> Exit {
+        complain(format_args!(
+            "link {}: cluster {} did not answer within --timeout",
+            self.link.name, self.link.target
+        ));
+        Exit::NotYet
     }
 
     /// Looks, unless that takes longer than there is time.
