@@ -1,5 +1,7 @@
 //! A MirrorMaker 2 properties file as keys with their place: global, of a cluster, or of a flow.
 
+use std::collections::HashMap;
+
 use java_properties::{LineContent, PropertiesIter};
 
 use crate::error::Problem;
@@ -31,6 +33,7 @@ impl Properties {
     /// Reads the bytes as `java.util.Properties` does: ISO 8859-1 with `\u` escapes.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Problem> {
         let mut entries: Vec<Entry> = Vec::new();
+        let mut last_lines = HashMap::new();
         for line in PropertiesIter::new(bytes) {
             let line = line.map_err(|error| {
                 let said = error.to_string();
@@ -44,7 +47,7 @@ impl Properties {
             })?;
             let number = line.line_number();
             if let LineContent::KVPair(key, value) = line.consume_content() {
-                entries.retain(|earlier| earlier.key != key);
+                last_lines.insert(key.clone(), number);
                 entries.push(Entry {
                     line: number,
                     key,
@@ -53,6 +56,7 @@ impl Properties {
                 });
             }
         }
+        entries.retain(|entry| last_lines.get(&entry.key) == Some(&entry.line));
         Ok(Self { entries })
     }
 

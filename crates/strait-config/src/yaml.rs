@@ -1,5 +1,7 @@
 //! YAML as far as Kubernetes resources need it: a tree of texts, lists and maps with their lines.
 
+use std::collections::HashSet;
+
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use crate::error::Problem;
@@ -118,6 +120,7 @@ impl<'t> Reading<'t> {
             }
             Event::MappingStart(..) => {
                 let mut entries: Vec<(String, Node)> = Vec::new();
+                let mut keys = HashSet::new();
                 loop {
                     let key = match self.next()? {
                         (Event::MappingEnd, _) => break Value::Map(entries),
@@ -126,7 +129,7 @@ impl<'t> Reading<'t> {
                     };
                     let (event, span) = self.next()?;
                     let node = self.node(event, span, depth + 1)?;
-                    if entries.iter().any(|(name, _)| *name == key) {
+                    if !keys.insert(key.clone()) {
                         let why = "it is given twice";
                         return Err(Problem::at(Some(node.line), key, why, "Keep one of them"));
                     }
