@@ -7,6 +7,7 @@
 mod along;
 pub mod answer;
 mod appender;
+mod comparison;
 mod contents;
 mod error;
 mod expiry;
