@@ -1,6 +1,6 @@
 //! What MirrorMaker 2 left on both clusters: how far it came, and whether it still runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use strait_net::{Cluster, KafkaError, NetError, Runtime};
@@ -12,7 +12,8 @@ use crate::internal_log::own_reader;
 use crate::limits;
 use crate::partition::PartitionReader;
 use crate::routes::Routes;
-use crate::spec::{FlowKey, Takeover, syncs_topic};
+use crate::spec::{FlowKey, Takeover};
+use crate::syncs_topic::{SEPARATOR, holds_positions, syncs_topic};
 
 /// Pairs of one flow that are remembered.
 const PAIRS: usize = 64;
@@ -26,7 +27,7 @@ pub type Pair = (i64, i64);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mm2Positions {
     offsets: Offsets,
-    /// The last sync of each flow on the source.
+    /// Of each flow the last sync of a topic, and of several topics the one further on.
     pairs: BTreeMap<FlowKey, Pair>,
     /// Why there are none.
     pairs_unread: Option<String>,
@@ -228,16 +229,37 @@ pub(crate) async fn read(
         .await
         .map_err(|error| unreadable(target.cluster(), topic, &error))?;
     }
-    let topic = syncs_topic(target.cluster().alias());
-    let pairs = &mut found.pairs;
-    let read = read_syncs(rt, source, &topic, |flow, pair| {
-        if pairs.len() < limits::MM2_PARTITIONS || pairs.contains_key(&flow) {
-            pairs.insert(flow, pair);
+    let separators = [Some(SEPARATOR), takeover.separator.as_deref()];
+    let mut topics: Vec<_> = separators
+        .into_iter()
+        .flatten()
+        .map(|separator| (source, separator, target))
+        .collect();
+    // Others on the target stand among the link's positions.
+    let apart = takeover
+        .separator
+        .as_deref()
+        .filter(|separator| !holds_positions(separator));
+    topics.extend(apart.map(|separator| (target, separator, source)));
+    for (on, separator, other) in topics {
+        let topic = syncs_topic(separator, other.cluster().alias());
+        let mut pairs = BTreeMap::new();
+        let room = limits::MM2_PARTITIONS.saturating_sub(found.pairs.len());
+        let read = read_syncs(rt, on, &topic, |flow, pair| {
+            if pairs.len() < room || pairs.contains_key(&flow) {
+                pairs.insert(flow, pair);
+            }
+        });
+        if let Err(error) = read.await {
+            let error = unreadable(on.cluster(), &topic, &error);
+            found.pairs_unread.get_or_insert(error.to_string());
         }
-    });
-    if let Err(error) = read.await {
-        let error = unreadable(source.cluster(), &topic, &error);
-        found.pairs_unread = Some(error.to_string());
+        for (flow, pair) in pairs {
+            let known = found.pairs.entry(flow).or_insert(pair);
+            if pair.1 > known.1 {
+                *known = pair;
+            }
+        }
     }
     Ok(found)
 }
@@ -287,18 +309,24 @@ async fn read_offsets(
     Ok(())
 }
 
-/// MirrorMaker 2's offset syncs on both clusters for these flows, in the order of their target offsets, 64 of each at the
+/// MirrorMaker 2's offset syncs on both clusters, under names with this separator or its default one, for these flows, in the order of their target offsets, 64 of each at the
 /// most. What lies at or above the target offset of a flow was written by Strait, which took over there, and is none of
 /// them. Clusters that hide theirs have none.
 pub async fn read_mm2_pairs(
     rt: &Runtime,
     source: Cluster,
     target: Cluster,
+    separator: &str,
     taken_at: &BTreeMap<FlowKey, i64>,
 ) -> BTreeMap<FlowKey, Vec<Pair>> {
     let mut all = BTreeMap::new();
-    let topics = [syncs_topic(target.alias()), syncs_topic(source.alias())];
-    for (cluster, topic) in [source, target].into_iter().zip(topics) {
+    let mut topics = Vec::new();
+    for separator in BTreeSet::from([SEPARATOR, separator]) {
+        for (on, other) in [(&source, &target), (&target, &source)] {
+            topics.push((on.clone(), syncs_topic(separator, other.alias())));
+        }
+    }
+    for (cluster, topic) in topics {
         let routes = Arc::new(Routes::new(rt.clone(), cluster));
         let mut pairs: BTreeMap<FlowKey, Vec<Pair>> = BTreeMap::new();
         let read = read_syncs(rt, &routes, &topic, |flow, pair| {

@@ -185,6 +185,7 @@ impl Scene {
             takeover: Takeover {
                 offsets_topic: Some(OFFSETS.to_owned()),
                 group: None,
+                separator: Some("_".to_owned()),
             },
         };
         let (link, handle) = Link::new(rt.clone(), spec);
@@ -316,6 +317,32 @@ fn its_syncs_on_the_target_count_as_well() {
         scene.flushed(45);
         let taken = scene.assert_becomes(&all(0..100));
         assert_eq!(taken.map(|t| t.records), (copied > 0).then_some(19));
+    }
+}
+
+/// From Kafka 3.1 on their topic has its separator in its name, on the source as on the target.
+#[test]
+fn its_syncs_under_names_with_another_separator_count_as_well() {
+    for (on_source, syncs) in [
+        (true, "mm2-offset-syncs_target_internal"),
+        (false, "mm2-offset-syncs_source_internal"),
+    ] {
+        let scene = Scene::new(&[]);
+        let broker = if on_source {
+            &scene.source
+        } else {
+            &scene.target
+        };
+        let compacted = [("cleanup.policy", "compact")];
+        broker.create_topic(syncs, 1, &compacted).unwrap();
+        scene.write(0..100);
+        scene.copied(0..60);
+        // From before.
+        scene.pair(10, 10);
+        Scene::sync(broker, syncs, (40, 40));
+        scene.flushed(45);
+        let taken = scene.assert_becomes(&all(0..100)).unwrap();
+        assert_eq!((taken.records, taken.in_doubt), (19, 0), "{syncs}");
     }
 }
 
