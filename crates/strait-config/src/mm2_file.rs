@@ -5,18 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::address::{parse_address, split_list};
-use crate::beside::{Beside, DefaultsFrom, MM2_CONFIGS_INTERVAL};
 use crate::check::{self, Place};
 use crate::cluster_toml::check_alias;
 use crate::error::{ConfigError, Problem};
-use crate::groups::{GroupSettings, MM2_REFRESH_GROUPS};
-use crate::heartbeats::{self, EmitHeartbeats, Heartbeats};
-use crate::mm2_keys::{Meaning, Policy, Refusal, is_worker_key, known_keys, meaning};
+use crate::heartbeats;
+use crate::mm2_keys::{Meaning, Refusal, is_worker_key, known_keys, meaning};
 use crate::model::{
     AdminConfig, ClusterConfig, Config, Isolation, LinkConfig, MM2_REFRESH_TOPICS, share_memory,
 };
-use crate::naming::Naming;
-use crate::naming_toml::check_separator;
 use crate::nearest::nearest;
 use crate::pattern::Pattern;
 use crate::properties::{Entry, Properties, Scope, split_scope};
@@ -57,16 +53,17 @@ pub(crate) fn from_properties(
     }
 }
 
-struct Reading {
-    properties: Properties,
+/// What is known of a file while it is read.
+pub(crate) struct Reading {
+    pub(crate) properties: Properties,
     aliases: Vec<String>,
-    problems: Vec<Problem>,
+    pub(crate) problems: Vec<Problem>,
 }
 
 /// An enabled flow.
-struct Flow {
-    source: String,
-    target: String,
+pub(crate) struct Flow {
+    pub(crate) source: String,
+    pub(crate) target: String,
     line: usize,
 }
 
@@ -186,7 +183,7 @@ impl Reading {
     }
 
     /// The value, unless a comment was put behind it: to Java that is part of the value.
-    fn value_of<'e>(&mut self, entry: &'e Entry) -> Option<&'e str> {
+    pub(crate) fn value_of<'e>(&mut self, entry: &'e Entry) -> Option<&'e str> {
         if let Some((value, comment)) = entry.value.split_once('#') {
             let why = "in a properties file a comment stands on its own line; here it is part of the value";
             let instead = format!(
@@ -336,7 +333,7 @@ impl Reading {
     }
 
     /// The flow's own key, else the global one.
-    fn flow_entry(&self, flow: &Flow, key: &str) -> Option<Entry> {
+    pub(crate) fn flow_entry(&self, flow: &Flow, key: &str) -> Option<Entry> {
         let own = format!("{}->{}.{key}", flow.source, flow.target);
         self.properties
             .get(&own)
@@ -358,7 +355,7 @@ impl Reading {
         };
         let topics = TopicSelection::new(includes, excludes);
         let mut link = LinkConfig::new(&flow.source, &flow.target, topics);
-        link.naming = self.read_naming(flow)?;
+        (link.naming, link.internal_separator) = self.read_naming(flow)?;
         if let Some(entry) = self.flow_entry(flow, "replication.factor") {
             link.replication_factor = self.read_replication(&entry);
         }
@@ -410,7 +407,7 @@ impl Reading {
             .cloned()
     }
 
-    fn read_patterns(&mut self, entry: &Entry) -> Vec<Pattern> {
+    pub(crate) fn read_patterns(&mut self, entry: &Entry) -> Vec<Pattern> {
         let mut patterns = Vec::new();
         let Some(value) = self.value_of(entry) else {
             return patterns;
@@ -428,29 +425,7 @@ impl Reading {
         patterns
     }
 
-    fn read_naming(&mut self, flow: &Flow) -> Option<Naming> {
-        if let Some(entry) = self.flow_entry(flow, "replication.policy.class")
-            // Any other class has been refused with the rest.
-            && Policy::of(&entry.value) == Some(Policy::Identity)
-        {
-            return Some(Naming::Identity);
-        }
-        let Some(entry) = self.flow_entry(flow, "replication.policy.separator") else {
-            return Some(Naming::default());
-        };
-        let separator = self.value_of(&entry)?;
-        match check_separator(separator) {
-            Ok(()) => Some(Naming::Default {
-                separator: separator.to_owned(),
-            }),
-            Err((why, instead)) => {
-                self.problems.push(wrong(&entry, why, instead));
-                None
-            }
-        }
-    }
-
-    fn read_bool(&mut self, entry: &Entry) -> Option<bool> {
+    pub(crate) fn read_bool(&mut self, entry: &Entry) -> Option<bool> {
         let value = self.value_of(entry)?;
         if value.eq_ignore_ascii_case("true") {
             return Some(true);
@@ -466,7 +441,7 @@ impl Reading {
         Some(false)
     }
 
-    fn read_replication(&mut self, entry: &Entry) -> Option<i16> {
+    pub(crate) fn read_replication(&mut self, entry: &Entry) -> Option<i16> {
         match self.value_of(entry)?.parse::<i16>() {
             Ok(factor) if factor > 0 || factor == -1 => Some(factor),
             _ => {
@@ -479,7 +454,12 @@ impl Reading {
     }
 
     /// `what`: topics or groups.
-    fn read_refresh(&mut self, flow: &Flow, what: &str, default: Duration) -> Option<Duration> {
+    pub(crate) fn read_refresh(
+        &mut self,
+        flow: &Flow,
+        what: &str,
+        default: Duration,
+    ) -> Option<Duration> {
         let enabled = format!("refresh.{what}.enabled");
         if let Some(entry) = self.flow_entry(flow, &enabled)
             && self.read_bool(&entry) == Some(false)
@@ -493,7 +473,7 @@ impl Reading {
     }
 
     /// An interval; `off` is how to have none.
-    fn read_seconds(&mut self, entry: &Entry, off: &str) -> Option<Duration> {
+    pub(crate) fn read_seconds(&mut self, entry: &Entry, off: &str) -> Option<Duration> {
         match self.value_of(entry)?.parse::<u64>() {
             // A day is the longest that anything waits here.
             Ok(seconds) if seconds > 0 => Some(Duration::from_secs(seconds.min(86_400))),
@@ -504,106 +484,6 @@ impl Reading {
                 None
             }
         }
-    }
-
-    fn read_beside(&mut self, flow: &Flow) -> Option<Beside> {
-        let mut beside = Beside {
-            configs_interval: Some(MM2_CONFIGS_INTERVAL),
-            sync_acls: true,
-            ..Beside::default()
-        };
-        if let Some(entry) = self.flow_entry(flow, "sync.topic.configs.interval.seconds") {
-            let off = "sync.topic.configs.enabled = false";
-            beside.configs_interval = Some(self.read_seconds(&entry, off)?);
-        }
-        if let Some(entry) = self.flow_entry(flow, "use.defaults.from") {
-            beside.defaults_from = match self.value_of(&entry)? {
-                "source" => DefaultsFrom::Source,
-                "target" => DefaultsFrom::Target,
-                _ => {
-                    let why = "this is not one of its values";
-                    self.problems
-                        .push(wrong(&entry, why, "Write target or source"));
-                    return None;
-                }
-            };
-        }
-        if let Some(entry) = self.flow_entry(flow, "sync.topic.acls.enabled") {
-            beside.sync_acls = self.read_bool(&entry)?;
-        }
-        if let Some(entry) = self.flow_entry(flow, "sync.topic.acls.interval.seconds") {
-            let off = "sync.topic.acls.enabled = false";
-            beside.acls_interval = self.read_seconds(&entry, off)?;
-        }
-        Some(beside)
-    }
-
-    fn read_heartbeats(&mut self, flow: &Flow) -> Option<Heartbeats> {
-        let mut heartbeats = Heartbeats {
-            emit: EmitHeartbeats::Both,
-            ..Heartbeats::default()
-        };
-        if let Some(entry) = self.flow_entry(flow, "emit.heartbeats.enabled")
-            && !self.read_bool(&entry)?
-        {
-            heartbeats.emit = EmitHeartbeats::Off;
-        }
-        if let Some(entry) = self.flow_entry(flow, "emit.heartbeats.interval.seconds") {
-            let off = "emit.heartbeats.enabled = false";
-            heartbeats.interval = self.read_seconds(&entry, off)?;
-        }
-        if let Some(entry) = self.flow_entry(flow, "heartbeats.topic.replication.factor") {
-            heartbeats.replication_factor = self.read_replication(&entry);
-        }
-        if let Some(entry) = self.flow_entry(flow, "heartbeats.replication.enabled") {
-            heartbeats.replicate = self.read_bool(&entry)?;
-        }
-        Some(heartbeats)
-    }
-
-    /// Heartbeats on the source are the other direction's, which runs for them alone unless it is told not to
-    /// (`MirrorMakerConfig.clusterPairs`).
-    fn keep_off_source(&self, link: &mut LinkConfig) {
-        let key = format!("{}->{}.emit.heartbeats.enabled", link.target, link.source);
-        let off = self
-            .properties
-            .get(&key)
-            .is_some_and(|entry| entry.value.eq_ignore_ascii_case("false"));
-        if off && link.heartbeats.emit == EmitHeartbeats::Both {
-            link.heartbeats.emit = EmitHeartbeats::Target;
-        }
-    }
-
-    fn read_groups(&mut self, flow: &Flow) -> Option<GroupSettings> {
-        let mut groups = GroupSettings::mm2();
-        if let Some(entry) = self.flow_entry(flow, "groups") {
-            groups.includes = self.read_patterns(&entry);
-        }
-        let exclude = self
-            .flow_entry(flow, "groups.exclude")
-            .or_else(|| self.flow_entry(flow, "groups.blacklist"));
-        if let Some(entry) = exclude {
-            groups.excludes = self.read_patterns(&entry);
-        }
-        groups.refresh = self.read_refresh(flow, "groups", MM2_REFRESH_GROUPS);
-        if let Some(entry) = self.flow_entry(flow, "emit.checkpoints.enabled") {
-            groups.emit_checkpoints = self.read_bool(&entry)?;
-        }
-        if let Some(entry) = self.flow_entry(flow, "emit.checkpoints.interval.seconds") {
-            groups.checkpoints_interval =
-                self.read_seconds(&entry, "emit.checkpoints.enabled = false")?;
-        }
-        if let Some(entry) = self.flow_entry(flow, "checkpoints.topic.replication.factor") {
-            groups.checkpoints_replication_factor = Some(self.read_replication(&entry)?);
-        }
-        if let Some(entry) = self.flow_entry(flow, "sync.group.offsets.enabled") {
-            groups.sync_offsets = self.read_bool(&entry)?;
-        }
-        if let Some(entry) = self.flow_entry(flow, "sync.group.offsets.interval.seconds") {
-            groups.sync_interval =
-                self.read_seconds(&entry, "sync.group.offsets.enabled = false")?;
-        }
-        Some(groups)
     }
 
     fn read_start(&mut self, entry: &Entry) -> Option<StartPosition> {
@@ -643,7 +523,7 @@ impl Reading {
 
     /// One warning for everything that is read and not obeyed, and one per thing that would surprise.
     fn warnings(&self, file: &Path, flows: &[Flow]) -> Vec<String> {
-        let (mut idle, mut not_done, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut idle, mut unknown) = (Vec::new(), Vec::new());
         for entry in &self.properties.entries {
             let Some((_, meaning)) = self.classify(entry, flows) else {
                 continue;
@@ -651,9 +531,6 @@ impl Reading {
             let (_, rest) = split_scope(&entry.key, &self.aliases);
             match meaning {
                 Meaning::NoEffect => idle.push(entry.key.clone()),
-                // Switched off is what happens anyway.
-                Meaning::NotDone if rest.ends_with(".enabled") && entry.value == "false" => {}
-                Meaning::NotDone => not_done.push(entry.key.clone()),
                 Meaning::Unknown => unknown.push(match nearest(rest, known_keys()) {
                     Some(meant) => format!("{} (did you mean {meant}?)", entry.key),
                     None => entry.key.clone(),
@@ -662,11 +539,7 @@ impl Reading {
             }
         }
         let mut parts = Vec::new();
-        for (what, keys) in [
-            ("without a meaning here", idle),
-            ("for what this version does not do", not_done),
-            ("not known", unknown),
-        ] {
+        for (what, keys) in [("without a meaning here", idle), ("not known", unknown)] {
             if !keys.is_empty() {
                 parts.push(format!("{what}: {}", keys.join(", ")));
             }
@@ -728,6 +601,6 @@ fn compiled(patterns: &[&str]) -> Vec<Pattern> {
         .collect()
 }
 
-fn wrong(entry: &Entry, why: impl Into<String>, instead: impl Into<String>) -> Problem {
+pub(crate) fn wrong(entry: &Entry, why: impl Into<String>, instead: impl Into<String>) -> Problem {
     Problem::at(Some(entry.line), entry.key.clone(), why, instead).with_value(entry.shown())
 }

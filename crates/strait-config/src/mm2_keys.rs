@@ -6,7 +6,7 @@ use crate::mm2_security;
 use crate::properties::Scope;
 
 /// Keys that are obeyed, globally and per flow.
-pub(crate) const FLOW_KEYS: [&str; 32] = [
+pub(crate) const FLOW_KEYS: [&str; 33] = [
     "topics",
     "topics.exclude",
     "topics.blacklist",
@@ -16,6 +16,7 @@ pub(crate) const FLOW_KEYS: [&str; 32] = [
     "refresh.topics.interval.seconds",
     "replication.policy.class",
     "replication.policy.separator",
+    "replication.policy.internal.topic.separator.enabled",
     "sync.topic.configs.enabled",
     "config.properties.exclude",
     "config.properties.blacklist",
@@ -45,9 +46,6 @@ pub(crate) const FLOW_KEYS: [&str; 32] = [
 pub(crate) const OFFSETS_TOPIC: &str = "offset.storage.topic";
 /// Its group there, a key of the target cluster alone.
 pub(crate) const WORKER_GROUP: &str = "group.id";
-
-/// Keys of things MirrorMaker 2 does and this version does not.
-const NOT_DONE: [&str; 1] = ["replication.policy.internal.topic.separator.enabled"];
 
 /// Keys that have no meaning here, by whole name.
 const NO_EFFECT: [&str; 40] = [
@@ -134,8 +132,6 @@ pub(crate) enum Meaning {
     Used,
     /// Known, and without a counterpart here.
     NoEffect,
-    /// Known, wanted by its users, and not done by this version.
-    NotDone,
     /// Neither MirrorMaker 2 nor Strait knows it.
     Unknown,
     /// Obeying it is not possible, and not obeying it would connect or copy as something else than asked.
@@ -238,8 +234,6 @@ pub(crate) fn meaning(scope: &Scope, rest: &str, value: &str, bootstrap: &str) -
         Meaning::NoEffect
     } else if used || security_off || is_security(scope, rest) || is_provider(rest) {
         Meaning::Used
-    } else if NOT_DONE.contains(&rest) {
-        Meaning::NotDone
     } else if NO_EFFECT.contains(&rest)
         || NO_EFFECT_UNDER
             .iter()
@@ -255,11 +249,7 @@ pub(crate) fn meaning(scope: &Scope, rest: &str, value: &str, bootstrap: &str) -
 
 /// Every key with a meaning, to find the one a misspelt key was meant to be.
 pub(crate) fn known_keys() -> impl Iterator<Item = &'static str> {
-    FLOW_KEYS
-        .into_iter()
-        .chain(NOT_DONE)
-        .chain(NO_EFFECT)
-        .chain(["clusters"])
+    FLOW_KEYS.into_iter().chain(NO_EFFECT).chain(["clusters"])
 }
 
 /// The two settings of the source's consumer that decide what is mirrored.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::beside::Beside;
 use crate::groups::GroupSettings;
 use crate::heartbeats::Heartbeats;
-use crate::naming::Naming;
+use crate::naming::{DEFAULT_SEPARATOR, Naming};
 use crate::pattern::Pattern;
 use crate::secret::Secret;
 use crate::selection::TopicSelection;
@@ -152,6 +152,8 @@ pub struct LinkConfig {
     pub topics: TopicSelection,
     /// What they are called on the target.
     pub naming: Naming,
+    /// What stands between the parts of the names of MirrorMaker 2's own topics.
+    pub internal_separator: String,
     /// Source topics that have another name on the target than [`naming`](Self::naming) gives them; checked topic
     /// names, no target name twice.
     pub names: BTreeMap<String, String>,
@@ -206,6 +208,7 @@ impl LinkConfig {
             target: target.to_owned(),
             topics,
             naming: Naming::default(),
+            internal_separator: DEFAULT_SEPARATOR.to_owned(),
             names: BTreeMap::new(),
             replication_factor: None,
             internal_replication_factor: None,

@@ -176,6 +176,34 @@ fn check_shared(reader: &mut Reader<'_>, table: &Table<'_, '_>, link: &LinkConfi
     None
 }
 
+/// What stands between the parts of MirrorMaker 2's own topics' names: as in mirrored ones where those have its naming.
+pub(crate) fn read_internal_separator(
+    reader: &mut Reader<'_>,
+    table: &Table<'_, '_>,
+    naming: &Naming,
+) -> Option<String> {
+    let Some(field) = table.field(reader, "internal-separator") else {
+        return Some(match naming {
+            Naming::Default { separator } => separator.clone(),
+            _ => DEFAULT_SEPARATOR.to_owned(),
+        });
+    };
+    let text = field.string(reader, "internal-separator = \".\"")?;
+    if let Err((why, instead)) = check_internal_separator(text) {
+        reader.problems.push(field.problem(why, instead));
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+/// There may be none in the names of MirrorMaker 2's own topics.
+pub(crate) fn check_internal_separator(text: &str) -> Result<(), (String, String)> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    check_separator(text)
+}
+
 /// A separator becomes part of topic names.
 pub(crate) fn check_separator(text: &str) -> Result<(), (String, String)> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');

@@ -101,6 +101,11 @@ fn write_link(out: &mut String, link: &LinkConfig) -> std::fmt::Result {
             writeln!(out, "naming = {}", quoted(&template.text()))?;
         }
     }
+    writeln!(
+        out,
+        "internal-separator = {}",
+        quoted(&link.internal_separator)
+    )?;
     if !link.names.is_empty() {
         let pair =
             |(topic, name): (&String, &String)| format!("{} = {}", quoted(topic), quoted(name));

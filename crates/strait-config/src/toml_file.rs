@@ -17,7 +17,7 @@ use crate::model::{
     AdminConfig, Config, DEFAULT_ADMIN_LISTEN, Forward, Isolation, LinkConfig,
     MAX_FETCH_CONNECTIONS, MIN_MEMORY_BUDGET, Policy, share_memory,
 };
-use crate::naming_toml::{read_forward, read_names, read_naming};
+use crate::naming_toml::{read_forward, read_internal_separator, read_names, read_naming};
 use crate::nearest::nearest;
 use crate::pattern::Pattern;
 use crate::quantity::{parse_duration, parse_size};
@@ -27,7 +27,7 @@ use crate::table::{Field, Reader, Table};
 use crate::takeover;
 
 const TOP_KEYS: [&str; 5] = ["clusters", "links", "admin", "instance", "state-dir"];
-const LINK_KEYS: [&str; 53] = [
+const LINK_KEYS: [&str; 54] = [
     "name",
     "source",
     "target",
@@ -35,6 +35,7 @@ const LINK_KEYS: [&str; 53] = [
     "exclude",
     "naming",
     "separator",
+    "internal-separator",
     "names",
     "replication-factor",
     "internal-replication-factor",
@@ -242,6 +243,7 @@ fn read_link(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<LinkConfi
         link.name = read_name(reader, &field)?;
     }
     link.naming = read_naming(reader, &table)?;
+    link.internal_separator = read_internal_separator(reader, &table, &link.naming)?;
     link.names = read_names(reader, &table)?;
     if let Some(field) = table.field(reader, "replication-factor") {
         link.replication_factor = read_replication(reader, &field);

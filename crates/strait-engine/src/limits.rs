@@ -97,6 +97,15 @@ pub const MATCH_SHARE: usize = 4;
 pub const MATCH_LEAST_RECORDS: usize = 4_096;
 /// Partitions whose position is taken over from MirrorMaker 2.
 pub const MM2_PARTITIONS: usize = 200_000;
+/// Connectors whose positions may count for one link: those that ran one after the other.
+pub const MM2_CONNECTORS: usize = 1_000;
+/// What may be read of each side of a partition to find the beginning of what MirrorMaker 2 copied, where no offset sync
+/// of its own tells a record that stands on both.
+pub const SEEK_BYTES: usize = 64 * MIB as usize;
+/// How long that may take.
+pub const SEEK_TIME: Duration = Duration::from_secs(120);
+/// Offsets at the end of the target by which the size of its records is told.
+pub const SEEK_SAMPLE: i64 = 1_000;
 /// Positions being found by content at the same time.
 pub const MATCHING_FLOWS: u32 = 4;
 /// Waiting time after the first failure of a flow; doubles up to [`BACKOFF_PASSING`], where the cause may pass by itself.

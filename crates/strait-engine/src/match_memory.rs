@@ -37,6 +37,12 @@ impl MatchMemory {
         }
     }
 
+    /// Counts what else has to be known for it, up to the same share of the budget: no more may be waited for.
+    pub(crate) fn charge(&self, bytes: usize) -> Charge {
+        self.pool
+            .charge(bytes.min(self.budget / limits::MATCH_SHARE))
+    }
+
     /// Room for `wanted` records, or for as many as there can be. Waits for those that came before, and until the link
     /// holds no more than its budget together with it: the target takes what is in flight, and nothing new is fetched.
     pub(crate) async fn room(&self, wanted: i64) -> Room<'_> {
@@ -45,9 +51,7 @@ impl MatchMemory {
         let records = u32::try_from(wanted).map_or(self.records, |w| w.clamp(least, self.records));
         let turn = self.free.acquire_many(records).await;
         let bytes = records as usize * size_of::<u128>();
-        let charge = self
-            .pool
-            .charge(bytes.min(self.budget / limits::MATCH_SHARE));
+        let charge = self.charge(bytes);
         while self.pool.held() > self.budget {
             self.rt.sleep(limits::EMPTY_PAUSE).await;
         }

@@ -67,6 +67,18 @@ impl Match {
         self.target.len() - self.at
     }
 
+    /// Of those [`left`](Self::left) the ones that no other copy was found of: their source records are repeated, where they
+    /// have any.
+    pub(crate) fn strange(mut self) -> usize {
+        if self.timeless {
+            return self.left();
+        }
+        let (before, left) = self.target.split_at_mut(self.at);
+        before.sort_unstable();
+        let strange = left.iter().filter(|h| before.binary_search(h).is_err());
+        strange.count()
+    }
+
     /// The same match, from here on against other source records: those of another isolation.
     pub(crate) fn again(&mut self) {
         self.done = self.left() == 0;

@@ -1,6 +1,6 @@
 //! What MirrorMaker 2 left on both clusters: how far it came, and whether it still runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use strait_net::{Cluster, KafkaError, NetError, Runtime};
@@ -12,10 +12,13 @@ use crate::internal_log::own_reader;
 use crate::limits;
 use crate::partition::PartitionReader;
 use crate::routes::Routes;
-use crate::spec::{FlowKey, Takeover, syncs_topic};
+use crate::spec::{FlowKey, Takeover};
+use crate::syncs_topic::{SEPARATOR, holds_positions, syncs_topic};
 
 /// Pairs of one flow that are remembered.
 const PAIRS: usize = 64;
+/// The longest name that a topic can have.
+const LONGEST_TOPIC: usize = 249;
 
 /// Source and target offsets of one record.
 pub type Pair = (i64, i64);
@@ -23,23 +26,96 @@ pub type Pair = (i64, i64);
 /// How far MirrorMaker 2 came, by what it wrote itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mm2Positions {
-    /// By connector: a flow may have had several, one after the other.
-    offsets: BTreeMap<FlowKey, BTreeMap<String, i64>>,
-    /// The last sync of each flow on the source.
+    offsets: Offsets,
+    /// Of each flow the last sync of a topic, and of several topics the one further on.
     pairs: BTreeMap<FlowKey, Pair>,
     /// Why there are none.
     pairs_unread: Option<String>,
 }
 
+/// The positions that it flushed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Offsets {
+    /// A flow may have had several connectors, one after the other: each with the last record it knew to be on the target.
+    flows: BTreeMap<FlowKey, Vec<(u16, i64)>>,
+    /// How many these are together.
+    kept: usize,
+    /// The numbers of the connectors.
+    connectors: BTreeMap<String, u16>,
+}
+
+impl Offsets {
+    fn take(&mut self, found: Mm2Offset) -> Result<(), FlowError> {
+        // No topic is called so.
+        if found.topic.len() > LONGEST_TOPIC {
+            return Ok(());
+        }
+        let flow = FlowKey {
+            topic: found.topic,
+            partition: found.partition,
+        };
+        let Some(offset) = found.offset else {
+            let number = self.connectors.get(&found.connector);
+            let (Some(number), Some(of_flow)) = (number, self.flows.get_mut(&flow)) else {
+                return Ok(());
+            };
+            let before = of_flow.len();
+            of_flow.retain(|(connector, _)| connector != number);
+            self.kept -= before - of_flow.len();
+            if of_flow.is_empty() {
+                self.flows.remove(&flow);
+            }
+            return Ok(());
+        };
+        let next = self.connectors.len();
+        let known = self.connectors.get(&found.connector).copied();
+        let number = match known {
+            Some(number) => number,
+            None if next < limits::MM2_CONNECTORS => {
+                let number = u16::try_from(next).unwrap_or(u16::MAX);
+                self.connectors.insert(found.connector, number);
+                number
+            }
+            None => {
+                let most = limits::MM2_CONNECTORS;
+                return Err(too_many(&format!("more than {most} connectors")));
+            }
+        };
+        let of_flow = self.flows.entry(flow).or_default();
+        match of_flow
+            .iter_mut()
+            .find(|(connector, _)| *connector == number)
+        {
+            Some((_, last)) => *last = offset,
+            None => {
+                of_flow.push((number, offset));
+                self.kept += 1;
+            }
+        }
+        if self.kept > limits::MM2_PARTITIONS {
+            let most = limits::MM2_PARTITIONS;
+            return Err(too_many(&format!("more than {most} partitions")));
+        }
+        Ok(())
+    }
+}
+
+fn too_many(what: &str) -> FlowError {
+    FlowError::Mm2Unreadable(format!(
+        "it has positions of {what}, more than are taken over; delete those of connectors that are gone"
+    ))
+}
+
 impl Mm2Positions {
     /// Whether it left nothing of the link.
     pub fn is_empty(&self) -> bool {
-        self.offsets.is_empty() && self.pairs.is_empty()
+        self.offsets.flows.is_empty() && self.pairs.is_empty()
     }
 
     /// The source offset of the last record that it knew to be on the target: of several connectors' the lowest.
     pub fn mirrored(&self, flow: &FlowKey) -> Option<i64> {
-        self.offsets.get(flow)?.values().min().copied()
+        let of_flow = self.offsets.flows.get(flow)?;
+        of_flow.iter().map(|(_, offset)| *offset).min()
     }
 
     /// The first source offset that it may not have mirrored, by all that it wrote: what follows may be on the target as well.
@@ -52,6 +128,15 @@ impl Mm2Positions {
     /// One record of the flow on both sides, the last that it told of on the source.
     pub(crate) fn pair(&self, flow: &FlowKey) -> Option<Pair> {
         self.pairs.get(flow).copied()
+    }
+
+    /// About how much memory they take.
+    pub(crate) fn bytes(&self) -> usize {
+        let flows = self.offsets.flows.keys().chain(self.pairs.keys());
+        // With what the trees and the allocator add.
+        let flows = flows.map(|flow| flow.topic.len() + 96);
+        let connectors = self.offsets.connectors.keys().map(|name| name.len() + 64);
+        flows.chain(connectors).sum::<usize>() + self.offsets.kept * 16
     }
 
     /// Why its offset syncs on the source were not read.
@@ -144,16 +229,37 @@ pub(crate) async fn read(
         .await
         .map_err(|error| unreadable(target.cluster(), topic, &error))?;
     }
-    let topic = syncs_topic(target.cluster().alias());
-    let pairs = &mut found.pairs;
-    let read = read_syncs(rt, source, &topic, |flow, pair| {
-        if pairs.len() < limits::MM2_PARTITIONS || pairs.contains_key(&flow) {
-            pairs.insert(flow, pair);
+    let separators = [Some(SEPARATOR), takeover.separator.as_deref()];
+    let mut topics: Vec<_> = separators
+        .into_iter()
+        .flatten()
+        .map(|separator| (source, separator, target))
+        .collect();
+    // Others on the target stand among the link's positions.
+    let apart = takeover
+        .separator
+        .as_deref()
+        .filter(|separator| !holds_positions(separator));
+    topics.extend(apart.map(|separator| (target, separator, source)));
+    for (on, separator, other) in topics {
+        let topic = syncs_topic(separator, other.cluster().alias());
+        let mut pairs = BTreeMap::new();
+        let room = limits::MM2_PARTITIONS.saturating_sub(found.pairs.len());
+        let read = read_syncs(rt, on, &topic, |flow, pair| {
+            if pairs.len() < room || pairs.contains_key(&flow) {
+                pairs.insert(flow, pair);
+            }
+        });
+        if let Err(error) = read.await {
+            let error = unreadable(on.cluster(), &topic, &error);
+            found.pairs_unread.get_or_insert(error.to_string());
         }
-    });
-    if let Err(error) = read.await {
-        let error = unreadable(source.cluster(), &topic, &error);
-        found.pairs_unread = Some(error.to_string());
+        for (flow, pair) in pairs {
+            let known = found.pairs.entry(flow).or_insert(pair);
+            if pair.1 > known.1 {
+                *known = pair;
+            }
+        }
     }
     Ok(found)
 }
@@ -171,7 +277,7 @@ async fn read_offsets(
     alias: &str,
     target: &Arc<Routes>,
     topic: &str,
-    offsets: &mut BTreeMap<FlowKey, BTreeMap<String, i64>>,
+    offsets: &mut Offsets,
 ) -> Result<(), FlowError> {
     let name = topic.to_owned();
     let metadata = target.cluster().metadata(Some(std::slice::from_ref(&name)));
@@ -196,52 +302,31 @@ async fn read_offsets(
             let Some(found) = Mm2Offset::decode(key, value).filter(|o| o.cluster == alias) else {
                 return Ok(());
             };
-            let Mm2Offset {
-                connector,
-                topic,
-                partition,
-                offset,
-                ..
-            } = found;
-            let flow = FlowKey { topic, partition };
-            match offset {
-                Some(offset) => {
-                    offsets.entry(flow).or_default().insert(connector, offset);
-                }
-                None => {
-                    if let Some(known) = offsets.get_mut(&flow) {
-                        known.remove(&connector);
-                        if known.is_empty() {
-                            offsets.remove(&flow);
-                        }
-                    }
-                }
-            }
-            if offsets.len() > limits::MM2_PARTITIONS {
-                return Err(FlowError::Mm2Unreadable(format!(
-                    "it has positions of more than {} partitions",
-                    limits::MM2_PARTITIONS
-                )));
-            }
-            Ok(())
+            offsets.take(found)
         })
         .await?;
     }
     Ok(())
 }
 
-/// MirrorMaker 2's offset syncs on both clusters for these flows, in the order of their target offsets, 64 of each at the
+/// MirrorMaker 2's offset syncs on both clusters, under names with this separator or its default one, for these flows, in the order of their target offsets, 64 of each at the
 /// most. What lies at or above the target offset of a flow was written by Strait, which took over there, and is none of
 /// them. Clusters that hide theirs have none.
 pub async fn read_mm2_pairs(
     rt: &Runtime,
     source: Cluster,
     target: Cluster,
+    separator: &str,
     taken_at: &BTreeMap<FlowKey, i64>,
 ) -> BTreeMap<FlowKey, Vec<Pair>> {
     let mut all = BTreeMap::new();
-    let topics = [syncs_topic(target.alias()), syncs_topic(source.alias())];
-    for (cluster, topic) in [source, target].into_iter().zip(topics) {
+    let mut topics = Vec::new();
+    for separator in BTreeSet::from([SEPARATOR, separator]) {
+        for (on, other) in [(&source, &target), (&target, &source)] {
+            topics.push((on.clone(), syncs_topic(separator, other.alias())));
+        }
+    }
+    for (cluster, topic) in topics {
         let routes = Arc::new(Routes::new(rt.clone(), cluster));
         let mut pairs: BTreeMap<FlowKey, Vec<Pair>> = BTreeMap::new();
         let read = read_syncs(rt, &routes, &topic, |flow, pair| {

@@ -9,7 +9,8 @@ use strait_wire::{OffsetSync, Position, Record, RegistryError, RegistryRecord, S
 use crate::internal_log::{Until, read_log};
 use crate::routes::Routes;
 use crate::session_error::SessionError;
-use crate::spec::{FlowKey, STRAIT_TOPIC, syncs_topic};
+use crate::spec::{FlowKey, STRAIT_TOPIC};
+use crate::syncs_topic::positions_topic;
 
 /// The last position of one flow, as it lies on the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub enum KnownPosition {
 pub struct PositionTail {
     rt: Runtime,
     routes: Arc<Routes>,
+    source: String,
+    /// Where they stand, as soon as that is known, and the next offset there.
     topic: String,
     next: i64,
 }
@@ -38,7 +41,8 @@ impl PositionTail {
         Self {
             rt: rt.clone(),
             routes: Arc::new(Routes::new(rt.clone(), target)),
-            topic: syncs_topic(source),
+            source: source.to_owned(),
+            topic: String::new(),
             next: 0,
         }
     }
@@ -51,10 +55,15 @@ impl PositionTail {
         &mut self,
         mut each: impl FnMut(FlowKey, KnownPosition),
     ) -> Result<(), SessionError> {
-        let topic = &self.topic;
-        if !exists(self.routes.cluster(), topic).await? {
+        let found = positions_topic(self.routes.cluster(), &self.source).await?;
+        let Some(found) = found else {
             return Ok(());
+        };
+        if self.topic != found {
+            self.topic = found;
+            self.next = 0;
         }
+        let topic = &self.topic;
         let mut reached = self.next;
         let take = |offset, record: &Record| {
             let (key, position) = match SyncRecord::from_record(record) {

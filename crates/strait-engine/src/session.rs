@@ -21,6 +21,7 @@ use crate::registry::Registry;
 use crate::routes::Routes;
 use crate::session_error::SessionError;
 use crate::spec::{FlowKey, LinkSpec, STRAIT_TOPIC};
+use crate::syncs_topic::{existing, syncs_topic};
 use crate::takeover::TakeoverState;
 
 /// The only shard of a link for now; the records carry its number for later.
@@ -41,6 +42,8 @@ pub(crate) struct Session {
     pub(crate) strait: InternalLog,
     pub(crate) syncs: InternalLog,
     pub(crate) fencer: Fencer,
+    /// The topic of positions.
+    pub(crate) syncs_topic: String,
     pub(crate) positions: BTreeMap<FlowKey, SyncRecord>,
     /// Why a flow's last position cannot be used by this version.
     pub(crate) unusable: BTreeMap<FlowKey, String>,
@@ -75,7 +78,9 @@ impl Session {
         target: Arc<Routes>,
     ) -> Result<Self, SessionError> {
         let takeover = TakeoverState::look(spec).await?;
-        let syncs_topic = spec.syncs_topic();
+        let source_alias = spec.source.alias();
+        let found = existing(&spec.target, |by| syncs_topic(by, source_alias)).await?;
+        let syncs_topic = found.unwrap_or_else(|| spec.new_syncs_topic());
         let source_id = clusters.0.clone();
         let own = [STRAIT_TOPIC, &syncs_topic];
         create_own_topics(rt, &spec.name, spec.internal_replication, &target, &own).await?;
@@ -232,6 +237,7 @@ impl Session {
             strait,
             syncs,
             fencer,
+            syncs_topic,
             positions,
             unusable,
             closed_cleanly,

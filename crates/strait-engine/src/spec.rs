@@ -8,6 +8,7 @@ use strait_net::Cluster;
 use strait_wire::Isolation;
 
 use crate::limits;
+use crate::syncs_topic::{SEPARATOR, holds_positions, syncs_topic};
 
 /// Where a flow without a position begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +114,9 @@ pub struct Takeover {
     pub offsets_topic: Option<String>,
     /// Connect's group on the target, which has members while MirrorMaker 2 runs. `None`: it is known not to.
     pub group: Option<String>,
+    /// What MirrorMaker 2 has in the names of its topics, where that is not [`SEPARATOR`]. From before Kafka 3.1 they have that
+    /// all the same.
+    pub separator: Option<String>,
 }
 
 /// One link: a direction between two clusters, run by this process.
@@ -179,15 +183,13 @@ impl LinkSpec {
         share.max(limits::DECODE_LEAST_BYTES)
     }
 
-    /// The offset-syncs topic on the target, in MirrorMaker 2's naming for `offset-syncs.topic.location=target`.
-    pub fn syncs_topic(&self) -> String {
-        syncs_topic(self.source.alias())
+    /// The offset-syncs topic on the target where there is none yet, in MirrorMaker 2's naming for
+    /// `offset-syncs.topic.location=target`.
+    pub(crate) fn new_syncs_topic(&self) -> String {
+        let separator = self.takeover.separator.as_deref();
+        let separator = separator.filter(|separator| holds_positions(separator));
+        syncs_topic(separator.unwrap_or(SEPARATOR), self.source.alias())
     }
-}
-
-/// The offset-syncs topic for flows from the cluster of this alias.
-pub(crate) fn syncs_topic(source: &str) -> String {
-    format!("mm2-offset-syncs.{source}.internal")
 }
 
 /// Strait's own registry on every cluster it writes to. Every MirrorMaker 2 excludes the name.

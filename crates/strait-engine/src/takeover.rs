@@ -5,25 +5,25 @@
 //! in the target, in order. Each needs a copy of its own there, so none is passed over that the target does not hold.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use strait_wire::{Isolation, Record, SyncKind};
+use strait_net::Charge;
+use strait_wire::SyncKind;
 use tokio::sync::OnceCell;
 use tracing::{debug, warn};
 
+use crate::comparison::{Found, Stretch};
 use crate::error::FlowError;
 use crate::ledger::Ledger;
-use crate::matching::{Match, timeless};
 use crate::mm2_positions::{Mm2Positions, Mm2Presence, Pair, mm2_presence, read};
 use crate::open::{Ends, Opening, Resumed};
-use crate::partition::PartitionReader;
 use crate::session_error::SessionError;
 use crate::spec::{LinkSpec, Policy, Takeover};
 use crate::status::TakenOver;
-use crate::stitch::{Original, Outgoing, StitchError};
 
-/// How far beyond its position MirrorMaker 2 is looked for at the least, where no sync tells more.
-const BEYOND: i64 = 10_000;
+/// How far before its position what MirrorMaker 2 copied is looked for, where no sync tells more: a record that stands on
+/// both sides has to be found, behind which the others follow.
+const BEFORE: i64 = 10_000;
 
 /// What a session knows of MirrorMaker 2.
 pub(crate) struct TakeoverState {
@@ -32,7 +32,8 @@ pub(crate) struct TakeoverState {
     unseen: bool,
     /// It runs.
     running: Option<(String, usize)>,
-    positions: OnceCell<Mm2Positions>,
+    /// With the memory that they take counted as the link's.
+    positions: OnceCell<(Mm2Positions, Charge)>,
     taken: Mutex<(BTreeSet<String>, TakenOver)>,
 }
 
@@ -88,6 +89,13 @@ impl TakeoverState {
     }
 }
 
+/// The doubt about records of the target that are not found where they should be.
+fn strangers(found: &Found) -> Option<String> {
+    (found.strange > 0).then(|| {
+        format!("not all that the target holds behind it is found on the source in the same order; at most {} records are repeated", found.strange)
+    })
+}
+
 fn running(spec: &LinkSpec, group: String, members: usize) -> SessionError {
     SessionError::Mm2Running {
         link: spec.name.clone(),
@@ -120,27 +128,6 @@ impl Taken {
             hold_until: None,
         }
     }
-}
-
-/// What is compared.
-#[derive(Clone, Copy, Debug)]
-struct Stretch {
-    /// The first offset on the source.
-    source: i64,
-    /// The first offset on the target, and its end.
-    target: (i64, i64),
-    /// The record before both is the same: else the beginning has to be found as well, up to this source offset.
-    begin_by: Option<i64>,
-}
-
-/// What a comparison found.
-#[derive(Clone, Copy, Debug, Default)]
-struct Found {
-    /// The source offset behind the last record that the target holds.
-    next: i64,
-    matched: i64,
-    /// Records of the target that were not found behind it.
-    left: i64,
 }
 
 impl Opening {
@@ -184,8 +171,12 @@ impl Opening {
             return Ok(None);
         }
         let (source, target) = (&self.session.source, &self.session.target);
-        let read = || read(&self.session.rt, source, target, &spec);
-        let positions = state.positions.get_or_try_init(read).await?;
+        let read = || async {
+            let positions = read(&self.session.rt, source, target, &spec).await?;
+            let charge = self.session.matching.charge(positions.bytes());
+            Ok::<_, FlowError>((positions, charge))
+        };
+        let (positions, _) = state.positions.get_or_try_init(read).await?;
         let Some(taken) = self.find(ends, positions, (start, end)).await? else {
             return Ok(None);
         };
@@ -250,7 +241,7 @@ impl Opening {
             let stretch = Stretch {
                 source: pair.0,
                 target: (pair.1, end),
-                begin_by: None,
+                anchored: true,
             };
             let found = self.compare(ends, stretch).await?;
             let mirrored = mirrored.unwrap_or(0);
@@ -260,10 +251,7 @@ impl Opening {
                 );
                 return taken(found.next, found.matched, Some(doubt));
             }
-            let doubt = (found.next < mirrored).then(|| {
-                format!("not all that the target holds behind it is found on the source in the same order; at most {} records are repeated", found.left)
-            });
-            return taken(found.next.max(mirrored), found.matched, doubt);
+            return taken(found.next.max(mirrored), found.matched, strangers(&found));
         }
         // The target lost what the pair speaks of: then its position does not hold either.
         let lost = pair.is_some() && held.is_none();
@@ -276,26 +264,28 @@ impl Opening {
                 None => Ok(None),
             };
         }
-        let window = end - start;
-        let back = window.saturating_mul(2).saturating_add(BEYOND);
         let stretch = Stretch {
-            source: known
-                .map_or(first, |next| next.saturating_sub(back))
-                .max(first),
+            source: known.map_or(first, |next| next.saturating_sub(BEFORE).max(first)),
             target: (start, end),
-            begin_by: Some(known.map_or(last, |next| next.saturating_add(back))),
+            anchored: false,
         };
         let found = self.compare(ends, stretch).await?;
         match known {
             Some(next) if found.matched > 0 && found.next >= next => {
-                taken(found.next, found.matched, None)
+                taken(found.next, found.matched, strangers(&found))
             }
             Some(next) => {
-                let why = positions.pairs_unread().unwrap_or(
-                    "no offset sync of its own tells where that stands on the target, and what follows was not found by content",
-                );
+                let why = positions
+                    .pairs_unread()
+                    .unwrap_or("no offset sync of its own tells where that stands on the target");
+                let what = if found.given_up {
+                    "what followed was not found by content as far as was read for it"
+                } else {
+                    "what followed was not found by content"
+                };
+                let most = (end - start).min(last - next);
                 let doubt = format!(
-                    "what it mirrored since its last flush (a minute by default) is repeated: {why}"
+                    "that is its last position, which it writes once a minute by default, or later where that fails: all that it mirrored since then is repeated, at most {most} records, for {what}, and {why}"
                 );
                 taken(next, found.matched, Some(doubt))
             }
@@ -325,7 +315,7 @@ impl Opening {
         let stretch = Stretch {
             source: first,
             target,
-            begin_by: Some(last),
+            anchored: false,
         };
         let found = self.compare(ends, stretch).await?;
         let next = if found.matched > 0 { found.next } else { first };
@@ -337,183 +327,5 @@ impl Opening {
                 "it had mirrored up to offset {mirrored}, and the source ends at {last}: the topic was re-created or lost its end, and what it holds now follows what was mirrored"
             )),
         }))
-    }
-
-    /// Looks for the source's records in the target, in order, up to the first that it does not hold.
-    async fn compare(&self, ends: &Ends, stretch: Stretch) -> Result<Found, FlowError> {
-        let (mut from, end) = stretch.target;
-        let mut found = Found {
-            next: stretch.source,
-            ..Found::default()
-        };
-        let mut stamped = false;
-        let mut begun = stretch.begin_by.is_none();
-        while from < end {
-            // Once more as much, to know which records it holds once.
-            let twice = if begun { 1 } else { 2 };
-            let room = self
-                .session
-                .matching
-                .room((end - from).saturating_mul(twice))
-                .await;
-            let most = room.records / twice as usize;
-            if !begun {
-                from = from.max(end.saturating_sub(i64::try_from(most).unwrap_or(i64::MAX)));
-            }
-            let held = self
-                .held(ends, (from, end), most, (!stamped).then_some(Record::hash))
-                .await?;
-            let Some((hashes, to)) = held else {
-                stamped = true;
-                continue;
-            };
-            let records = i64::try_from(hashes.len()).unwrap_or(i64::MAX);
-            if stamped && !begun {
-                // Without their times records look alike: no beginning can be told.
-                found.left = records;
-                return Ok(found);
-            }
-            let once = (!begun).then(|| once(&hashes));
-            let mut matching = Match::new(hashes, found.next);
-            if stamped {
-                matching = matching.without_times();
-            }
-            let by = stretch.begin_by.unwrap_or(i64::MAX);
-            // As MirrorMaker 2 reads by default; where it was told to leave aborted records out, they are not there.
-            for isolation in [Isolation::ReadUncommitted, Isolation::ReadCommitted] {
-                matching.again();
-                let begin = once.as_deref().map(|once| (once, by));
-                self.embed_into(ends, isolation, &mut matching, begin)
-                    .await?;
-                if matching.left() == 0 || matching.matched() == 0 && !begun {
-                    break;
-                }
-            }
-            found.next = found.next.max(matching.next());
-            found.matched += matching.matched();
-            found.left = i64::try_from(matching.left()).unwrap_or(i64::MAX);
-            begun |= matching.matched() > 0;
-            if found.left > 0 {
-                // What was not read is not found either.
-                found.left += end - to;
-                return Ok(found);
-            }
-            from = to;
-        }
-        Ok(found)
-    }
-
-    /// Hashes of what a consumer sees of the target from `from` on, `most` at the most, and the offset behind them. Without
-    /// their times for no hash; nothing where the target stamps records and their times are asked for.
-    async fn held(
-        &self,
-        ends: &Ends,
-        (from, end): (i64, i64),
-        most: usize,
-        hash: Option<fn(&Record) -> u128>,
-    ) -> Result<Option<(Vec<u128>, i64)>, FlowError> {
-        let target = reader(&ends.target, Isolation::ReadCommitted);
-        let max = self.session.spec.decode_bytes();
-        let (mut hashes, mut stamped) = (Vec::new(), false);
-        let mut full_at = None;
-        let reached = target
-            .each_batch(from, end, max, |batch| {
-                stamped |= hash.is_some() && appended(batch);
-                for record in records(batch)? {
-                    if hashes.len() == most {
-                        full_at = Some(record.offset);
-                        return Ok(false);
-                    }
-                    hashes.push(hash.unwrap_or(timeless)(&record));
-                }
-                Ok(!stamped)
-            })
-            .await?;
-        if stamped {
-            return Ok(None);
-        }
-        let to = full_at.unwrap_or(reached);
-        if full_at.is_none() && to < end {
-            return Err(FlowError::Mm2Unreadable(format!(
-                "the last records of the target, from offset {to} to {end}, cannot be read yet: replicas there are behind, or MirrorMaker 2 left a transaction open, which the broker ends by itself"
-            )));
-        }
-        Ok(Some((hashes, to)))
-    }
-
-    /// Feeds the match with the source's records from its place on. Of a match that has to find its beginning those that
-    /// stand in the target once may be it, up to an offset.
-    async fn embed_into(
-        &self,
-        ends: &Ends,
-        isolation: Isolation,
-        matching: &mut Match,
-        begin: Option<(&[u128], i64)>,
-    ) -> Result<(), FlowError> {
-        let source = reader(&ends.source, isolation);
-        let max = self.session.spec.decode_bytes();
-        source
-            .each_batch(matching.next(), i64::MAX, max, |batch| {
-                for record in records(batch)? {
-                    if let Some((once, by)) = begin.filter(|_| matching.matched() == 0) {
-                        if record.offset > by {
-                            return Ok(false);
-                        }
-                        if once.binary_search(&record.hash()).is_err() {
-                            continue;
-                        }
-                    }
-                    if matching.feed(&record, batch.source_epoch) {
-                        return Ok(false);
-                    }
-                }
-                Ok(true)
-            })
-            .await
-            .map(drop)
-    }
-}
-
-fn reader(of: &PartitionReader, isolation: Isolation) -> PartitionReader {
-    PartitionReader {
-        rt: of.rt.clone(),
-        routes: Arc::clone(&of.routes),
-        topic: of.topic.clone(),
-        partition: of.partition,
-        source: of.source,
-        isolation,
-    }
-}
-
-fn records(batch: &Outgoing) -> Result<Vec<Record>, FlowError> {
-    let records = batch.records();
-    records.map_err(|source| StitchError::wire(batch.first, source).into())
-}
-
-/// Whether the broker stamped the batch itself.
-fn appended(batch: &Outgoing) -> bool {
-    let header = match &batch.original {
-        Some(Original::Batch(original)) => &original.header,
-        _ => &batch.batch.header,
-    };
-    header.attributes.timestamp_type_append()
-}
-
-/// Those that occur once, sorted.
-fn once(hashes: &[u128]) -> Vec<u128> {
-    let mut sorted = hashes.to_vec();
-    sorted.sort_unstable();
-    let alone = sorted.chunk_by(|a, b| a == b).filter(|run| run.len() == 1);
-    alone.flatten().copied().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_match_begins_with_what_stands_there_once() {
-        assert_eq!(once(&[5, 1, 5, 3, 2, 2, 2]), [1, 3]);
-        assert!(once(&[7, 7]).is_empty());
     }
 }

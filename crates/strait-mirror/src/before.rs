@@ -18,9 +18,10 @@ impl Before {
         rt: &Runtime,
         source: Cluster,
         target: Cluster,
+        separator: &str,
         taken_at: &BTreeMap<FlowKey, i64>,
     ) -> Self {
-        let pairs = read_mm2_pairs(rt, source, target, taken_at).await;
+        let pairs = read_mm2_pairs(rt, source, target, separator, taken_at).await;
         Self {
             pairs,
             flows: taken_at.len(),

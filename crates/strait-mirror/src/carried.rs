@@ -52,7 +52,8 @@ impl Carried {
         flows: &BTreeSet<FlowKey>,
     ) -> Result<Self, MirrorError> {
         let groups = selected_groups(link, &source).await?;
-        let mut translator = Translator::new(rt, &link.name, source.clone(), target.clone());
+        let mut translator = Translator::new(rt, &link.name, source.clone(), target.clone())
+            .internal_separator(&link.internal_separator);
         translator.refresh().await?;
         let mut wanted = BTreeMap::new();
         for (group, committed) in source.committed_offsets(&groups).await {

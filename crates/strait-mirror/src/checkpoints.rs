@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use strait_engine::{SessionError, SideLog};
+use strait_engine::{SessionError, SideLog, existing, holds_positions};
 use strait_net::{Cluster, Runtime};
 use strait_wire::Record;
 use strait_wire::mm2::Checkpoint;
+use tracing::warn;
 
 use crate::ladder::Written;
 
@@ -50,23 +51,43 @@ impl Checkpoints {
         Self::default()
     }
 
-    /// Those in `<source>.checkpoints.internal` on `target`, which is created where it does not exist.
+    /// Those in `<source>.checkpoints.internal` on `target`, by this separator; the topic is created where it does not exist.
+    /// What stands under the name with the default one counts where nothing newer does; where Kafka lets only one of the
+    /// two names exist, the one that does is used.
     pub(crate) async fn open(
         rt: &Runtime,
         link: &str,
         source: &str,
         target: Cluster,
+        separator: &str,
         replication: Option<i16>,
     ) -> Result<Self, SessionError> {
-        let topic = format!("{source}.checkpoints.internal");
-        let log = SideLog::open(rt, link, target, &topic, replication).await?;
+        let mut topic = topic_of(source, separator);
         let mut all = Self::default();
-        log.read(|record| {
+        let mut take = |record: &Record| {
             if let Some((place, last)) = read(record) {
                 all.set(&place, last);
             }
-        })
-        .await?;
+        };
+        match existing(&target, |separator| topic_of(source, separator)).await? {
+            Some(found) if found != topic && !holds_positions(separator) => {
+                SideLog::open(rt, link, target.clone(), &found, replication)
+                    .await?
+                    .read(&mut take)
+                    .await?;
+            }
+            Some(found) if found != topic => {
+                let alias = target.alias();
+                warn!(
+                    %link, id = "checkpoints-elsewhere",
+                    "checkpoints are written to {found} on cluster {alias}, which is there, and Kafka takes {topic} for the same name: MirrorMaker 2's readers that look for that find none; give them the same replication.policy.internal.topic.separator.enabled as before, or delete {found} while Strait is stopped"
+                );
+                topic = found;
+            }
+            _ => {}
+        }
+        let log = SideLog::open(rt, link, target, &topic, replication).await?;
+        log.read(take).await?;
         all.log = Some(log);
         Ok(all)
     }
@@ -144,6 +165,11 @@ impl Checkpoints {
             }
         }
     }
+}
+
+/// The topic of checkpoints of groups on the cluster of this alias (`DefaultReplicationPolicy.checkpointsTopic`).
+fn topic_of(source: &str, separator: &str) -> String {
+    format!("{source}{separator}checkpoints{separator}internal")
 }
 
 /// A checkpoint of Strait or MirrorMaker 2; nothing from what is none.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use strait_config::LinkConfig;
-use strait_engine::{KnownPosition, SessionError, read_positions};
+use strait_engine::{KnownPosition, SessionError, alias_of_syncs, read_positions};
 use strait_net::{Cluster, KafkaError, Runtime};
 use strait_wire::PositionFlags;
 
@@ -104,10 +104,7 @@ async fn of_other_sources(
 ) -> Result<BTreeSet<String>, SessionError> {
     let mut found = BTreeSet::new();
     let all = target.metadata(None).await?;
-    let aliases = all.topics.keys().filter_map(|name| {
-        let alias = name.strip_prefix("mm2-offset-syncs.")?;
-        alias.strip_suffix(".internal")
-    });
+    let aliases = all.topics.keys().filter_map(|name| alias_of_syncs(name));
     for alias in aliases.filter(|alias| *alias != source) {
         for known in read_positions(rt, target.clone(), alias)
             .await?

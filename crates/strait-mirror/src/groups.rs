@@ -48,6 +48,7 @@ pub(crate) struct Groups {
     pub(crate) link: String,
     pub(crate) settings: GroupSettings,
     internal_replication: Option<i16>,
+    internal_separator: String,
     /// Others write to the target partitions too.
     shared: bool,
     pub(crate) source: Cluster,
@@ -117,13 +118,15 @@ impl Groups {
         mirrored: Mirrored,
     ) -> Self {
         let (here, there) = (source.clone(), target.clone());
-        let translator = Translator::new(&rt, &config.name, here.clone(), there.clone());
+        let translator = Translator::new(&rt, &config.name, here.clone(), there.clone())
+            .internal_separator(&config.internal_separator);
         let both_ways = (config.forward == Forward::Local)
             .then(|| BothWays::new(&rt, &config.name, here, there));
         Self {
             link: config.name.clone(),
             settings: config.groups.clone(),
             internal_replication: config.internal_replication_factor,
+            internal_separator: config.internal_separator.clone(),
             shared: config.policies.foreign_writer == Policy::GoOn,
             source,
             target,
@@ -315,7 +318,8 @@ impl Groups {
             .checkpoints_replication_factor
             .or(self.internal_replication);
         let (source, target) = (self.source.alias(), self.target.clone());
-        Checkpoints::open(&self.rt, &self.link, source, target, replication).await
+        let separator = &self.internal_separator;
+        Checkpoints::open(&self.rt, &self.link, source, target, separator, replication).await
     }
 
     /// Asks every broker of the source for its groups.

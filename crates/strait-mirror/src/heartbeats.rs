@@ -28,11 +28,12 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 /// Pause after anything else.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// The separator of remote names; where naming has none, MirrorMaker 2's.
-pub(crate) fn separator(naming: &Naming) -> &str {
-    match naming {
+/// The separator of remote names; where naming has none, MirrorMaker 2's: it has one for heartbeats under identity naming too.
+pub(crate) fn separator(config: &LinkConfig) -> &str {
+    match &config.naming {
         Naming::Default { separator } | Naming::Suffix { separator } => separator,
-        _ => strait_config::DEFAULT_SEPARATOR,
+        _ if config.internal_separator.is_empty() => strait_config::DEFAULT_SEPARATOR,
+        _ => &config.internal_separator,
     }
 }
 
@@ -53,7 +54,7 @@ pub(crate) fn replicated(config: &LinkConfig, topic: &str, partitions: usize) ->
 
 /// The same by the name alone.
 pub(crate) fn may_be_replicated(config: &LinkConfig, topic: &str) -> bool {
-    config.heartbeats.replicate && is_heartbeats(topic, separator(&config.naming))
+    config.heartbeats.replicate && is_heartbeats(topic, separator(config))
 }
 
 /// The link's configuration with the naming that holds for this topic: under their own name the source's heartbeats would
@@ -68,7 +69,7 @@ pub(crate) fn named<'c>(
     }
     Cow::Owned(LinkConfig {
         naming: Naming::Default {
-            separator: separator(&config.naming).to_owned(),
+            separator: separator(config).to_owned(),
         },
         names: BTreeMap::new(),
         ..config.clone()
@@ -77,7 +78,7 @@ pub(crate) fn named<'c>(
 
 /// `A.heartbeats`, whatever the link's naming: MirrorMaker 2's clients look for this name, under identity naming too.
 fn remote(config: &LinkConfig, source: &str) -> String {
-    format!("{source}{}{HEARTBEATS}", separator(&config.naming))
+    format!("{source}{}{HEARTBEATS}", separator(config))
 }
 
 /// Who fills `A.heartbeats`.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use strait_config::{Forward, Isolation, LinkConfig, StartPosition};
 use strait_engine::{
-    FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, LinkStatus, Policies, Policy, SessionError,
-    Start, Takeover,
+    FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, LinkStatus, Policies, Policy, SEPARATOR,
+    SessionError, Start, Takeover,
 };
 use strait_net::{Cluster, ConfigEntry, KafkaError, Metadata, NetError, Runtime};
 use thiserror::Error;
@@ -318,6 +318,8 @@ pub(crate) fn taken_from(config: &LinkConfig) -> Takeover {
     Takeover {
         offsets_topic: config.takeover.offsets_topic.clone(),
         group: config.takeover.group.clone(),
+        separator: (config.internal_separator != SEPARATOR)
+            .then(|| config.internal_separator.clone()),
     }
 }
 

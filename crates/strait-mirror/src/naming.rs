@@ -132,7 +132,8 @@ pub(crate) fn names_its_own_cluster(link: &LinkConfig, topic: &str) -> bool {
 /// Topics in which MirrorMaker 2 or Strait keep positions: mirroring them would hand one cluster's positions to
 /// another.
 ///
-/// MirrorMaker 2 puts its separator into their names as well (`replication.policy.internal.topic.separator.enabled`).
+/// MirrorMaker 2 puts its separator into their names as well (`replication.policy.internal.topic.separator.enabled`). Offset
+/// syncs are known by any, others of the cluster may have other links.
 fn is_mirror_state(link: &LinkConfig, topic: &str) -> bool {
     let own = |separator: &str| {
         let internal = format!("{separator}internal");
@@ -147,7 +148,14 @@ fn is_mirror_state(link: &LinkConfig, topic: &str) -> bool {
         (state && topic.ends_with(&internal))
             || topic.ends_with(&format!("{separator}checkpoints{internal}"))
     };
-    own(".") || own(separator(&link.naming)) || topic == strait_engine::STRAIT_TOPIC
+    let separators = [
+        strait_engine::SEPARATOR,
+        separator(link),
+        &link.internal_separator,
+    ];
+    separators.into_iter().any(own)
+        || topic.starts_with("mm2-offset-syncs") && topic.ends_with("internal")
+        || topic == strait_engine::STRAIT_TOPIC
 }
 
 #[cfg(test)]
@@ -237,6 +245,25 @@ mod tests {
                 "{topic}"
             );
         }
+        for (separator, topic) in [
+            ("_", "mm2-offset-syncs_B_internal"),
+            (".", "mm2-offset-syncs_B_internal"),
+            ("_", "C_checkpoints_internal"),
+            ("_", "mm2-offsets.B.internal"),
+        ] {
+            assert_eq!(named(separator, topic), Route::Leave, "{topic}");
+        }
+        let under_their_names = LinkConfig {
+            internal_separator: String::new(),
+            ..link(Naming::Identity)
+        };
+        for topic in ["mm2-offset-syncsBinternal", "Ccheckpointsinternal"] {
+            assert_eq!(route(&under_their_names, topic).unwrap(), Route::Leave);
+        }
+        assert_eq!(
+            named(".", "flink_checkpoints_internal"),
+            Route::Mirror("A.flink_checkpoints_internal".into())
+        );
         assert_eq!(
             named(".", "billing.internal"),
             Route::Mirror("A.billing.internal".into())

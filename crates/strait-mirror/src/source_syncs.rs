@@ -1,24 +1,72 @@
-//! Offset syncs on the source as well, where MirrorMaker 2's readers look for them by default
-//! (`offset-syncs.topic.location = source`). The position of a flow is always on the target.
+//! Offset syncs where MirrorMaker 2's readers look for them: on the source, as by default
+//! (`offset-syncs.topic.location = source`), or on the target under a name with another separator. The position of a flow is
+//! always on the target, and under one name.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use strait_config::LinkConfig;
-use strait_engine::{FlowKey, KnownPosition, LinkStatus, PositionTail, SessionError, SideLog};
+use strait_engine::{
+    FlowKey, KnownPosition, LinkStatus, PositionTail, SessionError, SideLog, holds_positions,
+    syncs_topic,
+};
 use strait_net::{Cluster, KafkaError, NetError, NewTopic, Runtime};
 use strait_wire::{OffsetSync, Position, Record, SyncKind};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-/// How often what was written on the target is written on the source.
+/// How often what was written among the positions is written there.
 const EVERY: Duration = Duration::from_secs(1);
-/// How long until the next try where the source does not take them.
+/// How long until the next try where they are not taken.
 const RETRY: Duration = Duration::from_secs(30);
 /// Replicas of the topic, unless configured or not to be had.
 const REPLICATION: i16 = 3;
 
-/// Keeps the pairs on the source for as long as it is polled; forever idle where they are not asked for.
+/// Where MirrorMaker 2's readers look for them, beside the topic of positions.
+struct Place {
+    cluster: Cluster,
+    topic: String,
+    on_source: bool,
+}
+
+impl Place {
+    /// On the source where that is asked for; else on the target where MirrorMaker 2 has a name for the topic that
+    /// positions do not stand under.
+    fn of(config: &LinkConfig, source: &Cluster, target: &Cluster) -> Option<Self> {
+        let separator = &config.internal_separator;
+        let place = |cluster: &Cluster, other: &Cluster| Self {
+            cluster: cluster.clone(),
+            topic: syncs_topic(separator, other.alias()),
+            on_source: config.syncs_on_source,
+        };
+        if config.syncs_on_source {
+            return Some(place(source, target));
+        }
+        (!holds_positions(separator)).then(|| place(target, source))
+    }
+
+    fn unwritten(&self, why: &str) -> String {
+        let (topic, alias) = (&self.topic, self.cluster.alias());
+        let (what, elsewhere, instead) = if self.on_source {
+            (
+                "on the source",
+                "on the target they are",
+                "take offset-syncs.topic.location = source (offset-syncs-on-source) from the configuration",
+            )
+        } else {
+            (
+                "under MirrorMaker 2's name",
+                "under Strait's they are",
+                "set replication.policy.internal.topic.separator.enabled = false (internal-separator = \".\") where nobody reads them",
+            )
+        };
+        format!(
+            "offset syncs are not written {what}, trying again; {elsewhere}, and everything else goes on: {why}; give Strait's user Create and Write on {topic} on cluster {alias}, or {instead}"
+        )
+    }
+}
+
+/// Keeps the pairs there for as long as it is polled; forever idle where they are not asked for.
 pub(crate) async fn keep(
     rt: &Runtime,
     config: &LinkConfig,
@@ -26,10 +74,13 @@ pub(crate) async fn keep(
     target: &Cluster,
     mut status: watch::Receiver<LinkStatus>,
 ) {
+    let Some(place) = Place::of(config, source, target) else {
+        return std::future::pending().await;
+    };
     let mut said = None;
     // The link ends the other parts as well.
-    while config.syncs_on_source && status.wait_for(|status| status.open).await.is_ok() {
-        let Err(error) = copy(rt, config, source, target, &mut status).await else {
+    while status.wait_for(|status| status.open).await.is_ok() {
+        let Err(error) = copy(rt, config, &place, source, target, &mut status).await else {
             continue;
         };
         let text = match error {
@@ -39,11 +90,7 @@ pub(crate) async fn keep(
         if said.as_ref() == Some(&text) {
             debug!(link = %config.name, "{text}");
         } else {
-            warn!(
-                link = %config.name, id = "source-syncs-unwritten",
-                "offset syncs are not written on the source, trying again; on the target they are, and everything else goes on: {text}; give Strait's user Create and Write on {} on cluster {}, or take offset-syncs.topic.location = source (offset-syncs-on-source) from the configuration",
-                topic_of(target), source.alias()
-            );
+            warn!(link = %config.name, id = "source-syncs-unwritten", "{}", place.unwritten(&text));
             said = Some(text);
         }
         rt.sleep(RETRY).await;
@@ -51,22 +98,19 @@ pub(crate) async fn keep(
     std::future::pending().await
 }
 
-fn topic_of(target: &Cluster) -> String {
-    format!("mm2-offset-syncs.{}.internal", target.alias())
-}
-
 /// Copies until the session ends.
 async fn copy(
     rt: &Runtime,
     config: &LinkConfig,
+    place: &Place,
     source: &Cluster,
     target: &Cluster,
     status: &mut watch::Receiver<LinkStatus>,
 ) -> Result<(), SessionError> {
-    let topic = topic_of(target);
-    create(config, source, &topic).await?;
+    let (on, topic) = (&place.cluster, &place.topic);
+    create(config, on, topic).await?;
     let replication = config.internal_replication_factor;
-    let log = SideLog::open(rt, &config.name, source.clone(), &topic, replication).await?;
+    let log = SideLog::open(rt, &config.name, on.clone(), topic, replication).await?;
     let mut tail = PositionTail::new(rt, target.clone(), source.alias());
     // Whoever does not own the link writes nothing.
     while status.borrow_and_update().open {
@@ -117,9 +161,9 @@ fn records(flow: &FlowKey, rebased: bool, position: &Position, now: i64) -> Vec<
 }
 
 /// The topic with MirrorMaker 2's settings, where it does not exist.
-async fn create(config: &LinkConfig, source: &Cluster, topic: &str) -> Result<(), SessionError> {
+async fn create(config: &LinkConfig, cluster: &Cluster, topic: &str) -> Result<(), SessionError> {
     let name = topic.to_owned();
-    let metadata = source.metadata(Some(std::slice::from_ref(&name))).await?;
+    let metadata = cluster.metadata(Some(std::slice::from_ref(&name))).await?;
     match metadata.topics.get(topic).map_or(3, |t| t.error) {
         0 => return Ok(()),
         // UNKNOWN_TOPIC_OR_PARTITION
@@ -134,9 +178,10 @@ async fn create(config: &LinkConfig, source: &Cluster, topic: &str) -> Result<()
         replication: replicas.unwrap_or_else(|| live.min(REPLICATION)),
         configs: [("cleanup.policy".to_owned(), "compact".to_owned())].into(),
     };
-    match source.create_topic(&new).await {
+    match cluster.create_topic(&new).await {
         Ok(_) => {
-            info!(link = %config.name, %topic, "created the topic of offset syncs on the source");
+            let alias = cluster.alias();
+            info!(link = %config.name, %topic, "created the topic of offset syncs on cluster {alias}");
             Ok(())
         }
         // TOPIC_ALREADY_EXISTS

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 pub use strait_engine::tally::Budget;
 use strait_engine::tally::Tally;
-use strait_engine::{FlowKey, KnownPosition, PositionTail, Rungs, SessionError, read_ladders};
+use strait_engine::{
+    FlowKey, KnownPosition, PositionTail, Rungs, SEPARATOR, SessionError, read_ladders,
+};
 use strait_net::{Cluster, Runtime};
 use strait_wire::{GapReason, Position, PositionFlags, RegistryRecord, SyncKind};
 use tokio::sync::Semaphore;
@@ -101,8 +103,9 @@ pub struct Translator {
     tally: Tally,
     flows: BTreeMap<FlowKey, History>,
     source: Cluster,
-    /// What MirrorMaker 2 wrote before.
+    /// What MirrorMaker 2 wrote before, and the separator in the names of its topics.
     before: Before,
+    separator: String,
     /// What the registry had is known.
     loaded: bool,
     /// Grows with each refresh.
@@ -124,6 +127,7 @@ impl Translator {
             tally: Tally::new(rt.clone(), source.clone(), target.clone()),
             source,
             before: Before::default(),
+            separator: SEPARATOR.to_owned(),
             target,
             flows: BTreeMap::new(),
             loaded: false,
@@ -132,6 +136,13 @@ impl Translator {
             kept_to: None,
             comparing: Arc::new(Semaphore::new(1)),
         }
+    }
+
+    /// With the separator that MirrorMaker 2 has in the names of its topics.
+    #[must_use]
+    pub fn internal_separator(mut self, separator: &str) -> Self {
+        separator.clone_into(&mut self.separator);
+        self
     }
 
     /// Takes the positions that were written since the last call.
@@ -163,7 +174,7 @@ impl Translator {
         // Flows that are taken over later have syncs of their own.
         if taken_at.len() > self.before.flows() {
             let (source, target) = (self.source.clone(), self.target.clone());
-            self.before = Before::read(&self.rt, source, target, &taken_at).await;
+            self.before = Before::read(&self.rt, source, target, &self.separator, &taken_at).await;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use strait_engine::{
     FlowKey, KnownPosition, PositionTail, RegistryLog, RegistryNews, Rungs, STRAIT_TOPIC,
-    SessionError,
+    SessionError, alias_of_syncs,
 };
 use strait_net::{Cluster, Runtime};
 use strait_wire::{RegistryError, RegistryRecord};
@@ -59,7 +59,11 @@ impl Writers {
     ) -> Result<(), SessionError> {
         let metadata = self.cluster.metadata(None).await?;
         self.id = metadata.cluster_id;
-        for alias in metadata.topics.keys().filter_map(|name| alias_of(name)) {
+        for alias in metadata
+            .topics
+            .keys()
+            .filter_map(|name| alias_of_syncs(name))
+        {
             if !self.tails.contains_key(alias) {
                 let tail = PositionTail::new(&self.rt, self.cluster.clone(), alias);
                 self.tails.insert(alias.to_owned(), tail);
@@ -220,11 +224,4 @@ impl Writers {
         }
         (kept, true)
     }
-}
-
-/// The alias in the name of a topic of positions.
-fn alias_of(topic: &str) -> Option<&str> {
-    topic
-        .strip_prefix("mm2-offset-syncs.")?
-        .strip_suffix(".internal")
 }

@@ -131,7 +131,8 @@ async fn read(
             };
             wanted.insert(flow, args.offset.iter().copied().collect());
         }
-        let mut translator = Translator::new(&rt, &link.name, source, target);
+        let mut translator = Translator::new(&rt, &link.name, source, target)
+            .internal_separator(&link.internal_separator);
         translator.refresh().await?;
         let budget = Arc::new(Budget::new(&rt, BUDGET, TIME));
         translator.count(wanted.clone(), &budget).await;

@@ -8,6 +8,7 @@
     missing_docs
 )]
 
+mod look;
 mod outcome;
 mod page;
 mod rig;
@@ -362,6 +363,70 @@ fn flows_begin_where_they_are_told_and_go_on_where_they_were() {
     });
     assert_eq!(found, ["four"]);
     mirror.stop();
+}
+
+/// With another separator than the default one MirrorMaker 2 has it in the names of its own topics too, unless it is told
+/// not to. Where that is changed, positions and commits go on; Kafka lets no topic exist beside one whose name differs in
+/// `.` and `_` alone.
+#[test]
+fn mirror_maker_2s_client_finds_checkpoints_by_its_separator() {
+    let (oracle, west, east) = clusters();
+    let dotted = "replication.policy.internal.topic.separator.enabled = false\n";
+    for (alias, separator, settings) in
+        [("lisbon", "_", ["", dotted]), ("porto", "-", [dotted, ""])]
+    {
+        let topic = format!("mm2-parted-{alias}");
+        let remote = format!("{alias}{separator}{topic}");
+        oracle.create_topic(&west, &topic, 1, 1, &[]).unwrap();
+        oracle.produce(&west, &Workload::new(&topic), 500).unwrap();
+        let commit = |offset| {
+            let at = [(topic.as_str(), 0, offset)];
+            oracle.commit_offsets(&west, &topic, &at).unwrap();
+        };
+        let committed = || {
+            let found = oracle.committed(&east, &topic).unwrap();
+            let place = (remote.clone(), 0);
+            found.get(&place).map(|(offset, _)| *offset)
+        };
+        let text = format!(
+            "clusters = {alias}, east\n{alias}.bootstrap.servers = {west}\neast.bootstrap.servers = {east}\n\
+             {alias}->east.enabled = true\n{alias}->east.topics = {topic}\nreplication.policy.separator = {separator}\n\
+             replication.factor = 1\nemit.heartbeats.enabled = false\nsync.topic.acls.enabled = false\n\
+             groups = {topic}\nrefresh.groups.interval.seconds = 1\nemit.checkpoints.interval.seconds = 1\n\
+             sync.group.offsets.enabled = true\nsync.group.offsets.interval.seconds = 1\n"
+        );
+        let mut mirror = Mirror::with_file("mm2.properties", &(text.clone() + settings[0]));
+        mirror.start();
+        commit(400);
+        wait_until("the group is committed for", SOON, || {
+            committed() == Some(400)
+        });
+        mirror.stop();
+        let mut mirror = Mirror::with_file("mm2.properties", &(text + settings[1])).started();
+        commit(100);
+        // It would not go back behind a commit of somebody else's.
+        wait_until("the group goes back", SOON, || committed() == Some(100));
+        let own = |kind: &str| [alias, kind, "internal"].join(separator);
+        let told = look::separated(&[&east, alias, &topic, separator]);
+        for line in [
+            format!("checkpoints {}", own("checkpoints")),
+            format!("offset {remote}-0 100"),
+            format!("remote {remote}"),
+        ] {
+            assert!(told.contains(&line), "{line}: {told:?}");
+        }
+        wait_until("its readers of offset syncs find them", SOON, || {
+            let syncs = ["mm2-offset-syncs", alias, "internal"].join(separator);
+            let there = oracle.list_topics(&east).unwrap().contains(&syncs);
+            there && end(&oracle, &east, &syncs) > 0
+        });
+        oracle.produce(&west, &Workload::new(&topic), 100).unwrap();
+        assert_equal(&oracle, (&west, &topic), (&east, &remote));
+        mirror.stop();
+        let log = mirror.log();
+        let elsewhere = log.contains("id=checkpoints-elsewhere checkpoints are written to lisbon_checkpoints_internal on cluster east");
+        assert_eq!(elsewhere, separator == "_", "{log}");
+    }
 }
 
 #[test]

@@ -12,6 +12,8 @@ mod rig;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::{Read, Write as _};
+use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
@@ -31,6 +33,8 @@ struct Scene {
     target: String,
     from: &'static str,
     topics: [String; 2],
+    /// Topics have the same name on both.
+    identity: bool,
     dir: TempDir,
 }
 
@@ -43,6 +47,7 @@ impl Scene {
             target: east.bootstrap(),
             from,
             topics: [format!("{from}-orders"), format!("{from}-payments")],
+            identity: false,
             dir: TempDir::with_prefix("strait-mm2-").unwrap(),
         };
         for (topic, partitions) in scene.topics.iter().zip([3, 2]) {
@@ -114,6 +119,9 @@ impl Scene {
     }
 
     fn mirrored(&self, topic: &str) -> String {
+        if self.identity {
+            return topic.to_owned();
+        }
         format!("{}.{topic}", self.from)
     }
 
@@ -332,5 +340,130 @@ fn where_mirror_maker_2_was_killed_strait_goes_on_as_soon_as_it_is_gone() {
         "{}",
         mirror.tail()
     );
+    mirror.stop();
+}
+
+/// Its connector on a cluster of Kafka Connect.
+struct Connect {
+    worker: MirrorMaker,
+    rest: u16,
+}
+
+impl Connect {
+    fn start(scene: &Scene, rest: u16) -> Self {
+        let (group, target) = (format!("{}-connect", scene.from), &scene.target);
+        let mut text = format!(
+            "bootstrap.servers = {target}\ngroup.id = {group}\nlisteners = http://127.0.0.1:{rest}\n\
+             offset.storage.topic = {group}-offsets\nconfig.storage.topic = {group}-configs\nstatus.storage.topic = {group}-status\n\
+             exactly.once.source.support = enabled\noffset.flush.interval.ms = 3000\nsession.timeout.ms = 6000\nheartbeat.interval.ms = 1000\n"
+        );
+        for converter in ["key", "value", "header"] {
+            let class = "org.apache.kafka.connect.converters.ByteArrayConverter";
+            writeln!(text, "{converter}.converter = {class}").unwrap();
+        }
+        for topic in ["offset", "config", "status"] {
+            writeln!(text, "{topic}.storage.replication.factor = 1").unwrap();
+        }
+        let file = scene.dir.path().join("worker.properties");
+        std::fs::write(&file, text).unwrap();
+        let log = scene.dir.path().join("worker.log");
+        let worker = MirrorMaker::start_worker(&file, &log).unwrap();
+        Self { worker, rest }
+    }
+
+    /// A request to its REST interface, as soon as that answers with success.
+    fn ask(&self, method: &str, path: &str, body: &str) -> String {
+        let once = || -> Option<String> {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.rest)).ok()?;
+            write!(
+                stream,
+                "{method} {path} HTTP/1.1\r\nHost: connect\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )
+            .ok()?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).ok()?;
+            answer.starts_with("HTTP/1.1 20").then_some(answer)
+        };
+        let mut answered = None;
+        let answers = rig::holds_within(2 * SOON, || {
+            answered = once();
+            answered.is_some()
+        });
+        assert!(answers, "{method} {path}:\n{}", self.worker.tail());
+        answered.unwrap()
+    }
+
+    /// The connector, with what it is to mirror.
+    fn mirror(&self, scene: &Scene) {
+        let settings = [
+            (
+                "connector.class",
+                "org.apache.kafka.connect.mirror.MirrorSourceConnector",
+            ),
+            ("source.cluster.alias", scene.from),
+            ("target.cluster.alias", "east"),
+            ("source.cluster.bootstrap.servers", &scene.source),
+            ("target.cluster.bootstrap.servers", &scene.target),
+            ("topics", &scene.topics.join(",")),
+            (
+                "replication.policy.class",
+                "org.apache.kafka.connect.mirror.IdentityReplicationPolicy",
+            ),
+            ("replication.policy.separator", "_"),
+            ("offset-syncs.topic.location", "target"),
+            ("replication.factor", "1"),
+            ("offset-syncs.topic.replication.factor", "1"),
+            ("sync.topic.configs.enabled", "false"),
+            ("sync.topic.acls.enabled", "false"),
+            ("producer.override.transaction.timeout.ms", "10000"),
+            ("tasks.max", "2"),
+        ];
+        let settings = settings
+            .map(|(key, value)| format!("{key:?}: {value:?}"))
+            .join(", ");
+        self.ask(
+            "PUT",
+            "/connectors/to-east/config",
+            &format!("{{{settings}}}"),
+        );
+    }
+}
+
+/// It writes records, their offset syncs and its position in transactions (`exactly.once.source.support`), names topics as they
+/// are and its own with another separator, and was killed with a transaction open.
+#[test]
+fn its_connector_on_a_connect_cluster_is_taken_over() {
+    let mut scene = Scene::new("rome");
+    scene.identity = true;
+    let load = scene.load();
+    let connect = Connect::start(&scene, rig::free_port());
+    connect.mirror(&scene);
+    scene.wait_for_more(200, "the connector", || connect.worker.tail());
+    let toml = format!(
+        "[clusters]\nrome = {:?}\neast = {:?}\n\n[[links]]\nsource = \"rome\"\ntarget = \"east\"\ntopics = [\"rome-.*\"]\n\
+         naming = \"identity\"\ninternal-separator = \"_\"\ntakeover-offsets-topic = \"rome-connect-offsets\"\n\
+         takeover-group = \"rome-connect\"\ngroups = []\nsync-topic-configs = false\n",
+        scene.source, scene.target
+    );
+    let mut mirror = Mirror::new(&toml).started();
+    mirror.wait_for_log("its group rome-connect on cluster east has 1 member", SOON);
+    connect.worker.kill9().unwrap();
+    mirror.wait_for_log("took over from MirrorMaker 2", SOON);
+    scene.wait_for_more(100, "Strait", || mirror.tail());
+    for load in load {
+        load.stop().unwrap();
+    }
+    scene.assert_each_once(&mirror);
+    assert_eq!(said(&mirror, "partitions"), 5);
+    let log = mirror.log();
+    assert!(!log.contains("takeover-in-doubt"), "{}", mirror.tail());
+    // Strait's positions stand behind its offset syncs.
+    let topics = scene.oracle.list_topics(&scene.target).unwrap();
+    let syncs: Vec<&String> = topics
+        .iter()
+        .filter(|t| t.starts_with("mm2-offset-syncs") && t.contains("rome"))
+        .collect();
+    assert_eq!(syncs, ["mm2-offset-syncs_rome_internal"]);
     mirror.stop();
 }

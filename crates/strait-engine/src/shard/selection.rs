@@ -148,7 +148,7 @@ impl Shard<'_> {
     /// Nobody asks for topics without a flow.
     fn forget_routes(&self) {
         let flows = || self.index.values().map(|&at| &self.flows[at].spec);
-        let own = [STRAIT_TOPIC.to_owned(), self.session.spec.syncs_topic()];
+        let own = [STRAIT_TOPIC.to_owned(), self.session.syncs_topic.clone()];
         let mut sources: BTreeSet<String> = flows().map(|spec| spec.key.topic.clone()).collect();
         if self.session.spec.only_local {
             sources.insert(STRAIT_TOPIC.to_owned());

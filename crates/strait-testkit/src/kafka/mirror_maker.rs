@@ -1,4 +1,5 @@
-//! MirrorMaker 2 itself, in its dedicated mode, as a process: for what Strait has to go on from.
+//! MirrorMaker 2 itself as a process, in its dedicated mode or as a worker of Kafka Connect that its connectors run on: for
+//! what Strait has to go on from.
 
 use super::error::HarnessError;
 use super::install::{Install, Version};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 /// How long a stop may take: it flushes, commits, and leaves its group.
 const STOP: Duration = Duration::from_secs(40);
 
-/// `connect-mirror-maker.sh mm2.properties`. It is killed when dropped.
+/// `connect-mirror-maker.sh mm2.properties`, or `connect-distributed.sh`. It is killed when dropped.
 #[derive(Debug)]
 pub struct MirrorMaker {
     child: Child,
@@ -23,6 +24,27 @@ impl MirrorMaker {
     /// # Errors
     /// Kafka is not installed, or `java` cannot be started.
     pub fn start(properties: &Path, log: &Path) -> Result<Self, HarnessError> {
+        Self::run(
+            "org.apache.kafka.connect.mirror.MirrorMaker",
+            properties,
+            log,
+        )
+    }
+
+    /// Starts a worker of Kafka Connect with this file, as [`start`](Self::start). Connectors are given to it by its REST
+    /// interface.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_worker(properties: &Path, log: &Path) -> Result<Self, HarnessError> {
+        Self::run(
+            "org.apache.kafka.connect.cli.ConnectDistributed",
+            properties,
+            log,
+        )
+    }
+
+    fn run(class: &str, properties: &Path, log: &Path) -> Result<Self, HarnessError> {
         let install = Install::find(Version::default())?;
         let create = || format!("create {}", log.display());
         let out = File::create(log).map_err(HarnessError::io(create()))?;
@@ -30,7 +52,7 @@ impl MirrorMaker {
         let child = install
             .java(0, "512m", false)
             .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
-            .arg("org.apache.kafka.connect.mirror.MirrorMaker")
+            .arg(class)
             .arg(properties)
             .stdin(Stdio::null())
             .stdout(out)
