@@ -16,7 +16,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::before::Before;
-use crate::counting::{Answer, Begun, Done, Job, Work};
+use crate::count::Count;
+use crate::counting::{Answer, Done, Job, Work};
 use crate::ladder::{Found, Interval, Ladder, Rung};
 
 /// How good a translated offset is.
@@ -67,7 +68,7 @@ struct History {
     /// Offsets that were counted to no end: what they are at least, or exactly, and when to try again.
     tried: BTreeMap<i64, Tried>,
     /// A count that goes on.
-    begun_count: Option<Begun>,
+    begun_count: Option<Count>,
 }
 
 /// What reading told of an offset that could not be counted.
@@ -261,7 +262,7 @@ impl Translator {
             isolation: position.isolation,
             compacted: position.flags.contains(PositionFlags::COMPACTED),
             work: open.into_values().collect(),
-            begun: history.begun_count,
+            begun: history.begun_count.clone(),
             comparing: self.comparing.clone(),
             flow,
         })
