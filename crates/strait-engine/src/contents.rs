@@ -4,7 +4,7 @@ use strait_wire::{Batch, GapReason};
 
 use crate::error::FlowError;
 use crate::limits;
-use crate::stitch::{Item, StitchError};
+use crate::stitch::{Item, Original, StitchError};
 use crate::tally::{Budget, End, Stretch, Tally};
 
 /// The records of a stretch of a log, and offsets that certainly are none.
@@ -12,19 +12,31 @@ use crate::tally::{Budget, End, Stretch, Tally};
 pub struct Contents {
     /// Offsets and hashes of the records that are there, in order.
     pub records: Vec<(i64, u128)>,
-    /// Ranges of control batches and of what was aborted, in order; what stands in neither is gone, or never was a record.
+    /// Ranges of control batches and of what was aborted, in order.
     pub nothing: Vec<(i64, i64)>,
+    /// Ranges in which every offset is or was a forwarded record, in order: a batch is written without holes, and keeps its first
+    /// and its last offset when it is compacted. What stands in neither is gone, or never was a record.
+    pub forwarded: Vec<(i64, i64)>,
 }
 
 impl Contents {
     /// Offsets of `nothing` from `from` to below `to`.
     pub fn nothing_between(&self, from: i64, to: i64) -> i64 {
-        let begin = self.nothing.partition_point(|(_, end)| *end <= from);
-        let inside = self.nothing.iter().skip(begin);
-        let inside = inside.take_while(|(begin, _)| *begin < to);
-        let overlap = |(a, b): &(i64, i64)| ((*b).min(to) - (*a).max(from)).max(0);
-        inside.map(overlap).sum()
+        between(&self.nothing, from, to)
     }
+
+    /// Offsets of `forwarded` from `from` to below `to`.
+    pub fn forwarded_between(&self, from: i64, to: i64) -> i64 {
+        between(&self.forwarded, from, to)
+    }
+}
+
+fn between(ranges: &[(i64, i64)], from: i64, to: i64) -> i64 {
+    let begin = ranges.partition_point(|(_, end)| *end <= from);
+    let inside = ranges.iter().skip(begin);
+    let inside = inside.take_while(|(begin, _)| *begin < to);
+    let overlap = |(a, b): &(i64, i64)| ((*b).min(to) - (*a).max(from)).max(0);
+    inside.map(overlap).sum()
 }
 
 impl Tally {
@@ -54,6 +66,13 @@ impl Tally {
                     let records = outgoing.records().map_err(wire)?;
                     let inside = records.iter().filter(|r| r.offset < stretch.to);
                     found.records.extend(inside.map(|r| (r.offset, r.hash())));
+                    // Messages of the old formats stand for themselves.
+                    let first = match outgoing.original {
+                        Some(Original::Message { .. }) => outgoing.last,
+                        _ => outgoing.first,
+                    };
+                    let range = (first, (outgoing.last + 1).min(stretch.to));
+                    found.forwarded.push(range);
                 }
             }
             Ok(found.records.len() > most)
@@ -85,6 +104,7 @@ impl Tally {
                 let decoded = batch.decode(limits::DECODE_LEAST_BYTES).map_err(wire)?;
                 let inside = decoded.iter().filter(|r| (next..to).contains(&r.offset));
                 found.records.extend(inside.map(|r| (r.offset, r.hash())));
+                found.forwarded.push((base.max(next), end.min(to)));
             }
             next = next.max(end);
             Ok(found.records.len() > most)
