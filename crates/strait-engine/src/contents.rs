@@ -14,9 +14,9 @@ pub struct Contents {
     pub records: Vec<(i64, u128)>,
     /// Ranges of control batches and of what was aborted, in order.
     pub nothing: Vec<(i64, i64)>,
-    /// Ranges in which every offset is or was a forwarded record, in order: a batch is written without holes, and keeps its first
-    /// and its last offset when it is compacted. What stands in neither is gone, or never was a record.
-    pub forwarded: Vec<(i64, i64)>,
+    /// Ranges in which every offset is or was a record, in order: a batch is written without holes, and keeps its first and its
+    /// last offset when it is compacted. What stands in neither is gone, or never was a record.
+    pub were: Vec<(i64, i64)>,
 }
 
 impl Contents {
@@ -25,9 +25,9 @@ impl Contents {
         between(&self.nothing, from, to)
     }
 
-    /// Offsets of `forwarded` from `from` to below `to`.
-    pub fn forwarded_between(&self, from: i64, to: i64) -> i64 {
-        between(&self.forwarded, from, to)
+    /// Offsets of `were` from `from` to below `to`.
+    pub fn were_between(&self, from: i64, to: i64) -> i64 {
+        between(&self.were, from, to)
     }
 }
 
@@ -72,7 +72,7 @@ impl Tally {
                         _ => outgoing.first,
                     };
                     let range = (first, (outgoing.last + 1).min(stretch.to));
-                    found.forwarded.push(range);
+                    found.were.push(range);
                 }
             }
             Ok(found.records.len() > most)
@@ -104,7 +104,7 @@ impl Tally {
                 let decoded = batch.decode(limits::DECODE_LEAST_BYTES).map_err(wire)?;
                 let inside = decoded.iter().filter(|r| (next..to).contains(&r.offset));
                 found.records.extend(inside.map(|r| (r.offset, r.hash())));
-                found.forwarded.push((base.max(next), end.min(to)));
+                found.were.push((base.max(next), end.min(to)));
             }
             next = next.max(end);
             Ok(found.records.len() > most)

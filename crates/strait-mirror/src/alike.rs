@@ -23,7 +23,8 @@ pub(crate) struct Alike<'a> {
 }
 
 impl<'a> Alike<'a> {
-    /// Compares both sides of an interval. Nothing where they contradict each other.
+    /// Compares both sides of an interval; what the source's batches tell of records that are gone has to be true of what was
+    /// forwarded. Nothing where they contradict each other.
     pub(crate) fn new(
         interval: &Interval,
         source: &'a Contents,
@@ -79,8 +80,8 @@ impl<'a> Alike<'a> {
         }
         let open = &self.open.1;
         let may = |from: i64, to: i64| to - from - self.source.nothing_between(from, to);
-        let are = |from: i64, to: i64| self.source.forwarded_between(from, to);
-        let here = self.target.forwarded_between(before.1 + 1, after.1);
+        let are = |from: i64, to: i64| self.source.were_between(from, to);
+        let here = self.target.were_between(before.1 + 1, after.1);
         let certain = open.len() as i64 == here;
         let least = (here - may(cut, after.0)).max(are(before.0 + 1, cut));
         let most = (open.len() as i64 - are(cut, after.0)).min(may(before.0 + 1, cut));
@@ -211,8 +212,8 @@ mod tests {
                 compact(&mut target.records, key, until);
                 target.nothing.retain(|(from, _)| from % 2 == 0);
             }
-            source.forwarded = left(here, &source.records);
-            target.forwarded = left(there, &target.records);
+            source.were = left(here, &source.records);
+            target.were = left(there, &target.records);
             let mut alike = Alike::new(&interval, &source, &target).unwrap();
             for cut in 0..=length {
                 let first = places.get(below[cut as usize]).copied().unwrap_or(to);

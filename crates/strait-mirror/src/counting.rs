@@ -24,6 +24,8 @@ pub(crate) struct Job {
     pub(crate) place: (String, i32),
     pub(crate) isolation: Isolation,
     pub(crate) compacted: bool,
+    /// Nothing was gone yet when it was mirrored.
+    pub(crate) complete: bool,
     pub(crate) work: Vec<Work>,
     /// A count that did not come to its end.
     pub(crate) begun: Option<Count>,
@@ -118,7 +120,7 @@ impl Job {
                 .await?;
             Ok::<_, FlowError>(target.map(|target| (source, target)))
         };
-        let (source, target) = match both.await {
+        let (mut source, target) = match both.await {
             Ok(Some(both)) => both,
             Ok(None) if budget.spent() => return None,
             Ok(None) => return Some(BTreeMap::new()),
@@ -127,6 +129,11 @@ impl Job {
                 return Some(BTreeMap::new());
             }
         };
+        // Of a batch that was compacted before it was mirrored no more than this is certain.
+        if !self.complete {
+            let records = source.records.iter();
+            source.were = records.map(|(offset, _)| (*offset, offset + 1)).collect();
+        }
         let Some(mut alike) = Alike::new(interval, &source, &target) else {
             return Some(BTreeMap::new());
         };
