@@ -1,32 +1,42 @@
 //! What the two sides of a flow hold of a stretch, record by record, for who compares them.
 
-use strait_wire::GapReason;
+use strait_wire::{Batch, GapReason};
 
 use crate::error::FlowError;
 use crate::limits;
-use crate::partition::batches_from;
-use crate::patience::Patience;
-use crate::stitch::{Item, Stitch, StitchError};
-use crate::tally::{Budget, PATIENCE, Stretch, Tally, WAIT};
+use crate::stitch::{Item, Original, StitchError};
+use crate::tally::{Budget, End, Stretch, Tally};
 
 /// The records of a stretch of a log, and offsets that certainly are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
     /// Offsets and hashes of the records that are there, in order.
     pub records: Vec<(i64, u128)>,
-    /// Ranges of control batches and of what was aborted, in order; what stands in neither is gone, or never was a record.
+    /// Ranges of control batches and of what was aborted, in order.
     pub nothing: Vec<(i64, i64)>,
+    /// Ranges in which every offset is or was a record, in order: a batch is written without holes, and keeps its first and its
+    /// last offset when it is compacted. What stands in neither is gone, or never was a record.
+    pub were: Vec<(i64, i64)>,
 }
 
 impl Contents {
     /// Offsets of `nothing` from `from` to below `to`.
     pub fn nothing_between(&self, from: i64, to: i64) -> i64 {
-        let begin = self.nothing.partition_point(|(_, end)| *end <= from);
-        let inside = self.nothing.iter().skip(begin);
-        let inside = inside.take_while(|(begin, _)| *begin < to);
-        let overlap = |(a, b): &(i64, i64)| ((*b).min(to) - (*a).max(from)).max(0);
-        inside.map(overlap).sum()
+        between(&self.nothing, from, to)
     }
+
+    /// Offsets of `were` from `from` to below `to`.
+    pub fn were_between(&self, from: i64, to: i64) -> i64 {
+        between(&self.were, from, to)
+    }
+}
+
+fn between(ranges: &[(i64, i64)], from: i64, to: i64) -> i64 {
+    let begin = ranges.partition_point(|(_, end)| *end <= from);
+    let inside = ranges.iter().skip(begin);
+    let inside = inside.take_while(|(begin, _)| *begin < to);
+    let overlap = |(a, b): &(i64, i64)| ((*b).min(to) - (*a).max(from)).max(0);
+    inside.map(overlap).sum()
 }
 
 impl Tally {
@@ -41,55 +51,34 @@ impl Tally {
         most: usize,
         budget: &Budget,
     ) -> Result<Option<Contents>, FlowError> {
-        let reader = self.source_reader(stretch);
-        let mut stitch = Stitch::new(
-            stretch.from,
-            -1,
-            stretch.compacted,
-            stretch.isolation,
-            limits::DECODE_LEAST_BYTES,
-        );
         let mut found = Contents::default();
-        let mut patience = Patience::new(self.rt(), PATIENCE, stretch.from);
-        while stitch.head() < stretch.to {
-            let at = stitch.head();
-            let fetched = match budget.fetch(reader.fetch(at, -1, WAIT)).await {
-                Some(fetched) => fetched?,
-                None => return Ok(None),
-            };
-            if fetched.part.error != 0 {
-                return Ok(None);
-            }
-            let mut items = Vec::new();
-            match stitch.admit(&fetched.part, true, &mut items) {
-                Ok(()) | Err(StitchError::Hole { .. }) => {}
-                Err(StitchError::Stale { found, .. }) => stitch.confirm(found),
-                Err(error) => return Err(error.into()),
-            }
-            for item in &items {
-                match item {
-                    Item::Gap {
-                        reason: GapReason::Control | GapReason::Aborted,
-                        from,
-                        to,
-                        ..
-                    } => found.nothing.push((*from, *to)),
-                    Item::Gap { .. } => {}
-                    Item::Batch(outgoing) => {
-                        let wire = |source| StitchError::wire(outgoing.first, source);
-                        let records = outgoing.records().map_err(wire)?;
-                        let inside = records.iter().filter(|r| r.offset < stretch.to);
-                        found.records.extend(inside.map(|r| (r.offset, r.hash())));
-                    }
+        let take = |item: &Item| {
+            match item {
+                Item::Gap {
+                    reason: GapReason::Control | GapReason::Aborted,
+                    from,
+                    to,
+                    ..
+                } => found.nothing.push((*from, *to)),
+                Item::Gap { .. } => {}
+                Item::Batch(outgoing) => {
+                    let wire = |source| StitchError::wire(outgoing.first, source);
+                    let records = outgoing.records().map_err(wire)?;
+                    let inside = records.iter().filter(|r| r.offset < stretch.to);
+                    found.records.extend(inside.map(|r| (r.offset, r.hash())));
+                    // Messages of the old formats stand for themselves.
+                    let first = match outgoing.original {
+                        Some(Original::Message { .. }) => outgoing.last,
+                        _ => outgoing.first,
+                    };
+                    let range = (first, (outgoing.last + 1).min(stretch.to));
+                    found.were.push(range);
                 }
             }
-            if found.records.len() > most
-                || stitch.head() < stretch.to && !patience.asks_again(stitch.head()).await
-            {
-                return Ok(None);
-            }
-        }
-        Ok(Some(found))
+            Ok(found.records.len() > most)
+        };
+        let end = self.read_source(stretch, budget, take).await?;
+        Ok((end == End::Reached && found.records.len() <= most).then_some(found))
     }
 
     /// What the target has from offset `from` to below `to`; otherwise as [`source_contents`](Self::source_contents).
@@ -103,35 +92,24 @@ impl Tally {
         most: usize,
         budget: &Budget,
     ) -> Result<Option<Contents>, FlowError> {
-        let reader = self.target_reader(place);
         let mut found = Contents::default();
         let mut next = from;
-        let mut patience = Patience::new(self.rt(), PATIENCE, from);
-        while next < to {
-            let fetched = match budget.fetch(reader.fetch(next, -1, WAIT)).await {
-                Some(fetched) => fetched?,
-                None => return Ok(None),
-            };
-            if fetched.part.error != 0 {
-                return Ok(None);
+        let take = |batch: &Batch| {
+            let header = &batch.header;
+            let (base, end) = (header.base_offset, header.last_offset() + 1);
+            if header.attributes.control() {
+                found.nothing.push((base.max(next), end.min(to)));
+            } else {
+                let wire = |source| StitchError::wire(base, source);
+                let decoded = batch.decode(limits::DECODE_LEAST_BYTES).map_err(wire)?;
+                let inside = decoded.iter().filter(|r| (next..to).contains(&r.offset));
+                found.records.extend(inside.map(|r| (r.offset, r.hash())));
+                found.were.push((base.max(next), end.min(to)));
             }
-            for batch in batches_from(&fetched.part, next)? {
-                let header = &batch.header;
-                let (base, end) = (header.base_offset, header.last_offset() + 1);
-                if header.attributes.control() {
-                    found.nothing.push((base.max(next), end.min(to)));
-                } else {
-                    let wire = |source| StitchError::wire(base, source);
-                    let decoded = batch.decode(limits::DECODE_LEAST_BYTES).map_err(wire)?;
-                    let inside = decoded.iter().filter(|r| (next..to).contains(&r.offset));
-                    found.records.extend(inside.map(|r| (r.offset, r.hash())));
-                }
-                next = next.max(end);
-            }
-            if found.records.len() > most || next < to && !patience.asks_again(next).await {
-                return Ok(None);
-            }
-        }
-        Ok(Some(found))
+            next = next.max(end);
+            Ok(found.records.len() > most)
+        };
+        let end = self.read_target(place, (from, to), budget, take).await?;
+        Ok((end == End::Reached && found.records.len() <= most).then_some(found))
     }
 }

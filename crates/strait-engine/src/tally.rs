@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use strait_net::{Cluster, Runtime};
-use strait_wire::{GapReason, Isolation};
+use strait_wire::{Batch, GapReason, Isolation};
 use tokio::time::Instant;
 
 pub use crate::contents::Contents;
@@ -19,57 +19,61 @@ use crate::spec::FlowKey;
 use crate::stitch::{Item, Stitch, StitchError};
 
 /// How long a log may give nothing of what lies below a position.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a broker may wait with its answer.
-pub(crate) const WAIT: Duration = Duration::from_millis(200);
+const WAIT: Duration = Duration::from_millis(200);
 
 /// How long an answer under way is awaited when the time is over.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What may be spent on counting, by all who count side by side.
+/// What may be spent on counting, by all who count side by side: of each of the two sides as much.
 #[derive(Debug)]
 pub struct Budget {
     rt: Runtime,
-    bytes: AtomicU64,
+    source: AtomicU64,
+    target: AtomicU64,
     until: Instant,
 }
 
 impl Budget {
-    /// So many bytes to read, and so much time.
+    /// So many bytes to read of the source, as many of the target, and so much time.
     pub fn new(rt: &Runtime, bytes: u64, time: Duration) -> Self {
         Self {
             rt: rt.clone(),
-            bytes: AtomicU64::new(bytes),
+            source: AtomicU64::new(bytes),
+            target: AtomicU64::new(bytes),
             until: rt.now() + time,
         }
     }
 
-    /// Whether nothing is left.
+    /// Whether nothing is left of a side, or no time.
     pub fn spent(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) == 0 || self.rt.now() >= self.until
+        let none = |side: &AtomicU64| side.load(Ordering::Relaxed) == 0;
+        none(&self.source) || none(&self.target) || self.rt.now() >= self.until
     }
 
-    fn take(&self, bytes: usize) {
-        let take = |left: u64| Some(left.saturating_sub(bytes as u64));
-        let _ = self
-            .bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
-    }
-
-    /// What a fetch brings, taken off; nothing where the budget is used up before.
-    pub(crate) async fn fetch(
+    /// What a fetch brings, taken off; nothing where the side's budget, or the time, is used up before.
+    async fn fetch(
         &self,
-        fetching: impl Future<Output = Result<Fetched, FlowError>>,
+        reader: &PartitionReader,
+        offset: i64,
     ) -> Option<Result<Fetched, FlowError>> {
-        if self.spent() {
+        let side = if reader.source {
+            &self.source
+        } else {
+            &self.target
+        };
+        if side.load(Ordering::Relaxed) == 0 || self.rt.now() >= self.until {
             return None;
         }
         let fetched = tokio::select! {
-            done = fetching => done,
+            done = reader.fetch(offset, -1, WAIT) => done,
             () = self.rt.sleep_until(self.until + GRACE) => return None,
         };
         if let Ok(fetched) = &fetched {
-            self.take(fetched.part.records.len());
+            let bytes = fetched.part.records.len() as u64;
+            let take = |left: u64| Some(left.saturating_sub(bytes));
+            let _ = side.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
         }
         Some(fetched)
     }
@@ -110,13 +114,37 @@ pub struct Counted {
     pub reached: (i64, i64, bool),
 }
 
-/// Where a record stands on the target.
+/// How far the target was walked: what was seen to be a record below an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placed {
-    /// The offset behind as many records as were asked for.
-    pub offset: i64,
-    /// Whether every batch before it was seen; if not, it may stand higher.
+pub struct Walked {
+    /// The offset.
+    pub at: i64,
+    /// Records below it, from where the walk began.
+    pub records: i64,
+    /// Whether every batch on the way was seen; if not, there may be fewer.
     pub whole: bool,
+}
+
+impl Walked {
+    /// A walk that begins here.
+    pub fn from(at: i64) -> Self {
+        Self {
+            at,
+            records: 0,
+            whole: true,
+        }
+    }
+}
+
+/// How reading a stretch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It was read.
+    Reached,
+    /// The budget was used up before.
+    Spent,
+    /// The log begins behind where reading began, or gives nothing of what lies below the end.
+    Lost,
 }
 
 impl Tally {
@@ -129,44 +157,21 @@ impl Tally {
         }
     }
 
-    pub(crate) fn rt(&self) -> &Runtime {
-        &self.rt
-    }
-
-    pub(crate) fn source_reader(&self, stretch: &Stretch<'_>) -> PartitionReader {
-        PartitionReader {
+    /// Hands what the source has of a stretch to `take`, in order, until that has enough; the last item may go beyond the end.
+    pub(crate) async fn read_source(
+        &self,
+        stretch: &Stretch<'_>,
+        budget: &Budget,
+        mut take: impl FnMut(&Item) -> Result<bool, FlowError>,
+    ) -> Result<End, FlowError> {
+        let reader = PartitionReader {
             source: true,
             rt: self.rt.clone(),
             routes: self.source.clone(),
             topic: stretch.flow.topic.clone(),
             partition: stretch.flow.partition,
             isolation: stretch.isolation,
-        }
-    }
-
-    pub(crate) fn target_reader(&self, (topic, partition): (&str, i32)) -> PartitionReader {
-        PartitionReader {
-            source: false,
-            rt: self.rt.clone(),
-            routes: self.target.clone(),
-            topic: topic.to_owned(),
-            partition,
-            isolation: Isolation::ReadUncommitted,
-        }
-    }
-
-    /// Counts, by headers wherever they tell, what the mirror forwards of the stretch; `cuts` are in order and inside of it.
-    /// Takes what it reads off `budget`, and ends where that is used up. Nothing where the log begins behind `from`.
-    ///
-    /// # Errors
-    /// The source cannot be read.
-    pub async fn count(
-        &self,
-        stretch: &Stretch<'_>,
-        cuts: &[i64],
-        budget: &Budget,
-    ) -> Result<Option<Counted>, FlowError> {
-        let reader = self.source_reader(stretch);
+        };
         let mut stitch = Stitch::new(
             stretch.from,
             -1,
@@ -174,16 +179,14 @@ impl Tally {
             stretch.isolation,
             limits::DECODE_LEAST_BYTES,
         );
-        let mut counting = Counting::new(stretch.from, stretch.to, cuts);
         let mut patience = Patience::new(&self.rt, PATIENCE, stretch.from);
         while stitch.head() < stretch.to {
-            let fetching = reader.fetch(stitch.head(), -1, WAIT);
-            let Some(fetched) = budget.fetch(fetching).await else {
-                break;
+            let Some(fetched) = budget.fetch(&reader, stitch.head()).await else {
+                return Ok(End::Spent);
             };
             let fetched = fetched?;
             if fetched.part.error != 0 {
-                return Ok(None);
+                return Ok(End::Lost);
             }
             let mut items = Vec::new();
             // Elections that the mirror has passed are not judged again: its own position tells of a truncation.
@@ -193,103 +196,170 @@ impl Tally {
                 Err(error) => return Err(error.into()),
             }
             for item in &items {
-                counting.take(item)?;
+                if take(item)? {
+                    return Ok(End::Reached);
+                }
             }
             if stitch.head() < stretch.to && !patience.asks_again(stitch.head()).await {
-                return Ok(None);
+                return Ok(End::Lost);
             }
         }
-        Ok(Some(counting.finish()))
+        Ok(End::Reached)
     }
 
-    /// The target offset behind `records` records of the partition from `from` on, `to` at the most: control batches, those of
-    /// the mirror's own fences, take offsets and are no records. Nothing where the log begins behind `from`, or where
-    /// `budget` is used up before.
+    /// Hands the target's batches from offset `from` to below `to` to `take`, in order, until that has enough; the first one may
+    /// begin below, the last one end beyond.
+    pub(crate) async fn read_target(
+        &self,
+        (topic, partition): (&str, i32),
+        (from, to): (i64, i64),
+        budget: &Budget,
+        mut take: impl FnMut(&Batch) -> Result<bool, FlowError>,
+    ) -> Result<End, FlowError> {
+        let reader = PartitionReader {
+            source: false,
+            rt: self.rt.clone(),
+            routes: self.target.clone(),
+            topic: topic.to_owned(),
+            partition,
+            isolation: Isolation::ReadUncommitted,
+        };
+        let mut next = from;
+        let mut patience = Patience::new(&self.rt, PATIENCE, from);
+        while next < to {
+            let Some(fetched) = budget.fetch(&reader, next).await else {
+                return Ok(End::Spent);
+            };
+            let fetched = fetched?;
+            if fetched.part.error != 0 {
+                return Ok(End::Lost);
+            }
+            for batch in batches_from(&fetched.part, next)? {
+                if take(&batch)? {
+                    return Ok(End::Reached);
+                }
+                next = next.max(batch.header.last_offset() + 1);
+            }
+            if next < to && !patience.asks_again(next).await {
+                return Ok(End::Lost);
+            }
+        }
+        Ok(End::Reached)
+    }
+
+    /// Counts, by headers wherever they tell, what the mirror forwards of the stretch; `cuts` are in order and inside of it.
+    /// Takes what it reads off `budget`, and ends where that is used up: what was reached tells where to go on. Nothing where
+    /// the log begins behind `from`.
+    ///
+    /// # Errors
+    /// The source cannot be read.
+    pub async fn count(
+        &self,
+        stretch: &Stretch<'_>,
+        cuts: &[i64],
+        budget: &Budget,
+    ) -> Result<Option<Counted>, FlowError> {
+        let mut counting = Counting::new(stretch.from, stretch.to, cuts);
+        let end = self
+            .read_source(stretch, budget, |item| counting.take(item).map(|()| false))
+            .await?;
+        Ok((end != End::Lost).then(|| counting.finish()))
+    }
+
+    /// The target offsets behind so many records each, in order and no less than `walked` has, `to` at the most: control
+    /// batches, those of the mirror's own fences, take offsets and are no records. Each with whether every batch before it was
+    /// seen; if not, it may stand higher. Goes on from `walked`, which is then as far as was read: only the first ones are
+    /// told where `budget` is used up before. Nothing where the log begins behind it.
     ///
     /// # Errors
     /// The target cannot be read.
     pub async fn place(
         &self,
-        (topic, partition): (&str, i32),
-        (from, to): (i64, i64),
-        records: i64,
+        place: (&str, i32),
+        walked: &mut Walked,
+        to: i64,
+        records: &[i64],
         budget: &Budget,
-    ) -> Result<Option<Placed>, FlowError> {
-        let reader = self.target_reader((topic, partition));
-        let mut placing = Placing::new(from, to, records);
-        let mut patience = Patience::new(&self.rt, PATIENCE, from);
-        while placing.placed().is_none() {
-            let next = placing.next;
-            let fetching = reader.fetch(next, -1, WAIT);
-            let Some(fetched) = budget.fetch(fetching).await else {
-                return Ok(None);
-            };
-            let fetched = fetched?;
-            if fetched.part.error != 0 {
-                return Ok(None);
-            }
-            for batch in batches_from(&fetched.part, next)? {
+    ) -> Result<Option<Vec<(i64, bool)>>, FlowError> {
+        let mut placing = Placing::new(*walked, to, records);
+        let mut end = End::Reached;
+        if !placing.done() {
+            let take = |batch: &Batch| {
                 let header = &batch.header;
-                placing.take(
-                    header.base_offset,
-                    header.last_offset() + 1,
-                    header.attributes.control(),
-                );
-            }
-            if placing.placed().is_none() && !patience.asks_again(placing.next).await {
-                return Ok(None);
-            }
+                let end = header.last_offset() + 1;
+                placing.take(header.base_offset, end, header.attributes.control());
+                Ok(placing.done())
+            };
+            let range = (walked.at, to);
+            end = self.read_target(place, range, budget, take).await?;
         }
-        Ok(placing.placed())
+        *walked = placing.walked;
+        Ok((end != End::Lost).then_some(placing.placed))
     }
 }
 
 /// The way along the target over so many records.
-struct Placing {
-    next: i64,
+struct Placing<'a> {
+    walked: Walked,
     to: i64,
-    left: i64,
-    whole: bool,
+    records: &'a [i64],
+    placed: Vec<(i64, bool)>,
 }
 
-impl Placing {
-    fn new(from: i64, to: i64, records: i64) -> Self {
-        Self {
-            next: from,
+impl<'a> Placing<'a> {
+    fn new(walked: Walked, to: i64, records: &'a [i64]) -> Self {
+        let mut placing = Self {
+            walked,
             to,
-            left: records,
-            whole: true,
+            records,
+            placed: Vec::with_capacity(records.len()),
+        };
+        placing.settle();
+        placing
+    }
+
+    fn done(&self) -> bool {
+        self.placed.len() == self.records.len()
+    }
+
+    /// Places all that stand here.
+    fn settle(&mut self) {
+        let Walked { at, records, whole } = self.walked;
+        while let Some(&wanted) = self.records.get(self.placed.len())
+            && (wanted == records || at >= self.to)
+        {
+            self.placed.push((at.min(self.to), whole));
         }
     }
 
-    /// The place, once it is reached.
-    fn placed(&self) -> Option<Placed> {
-        (self.left == 0 || self.next >= self.to).then(|| Placed {
-            offset: self.next.min(self.to),
-            whole: self.whole,
-        })
-    }
-
-    /// Takes the next batch, of offsets from `base` to below `end`.
+    /// Takes the next batch, of offsets from `base` to below `end`, or as much of it as is wanted.
     fn take(&mut self, base: i64, end: i64, control: bool) {
-        let base = base.max(self.next);
+        if self.done() {
+            return;
+        }
         // What is missing may have been records or markers: taken for records, the place found is the lower one.
-        if base > self.next && self.left > 0 {
-            self.whole = false;
+        if base > self.walked.at {
+            self.walked.whole = false;
             self.over(base);
         }
-        if self.left > 0 && control {
-            self.next = end;
+        if control && !self.done() {
+            self.walked.at = self.walked.at.max(end);
+            self.settle();
         } else {
             self.over(end);
         }
     }
 
-    /// Over records up to `end`, or as many as are left.
+    /// Over records up to `end`, or to the last place.
     fn over(&mut self, end: i64) {
-        let records = (end - self.next).clamp(0, self.left);
-        self.next += records;
-        self.left -= records;
+        while self.walked.at < end
+            && let Some(wanted) = self.records.get(self.placed.len())
+        {
+            let step = (end - self.walked.at).min(wanted - self.walked.records);
+            self.walked.at += step;
+            self.walked.records += step;
+            self.settle();
+        }
     }
 }
 
@@ -434,7 +504,7 @@ mod tests {
             (125, 130, false),
         ];
         // Records from 100 on, the place behind them, and whether it is certain.
-        for (records, offset, whole) in [
+        let expected = [
             (0, 100, true),
             (5, 105, true),
             (6, 107, true),
@@ -444,15 +514,25 @@ mod tests {
             (19, 121, false),
             (24, 126, false),
             (90, 128, false),
-        ] {
-            let mut placing = Placing::new(100, 128, records);
+        ];
+        let records = expected.map(|(records, ..)| records);
+        let places = expected.map(|(_, offset, whole)| (offset, whole));
+        let mut placing = Placing::new(Walked::from(100), 128, &records);
+        for (base, end, control) in log {
+            placing.take(base, end, control);
+        }
+        assert_eq!(placing.placed, places);
+        // Each by itself, and gone on with after each batch.
+        for (records, place) in records.into_iter().zip(places) {
+            let (mut walked, mut placed) = (Walked::from(100), Vec::new());
             for (base, end, control) in log {
-                if placing.placed().is_none() {
+                let mut placing = Placing::new(walked, 128, std::slice::from_ref(&records));
+                if !placing.done() {
                     placing.take(base, end, control);
                 }
+                (walked, placed) = (placing.walked, placing.placed);
             }
-            let expected = Placed { offset, whole };
-            assert_eq!(placing.placed(), Some(expected), "{records}");
+            assert_eq!(placed, [place], "{records}");
         }
     }
 

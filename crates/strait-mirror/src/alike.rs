@@ -23,7 +23,8 @@ pub(crate) struct Alike<'a> {
 }
 
 impl<'a> Alike<'a> {
-    /// Compares both sides of an interval. Nothing where they contradict each other.
+    /// Compares both sides of an interval; what the source's batches tell of records that are gone has to be true of what was
+    /// forwarded. Nothing where they contradict each other.
     pub(crate) fn new(
         interval: &Interval,
         source: &'a Contents,
@@ -78,10 +79,10 @@ impl<'a> Alike<'a> {
             self.open = (at, self.open_places(before.1 + 1, after.1));
         }
         let open = &self.open.1;
-        let certain = open.len() == records.len();
         let may = |from: i64, to: i64| to - from - self.source.nothing_between(from, to);
-        let are = |from: i64, to: i64| between(&self.source.records, from, to).len() as i64;
-        let here = records.len() as i64;
+        let are = |from: i64, to: i64| self.source.were_between(from, to);
+        let here = self.target.were_between(before.1 + 1, after.1);
+        let certain = open.len() as i64 == here;
         let least = (here - may(cut, after.0)).max(are(before.0 + 1, cut));
         let most = (open.len() as i64 - are(cut, after.0)).min(may(before.0 + 1, cut));
         let place = |n: i64| {
@@ -142,6 +143,20 @@ mod tests {
         records.retain(|(offset, hash)| last.get(&key(*hash)).is_none_or(|l| l <= offset));
     }
 
+    /// The next record goes into the last batch, where that `may` be, or into one of its own.
+    fn batch(batches: &mut Vec<(i64, i64)>, offset: i64, may: bool) {
+        match batches.last_mut() {
+            Some((_, end)) if may && *end == offset => *end += 1,
+            _ => batches.push((offset, offset + 1)),
+        }
+    }
+
+    /// Batches without records are not left.
+    fn left(mut batches: Vec<(i64, i64)>, records: &[(i64, u128)]) -> Vec<(i64, i64)> {
+        batches.retain(|(from, to)| !between(records, *from, *to).is_empty());
+        batches
+    }
+
     /// Random histories with transactions, fences, records that look alike, compaction on the source and on the target.
     #[test]
     fn nothing_is_skipped_and_what_is_called_exact_is() {
@@ -152,6 +167,7 @@ mod tests {
             let (mut source, mut target) = (Contents::default(), Contents::default());
             // For each source offset how many records were forwarded below it, and where each stands.
             let (mut below, mut places, mut to) = (Vec::new(), Vec::new(), 1_000);
+            let (mut here, mut there) = (Vec::new(), Vec::new());
             let length = 100 + random.below(300) as i64;
             let transactions = seed % 3 != 0;
             for offset in 0..length {
@@ -169,6 +185,8 @@ mod tests {
                             u128::from(random.below(if seed % 5 == 0 { 30 } else { 100_000 }));
                         source.records.push((offset, hash));
                         target.records.push((to, hash));
+                        batch(&mut here, offset, random.below(6) > 0);
+                        batch(&mut there, to, random.below(9) > 0);
                         places.push(to);
                         to += 1;
                     }
@@ -194,6 +212,8 @@ mod tests {
                 compact(&mut target.records, key, until);
                 target.nothing.retain(|(from, _)| from % 2 == 0);
             }
+            source.were = left(here, &source.records);
+            target.were = left(there, &target.records);
             let mut alike = Alike::new(&interval, &source, &target).unwrap();
             for cut in 0..=length {
                 let first = places.get(below[cut as usize]).copied().unwrap_or(to);
@@ -226,7 +246,7 @@ mod tests {
         };
         let of = |records: &[(i64, u128)]| Contents {
             records: records.to_vec(),
-            nothing: Vec::new(),
+            ..Contents::default()
         };
         let (source, target) = (of(&[(1, 7), (4, 9)]), of(&[(1, 9), (3, 7)]));
         assert!(Alike::new(&interval, &source, &target).is_none());

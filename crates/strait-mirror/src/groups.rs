@@ -18,7 +18,7 @@ use crate::group_commits::{Ends, Entries, Entry};
 use crate::share_groups::ShareGroups;
 use crate::translation::{Budget, Translator};
 
-/// What one round may read from the logs to know offsets exactly.
+/// What one round may read from the logs of each side to know offsets exactly.
 const ROUND_BYTES: u64 = 64 << 20;
 /// And for how long.
 const ROUND_TIME: Duration = Duration::from_secs(5);

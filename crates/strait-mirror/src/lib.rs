@@ -11,6 +11,7 @@ mod both_ways;
 mod carried;
 mod caught_up;
 mod checkpoints;
+mod count;
 mod counting;
 mod gone;
 mod group_commits;

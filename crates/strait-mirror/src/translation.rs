@@ -18,7 +18,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::before::Before;
-use crate::counting::{Answer, Begun, Done, Job, Work};
+use crate::count::Count;
+use crate::counting::{Answer, Done, Job, Work};
 use crate::ladder::{Found, Interval, Ladder, Rung};
 
 /// How good a translated offset is.
@@ -69,7 +70,7 @@ struct History {
     /// Offsets that were counted to no end: what they are at least, or exactly, and when to try again.
     tried: BTreeMap<i64, Tried>,
     /// A count that goes on.
-    begun_count: Option<Begun>,
+    begun_count: Option<Count>,
 }
 
 /// What reading told of an offset that could not be counted.
@@ -271,8 +272,9 @@ impl Translator {
             place: (position.target_topic.clone(), position.target_partition),
             isolation: position.isolation,
             compacted: position.flags.contains(PositionFlags::COMPACTED),
+            complete: history.sum(GapReason::Compacted) + history.sum(GapReason::Unexplained) == 0,
             work: open.into_values().collect(),
-            begun: history.begun_count,
+            begun: history.begun_count.clone(),
             comparing: self.comparing.clone(),
             flow,
         })
@@ -418,19 +420,22 @@ impl History {
         }
     }
 
+    /// Offsets left out for a reason since the flow began.
+    fn sum(&self, reason: GapReason) -> i64 {
+        let of = self.position.gaps.iter().filter(|(r, _)| *r == reason);
+        of.map(|(_, offsets)| *offsets).sum()
+    }
+
     /// Whether the source may have records in the interval that were not forwarded: those that the target refused, and
     /// those of other links.
     fn uncountable(&self, interval: &Interval) -> bool {
-        let sum = |reason| {
-            let of = self.position.gaps.iter().filter(|(r, _)| *r == reason);
-            of.map(|(_, offsets)| *offsets).sum::<i64>()
-        };
-        if self.position.flags.contains(PositionFlags::PROVENANCE) || sum(GapReason::OtherLink) > 0
+        if self.position.flags.contains(PositionFlags::PROVENANCE)
+            || self.sum(GapReason::OtherLink) > 0
         {
             return true;
         }
         let lost = &self.position.lost;
-        sum(GapReason::Refused) > lost.offsets(GapReason::Refused)
+        self.sum(GapReason::Refused) > lost.offsets(GapReason::Refused)
             || lost.ranges().iter().any(|range| {
                 range.reason == GapReason::Refused
                     && range.from < interval.above.source

@@ -1,6 +1,7 @@
 //! What one cluster's own topics tell of the links that write to it: whose they are, and the positions they have passed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use strait_engine::{
     FlowKey, KnownPosition, PositionTail, RegistryLog, RegistryNews, Rungs, STRAIT_TOPIC,
@@ -8,9 +9,14 @@ use strait_engine::{
 };
 use strait_net::{Cluster, Runtime};
 use strait_wire::{RegistryError, RegistryRecord};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::origins::{Passed, Side, Writer};
+
+/// How often all topics of the cluster are listed for topics of positions that are new; and where a link is registered whose
+/// positions were not seen yet.
+const LIST: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(5));
 
 /// A source partition, by the source's alias in the names of the topics of positions.
 type From = (String, FlowKey);
@@ -21,7 +27,9 @@ pub(crate) struct Writers {
     cluster: Cluster,
     /// The cluster's id.
     pub(crate) id: String,
+    /// The ids of topics that links write to.
     topics: BTreeMap<String, Uuid>,
+    listed: Option<Instant>,
     register: RegistryLog,
     /// The ids of the clusters that links read.
     links: BTreeMap<String, String>,
@@ -43,6 +51,7 @@ impl Writers {
             cluster,
             id: String::new(),
             topics: BTreeMap::new(),
+            listed: None,
             links: BTreeMap::new(),
             seen: BTreeSet::new(),
             tails: BTreeMap::new(),
@@ -57,7 +66,19 @@ impl Writers {
         &mut self,
         mut anew: impl FnMut(&FlowKey),
     ) -> Result<(), SessionError> {
-        let metadata = self.cluster.metadata(None).await?;
+        let now = self.rt.now();
+        let new = self.links.keys().any(|link| !self.seen.contains(link));
+        let often = if new { LIST.1 } else { LIST.0 };
+        let due = |at: Instant| now.saturating_duration_since(at) >= often;
+        let metadata = if self.listed.is_none_or(due) {
+            let all = self.cluster.metadata(None).await?;
+            self.listed = Some(now);
+            all
+        } else {
+            let wanted: BTreeSet<&String> = self.places.keys().map(|place| &place.topic).collect();
+            let wanted: Vec<String> = wanted.into_iter().cloned().collect();
+            self.cluster.metadata(Some(&wanted)).await?
+        };
         self.id = metadata.cluster_id;
         for alias in metadata
             .topics

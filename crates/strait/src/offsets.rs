@@ -16,7 +16,7 @@ use crate::gaps::{aligned, quoted};
 use crate::output::{Out, complain};
 use crate::serve::{cluster, exit_for, patience};
 
-/// What may be read of the logs to know offsets exactly, for one link.
+/// What may be read of each side's logs to know offsets exactly, for one link.
 const BUDGET: u64 = 256 << 20;
 /// And for how long.
 const TIME: Duration = Duration::from_secs(300);

@@ -1,5 +1,6 @@
-//! Random offsets of topics with transactions, compaction and gaps, translated: every answer exact, or never behind a record
-//! that was not read.
+//! Random offsets of topics with transactions, compaction and gaps, translated: every answer exact, or the nearest safe one.
+//!
+//! What that is, is computed from the brokers' own log files and from what Java's consumer reads, without Strait's code (`Left`).
 //!
 //! `STRAIT_OFFSETS` is how many (`just offsets`): then a real MirrorMaker 2 mirrors the same topics at the same time, and groups
 //! with these commits are looked up in the checkpoints of both. `STRAIT_OFFSETS_REPORT` names a file for the result.
@@ -33,11 +34,17 @@ const SEED: u64 = 77;
 const NOTHING_YET: (&str, &str) = ("min.compaction.lag.ms", "9000000000000");
 
 /// A topic, its partitions, and whether it is compacted before or after it is mirrored.
-const TOPICS: [(&str, i32, &str); 3] = [
+const TOPICS: [(&str, i32, &str); 6] = [
     ("asked-paid", 2, "transactions"),
     ("asked-latest", 1, "compacted before"),
-    ("asked-later", 1, "transactions, compacted since"),
+    ("asked-state", 1, "compacted since"),
+    ("asked-done", 1, "committed transactions, compacted since"),
+    ("asked-later", 1, ABORTED),
+    ("asked-twice", 1, TWICE),
 ];
+/// Those of which not everything can be known: what was aborted, or gone before, is gone as well as what was superseded since.
+const ABORTED: &str = "transactions, a third aborted, compacted since";
+const TWICE: &str = "compacted before and since";
 
 /// The next number from a simple generator.
 fn random(state: &mut u64) -> u64 {
@@ -89,12 +96,77 @@ fn below(records: &[(i64, String)], offset: i64) -> i64 {
     records.partition_point(|(o, _)| *o < offset) as i64
 }
 
+/// What is left of a source partition to tell how many records were mirrored below an offset.
+///
+/// Safe is a target offset with no record below it that was mirrored from the source offset or from one above, whether the
+/// source has that record still or not. Nearest is the greatest one that is safe in every history of which this can be left.
+#[derive(PartialEq)]
+struct Left {
+    /// For each offset whether it was certainly mirrored, certainly not, or either.
+    offsets: Vec<Option<bool>>,
+    /// Records that are there still, with how many were mirrored before them; and the ends of the log.
+    known: Vec<(i64, i64)>,
+}
+
+impl Left {
+    /// `once` is what was mirrored, `now` what of it the source has still; some was gone `before`.
+    fn read(
+        kafka: &KafkaCluster,
+        place: &(String, i32),
+        once: &[(i64, String)],
+        now: &[(i64, String)],
+        before: bool,
+    ) -> Self {
+        let end = once.last().unwrap().0 + 1;
+        let mut offsets = vec![None; end as usize];
+        for batch in kafka.stored_batches(0, &place.0, place.1).unwrap() {
+            let range = batch.base_offset..(batch.last_offset + 1).min(end);
+            // A marker; a batch, of which every offset was a record; or what was aborted and is there still.
+            let was = match batch.is_control() {
+                true => Some(false),
+                false if batch.count == 0 || before => None,
+                false => Some(now.iter().any(|(offset, _)| range.contains(offset))),
+            };
+            range.for_each(|offset| offsets[offset as usize] = was);
+        }
+        for (offset, _) in now {
+            offsets[*offset as usize] = Some(true);
+        }
+        let mut known = vec![(-1, -1)];
+        // No two records are alike, so the hash tells which of those that were mirrored it is.
+        let numbers: BTreeMap<&String, usize> =
+            once.iter().map(|(_, hash)| hash).zip(0..).collect();
+        known.extend(
+            now.iter()
+                .map(|(offset, hash)| (*offset, numbers[hash] as i64)),
+        );
+        known.push((end, once.len() as i64));
+        Self { offsets, known }
+    }
+
+    /// How many records below `offset` were mirrored in any case. Of the offsets between two that are known each was a record or
+    /// not whatever the others were, but for their number: so both the least and the most that the two sides allow are possible.
+    fn least(&self, offset: i64) -> i64 {
+        let at = self.known.partition_point(|(known, _)| *known < offset);
+        let (before, after) = (self.known[at - 1], self.known[at]);
+        let count = |from: i64, to: i64, what: fn(&Option<bool>) -> bool| {
+            let offsets = &self.offsets[from as usize..to as usize];
+            offsets.iter().filter(|was| what(was)).count() as i64
+        };
+        let certain = count(before.0 + 1, offset, |was| *was == Some(true));
+        let possible = count(offset, after.0, |was| *was != Some(false));
+        (before.1 + 1 + certain).max(after.1 - possible)
+    }
+}
+
 /// What became of the answers for one topic.
 #[derive(Clone, Copy, Debug, Default)]
 struct Score {
     asked: i64,
     none: i64,
     exact: i64,
+    /// Early, but none that is safe leads further.
+    nearest: i64,
     again: i64,
     most: i64,
     skipping: i64,
@@ -121,10 +193,11 @@ impl Score {
 
     fn row(&self, who: &str, topic: &str) -> String {
         format!(
-            "| {who} | {topic} | {} | {} | {} | {} | {} | {} | {} |\n",
+            "| {who} | {topic} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
             self.asked,
             self.exact,
             self.asked - self.exact - self.skipping - self.none,
+            self.nearest,
             self.again,
             self.most,
             self.skipped,
@@ -232,11 +305,11 @@ fn random_offsets_are_exact_or_the_nearest_safe_ones() {
     let wanted: Option<usize> = wanted.map(|n| n.parse().unwrap());
     let own = wanted
         .map(|_| KafkaCluster::start_all([KafkaOptions::new(), KafkaOptions::new()]).unwrap());
-    let [west, east] = match &own {
+    let [kafka, east] = match &own {
         Some(own) => own,
         None => KafkaCluster::shared_pair().unwrap(),
     };
-    let (west, east) = (&west.bootstrap(), &east.bootstrap());
+    let (west, east) = (&kafka.bootstrap(), &east.bootstrap());
     let oracle = &Oracle::shared().unwrap();
     oracle
         .alter_broker_configs(west, &[("log.cleaner.backoff.ms", "100")], &[])
@@ -263,29 +336,40 @@ fn random_offsets_are_exact_or_the_nearest_safe_ones() {
     }
     let count =
         |kafka: &str, topic: &str| dump(oracle, kafka, topic, Isolation::ReadCommitted).count();
-    let [_, (latest, ..), (later, ..)] = TOPICS;
-    oracle
-        .alter_topic_configs(west, later, &[NOTHING_YET], &[])
-        .unwrap();
+    let of_kind = |what: &str| {
+        let of = TOPICS.iter().filter(|t| t.2.contains(what));
+        of.map(|t| t.0).collect::<Vec<&str>>()
+    };
+    let (before, since) = (of_kind("before"), of_kind("since"));
+    let rest = |topic: &str, lag: (&str, &str)| {
+        oracle
+            .alter_topic_configs(west, topic, &[lag], &[])
+            .unwrap();
+    };
     // Gaps in the source before anybody mirrors it.
-    let workload = Workload::new(latest)
-        .keys(each / 3)
-        .rate(rate)
-        .flush_every(9);
     let mut firsts: BTreeMap<&str, u64> = BTreeMap::new();
-    firsts.insert(
-        latest,
-        oracle.produce(west, &workload, each).unwrap().next_id,
-    );
-    wait_until("the cleaner has been there", SOON, || {
-        count(west, latest) < each * 4 / 5
-    });
-    oracle
-        .alter_topic_configs(west, latest, &[NOTHING_YET], &[])
-        .unwrap();
+    for topic in &before {
+        let workload = Workload::new(*topic)
+            .keys(each / 3)
+            .rate(rate)
+            .flush_every(9);
+        let written = oracle.produce(west, &workload, each).unwrap();
+        firsts.insert(topic, written.next_id);
+    }
+    for topic in &before {
+        wait_until("the cleaner has been there", SOON, || {
+            count(west, topic) < each * 4 / 5
+        });
+    }
+    for (topic, _, kind) in TOPICS {
+        if kind.contains("compacted") {
+            rest(topic, NOTHING_YET);
+        }
+    }
     let mut last = 0;
     wait_until("the cleaner rests", SOON, || {
-        std::mem::replace(&mut last, count(west, latest)) == last
+        let now = before.iter().map(|topic| count(west, topic)).sum();
+        std::mem::replace(&mut last, now) == now
     });
 
     let names: Vec<&str> = TOPICS.iter().map(|t| t.0).collect();
@@ -303,7 +387,9 @@ fn random_offsets_are_exact_or_the_nearest_safe_ones() {
                 .rate(rate)
                 .flush_every(11);
             if kind.contains("transactions") {
-                workload = workload.transaction(TransactionSpec::new(topic, 17).abort_every(3));
+                let aborted = if kind.contains("committed") { 0 } else { 3 };
+                let spec = TransactionSpec::new(topic, 17).abort_every(aborted);
+                workload = workload.transaction(spec);
             }
             let records = each * partitions as u64;
             *first = oracle.produce(west, &workload, records).unwrap().next_id;
@@ -330,9 +416,20 @@ fn random_offsets_are_exact_or_the_nearest_safe_ones() {
             translate(mirror.folder(), topic, *partition, &end)[0].how == "exact"
         });
     }
+    let left = || -> By<Left> {
+        let now = shown(oracle, west, "", Isolation::ReadCommitted);
+        let left = source.iter().map(|(place, once)| {
+            let kind = TOPICS.iter().find(|t| t.0 == place.0).unwrap().2;
+            let before = kind.contains("before");
+            let left = Left::read(kafka, place, once, &now[place], before);
+            (place.clone(), left)
+        });
+        left.collect()
+    };
     // The answers of the command, and how many of them are exact.
     let ask = |seed: u64| {
         let mut scores: BTreeMap<&str, Score> = BTreeMap::new();
+        let left = left();
         for (place, asked) in questions(&source, seed, wanted.unwrap_or(1_000)) {
             let (from, to) = (&source[&place], &target[&place]);
             let kind = TOPICS.iter().find(|t| t.0 == place.0).unwrap().2;
@@ -343,13 +440,24 @@ fn random_offsets_are_exact_or_the_nearest_safe_ones() {
                 place.1,
                 &asked.into_iter().collect(),
             ) {
-                let skipped = below(to, answer.target) - below(from, answer.source);
+                let (leads, right) = (below(to, answer.target), below(from, answer.source));
+                let skipped = leads - right;
                 score.take(Some(skipped));
                 match answer.how.as_str() {
                     "exact" => assert_eq!(skipped, 0, "{place:?} {answer:?}"),
                     "lower bound" => assert!(skipped <= 0, "{place:?} {answer:?} skips"),
                     other => panic!("{other}: {place:?} {answer:?}"),
                 }
+                let nearest = left[&place].least(answer.source);
+                assert!(
+                    nearest <= right,
+                    "{place:?} {answer:?}: {nearest} is not safe"
+                );
+                assert!(
+                    nearest <= leads,
+                    "{place:?} {answer:?}: {nearest} is nearer than {leads}"
+                );
+                score.nearest += i64::from(skipped < 0);
             }
         }
         scores
@@ -377,18 +485,27 @@ fn random_offsets_are_exact_or_the_nearest_safe_ones() {
         assert_eq!(hashes(&everything), hashes(&target));
         target
     });
-    let lag = [("min.compaction.lag.ms", "0")];
-    oracle.alter_topic_configs(west, later, &lag, &[]).unwrap();
-    let before = source[&(later.to_owned(), 0)].len() as u64;
-    wait_until("the cleaner has been there", SOON, || {
-        count(west, later) < before / 2
+    for topic in &since {
+        rest(topic, ("min.compaction.lag.ms", "0"));
+    }
+    for topic in &since {
+        let before = source[&((*topic).to_owned(), 0)].len() as u64;
+        wait_until("the cleaner has been there", SOON, || {
+            count(west, topic) < before / 2
+        });
+    }
+    let mut last = left();
+    wait_until("the cleaner rests", SOON, || {
+        let now = left();
+        let rests = last == now;
+        last = now;
+        rests
     });
     let asked = ask(SEED + 1);
     eprintln!("{asked:?}");
     for (kind, score) in &asked {
-        let compacted = kind.contains("since");
         assert!(
-            compacted && score.exact > 0 || score.exact == score.asked,
+            [ABORTED, TWICE].contains(kind) && score.exact > 0 || score.exact == score.asked,
             "{kind}: {score:?}"
         );
     }
@@ -413,6 +530,7 @@ fn random_offsets_are_exact_or_the_nearest_safe_ones() {
             ("Strait's checkpoints", "west", &source, &target),
             ("MirrorMaker 2's", "mm", &everything, &other_target),
         ];
+        let left = left();
         for (who, alias, from, to) in sides {
             let found = checkpoints(east, alias);
             let mut scores: BTreeMap<&str, Score> = BTreeMap::new();
@@ -422,9 +540,17 @@ fn random_offsets_are_exact_or_the_nearest_safe_ones() {
                 for (n, offset) in offsets.iter().enumerate() {
                     let key = (format!("asked-{n}"), place.0.clone(), place.1);
                     let answer = found.get(&key).filter(|(upstream, _)| upstream == offset);
-                    score.take(answer.map(|(_, downstream)| {
-                        below(&to[place], *downstream) - below(&from[place], *offset)
-                    }));
+                    let leads = answer.map(|(_, downstream)| below(&to[place], *downstream));
+                    let early = leads.map(|leads| leads - below(&from[place], *offset));
+                    score.take(early);
+                    if let (Some(leads), Some(..0), "west") = (leads, early, alias) {
+                        let nearest = left[place].least(*offset);
+                        assert!(
+                            nearest <= leads,
+                            "{key:?}: {nearest} is nearer than {leads}"
+                        );
+                        score.nearest += 1;
+                    }
                 }
             }
             for (kind, score) in scores {
@@ -471,12 +597,13 @@ fn report(table: &str, wanted: usize, records: usize) -> String {
     }
     format!(
         "# Offsets of consumer groups, translated\n\n\
-         The last result of `just offsets`: two nodes of Apache Kafka 4.3.1, {records} records in 4 partitions, Strait (killed twice while they were written) and MirrorMaker 2 4.3.1 with its defaults mirroring them at the same time. \
+         The last result of `just offsets`: two nodes of Apache Kafka 4.3.1, {records} records in 7 partitions, Strait (killed twice while they were written) and MirrorMaker 2 4.3.1 with its defaults mirroring them at the same time. \
          {wanted} random offsets are asked of the command; {wanted} more were committed on the source by groups, and stand in the checkpoints of both, as MirrorMaker 2's own client decodes them. \
          The judge is Kafka's own consumer: records below the source offset beside records below the answer, MirrorMaker 2's with the aborted records that it copies. The offsets lie anywhere in the log: MirrorMaker 2 keeps fine positions near a partition's head only.\n\n\
          | | |\n|---|---|\n| date | {} |\n| commit | {commit} |\n| seed | {SEED} |\n| machine | {model}, {threads} threads |\n\n\
-         | Answers of | topic | offsets | exact | early | records read again in all | at most for one | records skipped | no answer |\n|---|---|---|---|---|---|---|---|---|\n{table}\n\
-         *Early*: an answer before the exact place: records are read again, none is skipped. *No answer*: no checkpoint; a consumer begins as \
+         | Answers of | topic | offsets | exact | early | of them the nearest safe ones | records read again in all | at most for one | records skipped | no answer |\n|---|---|---|---|---|---|---|---|---|---|\n{table}\n\
+         *Early*: an answer before the exact place: records are read again, none is skipped. *The nearest safe ones*: no answer further on is safe in every history of which the source's log files can be left, \
+         as the test computes from them. *No answer*: no checkpoint; a consumer begins as \
          `auto.offset.reset` says. *Compacted since*: after both had mirrored it and before the questions were asked; what was removed cannot be counted any more.\n",
         said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
     )
