@@ -418,6 +418,7 @@ pub(crate) async fn create_own_topics(
                 cluster: cluster.alias().to_owned(),
                 topic: topics.join(" or "),
                 why,
+                denied: false,
             });
         }
         rt.sleep(limits::BACKOFF_MIN).await;
