@@ -49,6 +49,8 @@ pub(crate) struct Session {
     pub(crate) created_ms: i64,
     /// The highest epoch registered for every producer id the link ever used.
     pub(crate) producers: BTreeMap<i64, i16>,
+    /// Whose the producer ids of other links were when the session was opened.
+    pub(crate) others: BTreeMap<i64, String>,
     pub(crate) fenced_at: Instant,
     pub(crate) producer_expiration: Duration,
     /// Where the source's answers are read into; knows what they hold.
@@ -241,6 +243,7 @@ impl Session {
                 .iter()
                 .map(|(&id, &(_, epoch))| (id, epoch))
                 .collect(),
+            others: registry.others,
             fenced_at,
             producer_expiration,
             provenance,

@@ -139,6 +139,20 @@ fn a_broker_that_hangs_or_is_away_holds_up_only_what_it_alone_knows() {
     let drained = &["wait", "drained"];
     let (code, out, err, _) = strait(&mirror, drained, &["--timeout", "30s"]);
     assert_eq!(code, Some(0), "{out}{err}");
+    // What is left is read once, however often it is looked.
+    east.broker.commit("g1", "west.held", 0, 10);
+    let fetches = || {
+        let seen = east.broker.requests();
+        seen.iter().filter(|r| r.api == 1).count()
+    };
+    let before = fetches();
+    let (code, out, err, _) = strait(&mirror, drained, &["--timeout", "8s"]);
+    assert_eq!(code, Some(6), "{out}{err}");
+    assert!(out.contains("g1     west.held                 20"), "{out}");
+    let read = fetches() - before;
+    assert!(read <= 4, "{read} fetches for one stretch of records");
+    let end = east.broker.log_end("west.held", 0);
+    east.broker.commit("g1", "west.held", 0, end);
     east_2.pause();
     let (code, out, err, took) = strait(&mirror, drained, &["--timeout", "6s"]);
     assert_eq!((code, took < 9.0), (Some(6), true), "{took} {out}{err}");
