@@ -204,11 +204,13 @@ pub(crate) async fn append_once(
     topic: &str,
     record: Record,
 ) -> Result<(), SessionError> {
-    let failed = |why: String| SessionError::Internal {
+    let refused = |why: String, denied| SessionError::Internal {
         cluster: routes.cluster().alias().to_owned(),
         topic: topic.to_owned(),
         why,
+        denied,
     };
+    let failed = |why: String| refused(why, false);
     let mut builder = BatchBuilder::new(Codec::Lz4);
     builder.push(record);
     let batch = builder
@@ -221,9 +223,8 @@ pub(crate) async fn append_once(
             Ok((0, _)) => return Ok(()),
             Ok((code @ (29 | 31), _)) => {
                 let error = KafkaError(code);
-                return Err(failed(format!(
-                    "{error}; give Strait's user Write on the topic"
-                )));
+                let why = format!("{error}; give Strait's user Write on the topic");
+                return Err(refused(why, true));
             }
             // MESSAGE_TOO_LARGE, INVALID_TOPIC, RECORD_LIST_TOO_LARGE, INVALID_RECORD: the same the next time.
             Ok((code @ (10 | 17 | 18 | 87), _)) => {
@@ -292,6 +293,7 @@ pub(crate) async fn read_with(
         cluster: reader.routes.cluster().alias().to_owned(),
         topic: reader.topic.clone(),
         why: e.to_string(),
+        denied: matches!(e, FlowError::Denied { .. }),
     };
     let mut offset = from.max(reader.log_start().await.map_err(internal)?);
     let end = reader.log_end().await.map_err(internal)?;

@@ -465,7 +465,7 @@ impl Opening {
                     cluster: self.session.spec.target.alias().to_owned(),
                     topic: self.spec.target_topic.clone(),
                     partition: self.spec.key.partition,
-                    source,
+                    source: source.named(&self.session.others),
                 });
             }
         };

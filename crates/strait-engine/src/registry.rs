@@ -30,10 +30,12 @@ pub(crate) struct Registry {
     pub leases: BTreeMap<i16, LeaseRecord>,
     /// Every producer id the link ever used, with its shard and highest registered epoch.
     pub producers: BTreeMap<i64, (i16, i16)>,
+    /// Whose the producer ids of other links are.
+    pub others: BTreeMap<i64, String>,
 }
 
 impl Registry {
-    /// Takes the next record; other links' records and unknown kinds change nothing.
+    /// Takes the next record; of other links only their producer ids, and nothing of unknown kinds.
     ///
     /// # Errors
     /// A record of this link's kind that only a newer version can read.
@@ -61,6 +63,13 @@ impl Registry {
                 ..
             } if l == link => {
                 self.producers.insert(producer_id, (shard, highest_epoch));
+            }
+            RegistryRecord::Producer {
+                producer_id,
+                link: other,
+                ..
+            } => {
+                self.others.insert(producer_id, other);
             }
             RegistryRecord::Lease {
                 link: l,

@@ -183,6 +183,7 @@ impl RegistryLog {
             cluster: self.routes.cluster().alias().to_owned(),
             topic: STRAIT_TOPIC.to_owned(),
             why: error.to_string(),
+            denied: matches!(error, FlowError::Denied { .. }),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::error::FlowError;
 use crate::partition::{PartitionReader, batches_from};
 use crate::patience::Patience;
 use crate::routes::Routes;
+use crate::tally::Budget;
 
 /// How long a log may give nothing of what lies below its end.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -41,13 +42,13 @@ impl Remaining {
         }
     }
 
-    /// The records from `from` to below `to`. Takes what it reads off `budget`, in bytes; where that is used up, and where
-    /// the log cannot be read, every offset counts as a record.
+    /// The records from `from` to below `to`. Takes what it reads off `budget`; where that is used up, and where the log cannot
+    /// be read, every offset counts as a record.
     pub async fn count(
         &self,
         (topic, partition): (&str, i32),
         (from, to): (i64, i64),
-        budget: &mut u64,
+        budget: &Budget,
     ) -> Left {
         let reader = PartitionReader {
             source: false,
@@ -67,16 +68,18 @@ impl Remaining {
         &self,
         reader: &PartitionReader,
         counting: &mut Counting,
-        budget: &mut u64,
+        budget: &Budget,
     ) -> Result<(), FlowError> {
         let mut patience = Patience::new(&self.rt, PATIENCE, counting.next);
-        while counting.next < counting.to && *budget > 0 {
+        while counting.next < counting.to {
             let next = counting.next;
-            let fetched = reader.fetch(next, -1, WAIT).await?;
+            let Some(fetched) = budget.fetch(reader.fetch(next, -1, WAIT)).await else {
+                return Ok(());
+            };
+            let fetched = fetched?;
             if fetched.part.error != 0 {
                 return Ok(());
             }
-            *budget = budget.saturating_sub(fetched.part.records.len() as u64);
             for batch in batches_from(&fetched.part, next)? {
                 let header = &batch.header;
                 counting.take(

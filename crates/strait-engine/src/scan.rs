@@ -2,6 +2,8 @@
 //!
 //! A pure machine, fed with the target's batches in order (positions.md in the book, "Scan").
 
+use std::collections::BTreeMap;
+
 use strait_wire::{BatchHeader, Position, SyncKind};
 use thiserror::Error;
 
@@ -11,7 +13,7 @@ use crate::sequence::{advance, distance};
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ScanError {
     /// Somebody else writes to this partition.
-    #[error("offset {offset} was written by another producer (id {producer_id}, epoch {epoch})")]
+    #[error("offset {offset} was written by another producer (id {producer_id}, epoch {epoch}{})", of_link(.link))]
     Foreign {
         /// Where.
         offset: i64,
@@ -19,6 +21,8 @@ pub enum ScanError {
         producer_id: i64,
         /// Its epoch.
         epoch: i16,
+        /// The link that it is, where the register of links on the target tells.
+        link: Option<String>,
     },
     /// The batch before the position is not the one the sync speaks of.
     #[error(
@@ -62,6 +66,11 @@ pub enum ScanError {
     },
 }
 
+fn of_link(link: &Option<String>) -> String {
+    let of = |link: &String| format!(", that is link {link} of Strait");
+    link.as_ref().map(of).unwrap_or_default()
+}
+
 impl ScanError {
     /// The name under which this kind of failure stands in logs, metrics and the book; it never changes.
     pub fn id(&self) -> &'static str {
@@ -71,6 +80,17 @@ impl ScanError {
             Self::Lost { .. } => "target-lost",
             Self::Newer { .. } => "target-newer",
         }
+    }
+
+    /// With the name of the link that the producer belongs to, if it is one of these.
+    pub(crate) fn named(mut self, links: &BTreeMap<i64, String>) -> Self {
+        if let Self::Foreign {
+            producer_id, link, ..
+        } = &mut self
+        {
+            *link = links.get(producer_id).cloned();
+        }
+        self
     }
 
     /// What to do about it.
@@ -282,6 +302,7 @@ impl Scan {
             offset: header.base_offset,
             producer_id: header.producer_id,
             epoch: header.producer_epoch,
+            link: None,
         })
     }
 

@@ -52,6 +52,8 @@ pub(crate) struct Session {
     pub(crate) created_ms: i64,
     /// The highest epoch registered for every producer id the link ever used.
     pub(crate) producers: BTreeMap<i64, i16>,
+    /// Whose the producer ids of other links were when the session was opened.
+    pub(crate) others: BTreeMap<i64, String>,
     pub(crate) fenced_at: Instant,
     pub(crate) producer_expiration: Duration,
     /// Where the source's answers are read into; knows what they hold.
@@ -247,6 +249,7 @@ impl Session {
                 .iter()
                 .map(|(&id, &(_, epoch))| (id, epoch))
                 .collect(),
+            others: registry.others,
             fenced_at,
             producer_expiration,
             provenance,
@@ -424,6 +427,7 @@ pub(crate) async fn create_own_topics(
                 cluster: cluster.alias().to_owned(),
                 topic: topics.join(" or "),
                 why,
+                denied: false,
             });
         }
         rt.sleep(limits::BACKOFF_MIN).await;

@@ -116,6 +116,8 @@ pub enum SessionError {
         topic: String,
         /// Why.
         why: String,
+        /// Whether Strait's user lacks a right on it.
+        denied: bool,
     },
     /// The register of links on the source is another cluster's, and the link forwards only what was produced there.
     #[error(
@@ -160,6 +162,11 @@ impl SessionError {
             Self::Lost(_) => "session-ended",
             Self::Net(error) => error.id(),
         }
+    }
+
+    /// Whether Strait's user lacks a right, so that waiting alone does not help.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Internal { denied: true, .. })
     }
 
     /// Whether a new session may be tried.

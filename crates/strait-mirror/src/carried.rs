@@ -11,6 +11,7 @@ use strait_net::{Cluster, GroupOffsets, NetError, Runtime};
 
 use crate::mirror::MirrorError;
 use crate::translation::{Budget, Translator};
+use crate::untold::{Untold, selected_groups};
 
 /// What one look may read to know offsets exactly, in bytes, and how long.
 const LOOK: (u64, Duration) = (64 << 20, Duration::from_secs(5));
@@ -30,63 +31,62 @@ pub struct GroupBehind {
     pub belongs: i64,
 }
 
-/// The groups of one link, with what they had committed on the source when this was begun.
+/// The groups of one link, with what they had committed on the source when it was first told.
 #[derive(Debug)]
 pub struct Carried {
     rt: Runtime,
+    link: LinkConfig,
+    source: Cluster,
     target: Cluster,
     translator: Translator,
+    /// The partitions whose commits count.
+    flows: BTreeSet<FlowKey>,
+    /// All groups are known.
+    listed: bool,
+    /// Groups whose commits the source has not told yet.
+    unread: BTreeSet<String>,
     wanted: BTreeMap<String, Vec<(FlowKey, i64)>>,
+    /// Groups that were asked for on the source.
+    seen: BTreeSet<String>,
 }
 
 impl Carried {
-    /// Asks the source for the groups that the link selects, and what they have committed of these partitions. Needs Describe
-    /// on them on both clusters, and on the target what [`Translator`] needs.
-    ///
-    /// # Errors
-    /// A cluster cannot be reached, or does not tell.
-    pub async fn begin(
+    /// The groups that the link selects, and what they have committed of these partitions. Needs Describe on them on both
+    /// clusters, and on the target what [`Translator`] needs. Nothing is asked before the first look.
+    pub fn new(
         rt: &Runtime,
         link: &LinkConfig,
         (source, target): (Cluster, Cluster),
-        flows: &BTreeSet<FlowKey>,
-    ) -> Result<Self, MirrorError> {
-        let groups = selected_groups(link, &source).await?;
-        let mut translator = Translator::new(rt, &link.name, source.clone(), target.clone())
-            .internal_separator(&link.internal_separator);
-        translator.refresh().await?;
-        let mut wanted = BTreeMap::new();
-        for (group, committed) in source.committed_offsets(&groups).await {
-            let commits = committed?.into_iter().map(|((topic, partition), at)| {
-                let flow = FlowKey { topic, partition };
-                (flow, at.offset)
-            });
-            let mirrored: Vec<(FlowKey, i64)> = commits
-                .filter(|(flow, _)| flows.contains(flow) && translator.mirrors(flow))
-                .collect();
-            if !mirrored.is_empty() {
-                wanted.insert(group, mirrored);
-            }
-        }
-        Ok(Self {
+        flows: BTreeSet<FlowKey>,
+    ) -> Self {
+        Self {
             rt: rt.clone(),
+            link: link.clone(),
+            translator: Translator::new(rt, &link.name, source.clone(), target.clone())
+                .internal_separator(&link.internal_separator),
+            source,
             target,
-            translator,
-            wanted,
-        })
+            flows,
+            listed: false,
+            unread: BTreeSet::new(),
+            wanted: BTreeMap::new(),
+            seen: BTreeSet::new(),
+        }
     }
 
-    /// How many groups there are.
+    /// How many groups there are, of those that are known.
     pub fn groups(&self) -> usize {
         self.wanted.len()
     }
 
-    /// Those that do not stand where they should yet; by group and partition. Who went further on the target does.
+    /// Those that do not stand where they should yet, by group and partition (who went further on the target does); and what
+    /// the clusters do not tell.
     ///
     /// # Errors
-    /// The target cannot be reached, or does not tell what a group has committed.
-    pub async fn look(&mut self) -> Result<Vec<GroupBehind>, MirrorError> {
+    /// The positions on the target cannot be read, or a cluster cannot be reached at all.
+    pub async fn look(&mut self) -> Result<(Vec<GroupBehind>, Vec<Untold>), MirrorError> {
         self.translator.refresh().await?;
+        let mut untold = self.ask_source().await?;
         let mut open: BTreeMap<FlowKey, BTreeSet<i64>> = BTreeMap::new();
         for (flow, offset) in self.wanted.values().flatten() {
             if self.translator.countable(flow, *offset) {
@@ -98,9 +98,47 @@ impl Carried {
         let groups: Vec<String> = self.wanted.keys().cloned().collect();
         let mut behind = Vec::new();
         for (group, committed) in self.target.committed_offsets(&groups).await {
-            behind.extend(self.of_group(&group, &committed?));
+            match committed {
+                Ok(committed) => behind.extend(self.of_group(&group, &committed)),
+                Err(error) => untold.push(not_told(&group, &self.target, error)),
+            }
         }
-        Ok(behind)
+        Ok((behind, untold))
+    }
+
+    /// Asks the source for what it has not told yet.
+    async fn ask_source(&mut self) -> Result<Vec<Untold>, MirrorError> {
+        let mut untold = Vec::new();
+        if !self.listed {
+            let (groups, unlisted) = selected_groups(&self.link, &self.source).await?;
+            self.listed = unlisted.is_empty();
+            untold = unlisted;
+            let new = groups.into_iter().filter(|g| !self.seen.contains(g));
+            self.unread.extend(new);
+        }
+        let asked: Vec<String> = self.unread.iter().cloned().collect();
+        for (group, committed) in self.source.committed_offsets(&asked).await {
+            let committed = match committed {
+                Ok(committed) => committed,
+                Err(error) => {
+                    untold.push(not_told(&group, &self.source, error));
+                    continue;
+                }
+            };
+            let commits = committed.into_iter().map(|((topic, partition), at)| {
+                let flow = FlowKey { topic, partition };
+                (flow, at.offset)
+            });
+            let mirrored: Vec<(FlowKey, i64)> = commits
+                .filter(|(flow, _)| self.flows.contains(flow) && self.translator.mirrors(flow))
+                .collect();
+            self.unread.remove(&group);
+            self.seen.insert(group.clone());
+            if !mirrored.is_empty() {
+                self.wanted.insert(group, mirrored);
+            }
+        }
+        Ok(untold)
     }
 
     fn of_group(&mut self, group: &str, committed: &GroupOffsets) -> Vec<GroupBehind> {
@@ -127,19 +165,8 @@ impl Carried {
     }
 }
 
-/// The groups of a cluster that a link selects, sorted.
-pub(crate) async fn selected_groups(
-    link: &LinkConfig,
-    cluster: &Cluster,
-) -> Result<Vec<String>, NetError> {
-    let brokers = cluster.metadata(Some(&[])).await?.brokers;
-    let mut found = BTreeSet::new();
-    for &broker in brokers.keys() {
-        let listed = cluster.list_groups(broker).await?;
-        let wanted = listed
-            .into_iter()
-            .filter(|g| g.has_offsets() && link.groups.selects(&g.id));
-        found.extend(wanted.map(|g| g.id));
-    }
-    Ok(found.into_iter().collect())
+fn not_told(group: &str, cluster: &Cluster, error: NetError) -> Untold {
+    let alias = cluster.alias();
+    let what = format!("what group {group} has committed on cluster {alias}");
+    Untold::new(what, error)
 }

@@ -1,26 +1,30 @@
 //! Whether a link has mirrored everything up to where its source ended at one moment, as its positions on the target tell.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use strait_config::{Isolation, LinkConfig};
 use strait_engine::tally::{Budget, Stretch, Tally};
 use strait_engine::{FlowKey, KnownPosition, PositionTail, SessionError};
-use strait_net::{Cluster, NetError, Runtime, TopicMetadata};
+use strait_net::{AskEnds, Cluster, KafkaError, NetError, Runtime, TopicMetadata};
 use strait_wire::{Position, PositionFlags};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::active_topics::{Selected, selected};
-use crate::plan::{END, START, offsets, partitions};
 use crate::stored_selection::{SelectionError, StoredSelections};
 use crate::translation::differ;
 
-/// How long a position stands still before it is looked at whether anything lies between it and the end.
+/// How long a position stands still before it is looked at whether anything lies between it and the end; and how long a topic
+/// is not there before it counts as deleted.
 const STANDS: Duration = Duration::from_secs(2);
 /// How many offsets may lie between for that, and what one look may read of them, in bytes.
 const LITTLE: (i64, u64) = (100_000, 8 << 20);
 /// How long one look may read.
 const LOOK_FOR: Duration = Duration::from_secs(5);
+/// Partitions that are read side by side.
+const READ_AT_ONCE: usize = 8;
 
 /// A partition that is not mirrored up to the end yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub struct Behind {
     pub offsets: Option<i64>,
     /// Why, where it is more than that.
     pub why: Option<String>,
+    /// It never catches up: what it lacks is gone from the source.
+    pub never: bool,
 }
 
 /// What a partition has to reach.
@@ -38,13 +44,14 @@ pub struct Behind {
 struct Goal {
     target_topic: String,
     start: i64,
-    /// None as long as its leader does not tell.
-    end: Option<i64>,
-    /// What was looked at of the way between the position and the end.
-    looked: Option<(i64, Instant, bool)>,
+    /// Why it is not known, as long as its leader does not tell.
+    end: Result<i64, String>,
+    /// Since when the position stands where it stands, and what was found between it and the end: whether that is nothing
+    /// that is mirrored.
+    stands: Option<(i64, Instant, Option<bool>)>,
 }
 
-/// The goals of one link: the ends of the partitions that it mirrors, as they stood when it was begun.
+/// The goals of one link: the ends of the partitions that it mirrors, as they stood when they were first told.
 #[derive(Debug)]
 pub struct CatchUp {
     rt: Runtime,
@@ -55,53 +62,22 @@ pub struct CatchUp {
     tally: Tally,
     positions: BTreeMap<FlowKey, KnownPosition>,
     goals: BTreeMap<FlowKey, Goal>,
-    /// The source's topics, as they were at the beginning.
-    topics: BTreeMap<String, TopicMetadata>,
+    /// The source's topics that are to catch up, as they were at the beginning; none before that.
+    topics: Option<BTreeMap<String, TopicMetadata>>,
+    /// Topics that the source did not have any more at the last look, since when.
+    missing: BTreeMap<String, Instant>,
     /// What is to catch up, that which has included.
     flows: BTreeSet<FlowKey>,
     refused: Vec<(String, String)>,
     open: usize,
+    as_of_ms: i64,
 }
 
 impl CatchUp {
-    /// Asks the source for the ends, as the link's isolation shows them. Needs Describe on the topics there, and on the
-    /// target what [`StoredSelections`] and [`PositionTail`] need. Writes nothing.
-    ///
-    /// # Errors
-    /// A cluster cannot be reached, or the selection cannot be read.
-    pub async fn begin(
-        rt: &Runtime,
-        link: &LinkConfig,
-        source: Cluster,
-        target: Cluster,
-    ) -> Result<Self, SelectionError> {
-        let net = |error: NetError| SelectionError::Registry(SessionError::Net(error));
-        // Whether the source is there at all is told first.
-        let found = source.metadata(None).await.map_err(net)?;
-        let mut stored = StoredSelections::new(rt.clone(), target.clone());
-        stored.refresh().await?;
-        let topics = stored.topics(link)?;
-        let mut goals = BTreeMap::new();
-        let Selected { chosen, refused } = selected(link, &topics, &found);
-        for (topic, target_topic) in chosen {
-            let Some(metadata) = found.topics.get(&topic) else {
-                continue;
-            };
-            for &partition in metadata.partitions.keys() {
-                let flow = FlowKey {
-                    topic: topic.clone(),
-                    partition,
-                };
-                let goal = Goal {
-                    target_topic: target_topic.clone(),
-                    start: 0,
-                    end: None,
-                    looked: None,
-                };
-                goals.insert(flow, goal);
-            }
-        }
-        let mut begun = Self {
+    /// Of this link. Needs Describe on the selected topics of the source, and on the target what [`StoredSelections`] and
+    /// [`PositionTail`] need. Nothing is asked before the first look, and nothing is ever written.
+    pub fn new(rt: &Runtime, link: &LinkConfig, source: Cluster, target: Cluster) -> Self {
+        Self {
             rt: rt.clone(),
             link: link.clone(),
             tail: PositionTail::new(rt, target.clone(), source.alias()),
@@ -109,14 +85,24 @@ impl CatchUp {
             source,
             target,
             positions: BTreeMap::new(),
-            flows: goals.keys().cloned().collect(),
-            refused,
-            goals,
-            topics: found.topics,
+            goals: BTreeMap::new(),
+            topics: None,
+            missing: BTreeMap::new(),
+            flows: BTreeSet::new(),
+            refused: Vec::new(),
             open: 0,
-        };
-        begun.ask_ends().await.map_err(net)?;
-        Ok(begun)
+            as_of_ms: 0,
+        }
+    }
+
+    /// Whether it is known what is to catch up.
+    pub fn begun(&self) -> bool {
+        self.topics.is_some()
+    }
+
+    /// When the source was asked for that, in milliseconds since 1970-01-01 UTC.
+    pub fn as_of_ms(&self) -> i64 {
+        self.as_of_ms
     }
 
     /// The partitions that are to catch up, those that have included.
@@ -139,174 +125,341 @@ impl CatchUp {
         self.open
     }
 
-    /// The partitions that have not caught up yet, as the positions on the target tell now.
+    /// The partitions that have not caught up yet, as the positions on the target tell now. A broker is given `patience` to
+    /// tell the ends of its partitions, and one that does not answer is named with these.
     ///
     /// # Errors
-    /// The target cannot be reached; the source, where it is still to be asked.
-    pub async fn look(&mut self) -> Result<Vec<Behind>, SessionError> {
-        self.ask_ends().await?;
+    /// A cluster cannot be reached at all; the selection or the positions cannot be read.
+    pub async fn look(&mut self, patience: Duration) -> Result<Vec<Behind>, SelectionError> {
+        let begun = self.topics.is_some();
+        if !begun {
+            self.begin().await?;
+        }
+        self.ask_ends(patience).await;
         let positions = &mut self.positions;
         self.tail
             .read(|flow, known| {
                 positions.insert(flow, known);
             })
             .await?;
+        let mut gone = BTreeMap::new();
+        if begun {
+            gone = self.gone().await?;
+        }
+        self.read_between().await;
         let mut behind = Vec::new();
         let mut reached = Vec::new();
-        let flows: Vec<FlowKey> = self.goals.keys().cloned().collect();
-        let budget = Budget::new(&self.rt, LITTLE.1, LOOK_FOR);
-        for flow in flows {
-            match self.judge(&flow, &budget).await {
-                Some(one) => behind.push(one),
-                None => reached.push(flow),
+        for (flow, goal) in &mut self.goals {
+            let topics = self.topics.as_ref();
+            let topic = topics.and_then(|topics| topics.get(&flow.topic));
+            let position = self.positions.get(flow);
+            let lacks = judge(&self.link.name, (flow, topic), goal, position);
+            match (lacks, gone.get(&flow.topic)) {
+                (None, _) => reached.push(flow.clone()),
+                (Some(lacks), None) => behind.push(lacks),
+                (Some(lacks), Some(why)) => behind.push(Behind {
+                    why: Some(why.clone()),
+                    never: true,
+                    ..lacks
+                }),
             }
         }
-        behind.extend(self.lost(&reached).await?);
+        behind.extend(self.lost(&reached, patience).await);
         let left: BTreeSet<&FlowKey> = behind.iter().map(|b| &b.flow).collect();
         self.goals.retain(|flow, _| left.contains(flow));
         behind.sort_by(|a, b| a.flow.cmp(&b.flow));
         Ok(behind)
     }
 
-    async fn ask_ends(&mut self) -> Result<(), NetError> {
-        let unknown = self.goals.iter().filter(|(_, goal)| goal.end.is_none());
-        let mut topics: Vec<String> = unknown.map(|(flow, _)| flow.topic.clone()).collect();
-        topics.dedup();
-        if topics.is_empty() {
-            return Ok(());
-        }
-        let found = self.source.metadata(Some(&topics)).await?;
-        let all = partitions(&found, &topics);
-        let (rt, source, seen) = (&self.rt, &self.source, self.link.isolation);
-        let starts = offsets(rt, source, &found, &all, START, seen).await;
-        let ends = offsets(rt, source, &found, &all, END, seen).await;
-        let marks = match seen {
-            Isolation::ReadCommitted => {
-                offsets(rt, source, &found, &all, END, Isolation::ReadUncommitted).await
+    /// Finds what is to catch up.
+    async fn begin(&mut self) -> Result<(), SelectionError> {
+        let net = |error: NetError| SelectionError::Registry(SessionError::Net(error));
+        let as_of_ms = self.rt.wall_ms();
+        // Whether the source is there at all is told first.
+        let mut found = self.source.metadata(None).await.map_err(net)?;
+        let mut stored = StoredSelections::new(self.rt.clone(), self.target.clone());
+        stored.refresh().await?;
+        let topics = stored.topics(&self.link)?;
+        let Selected { chosen, refused } = selected(&self.link, &topics, &found);
+        let mut own = BTreeMap::new();
+        for (topic, target_topic) in chosen {
+            let Some(metadata) = found.topics.remove(&topic) else {
+                continue;
+            };
+            for &partition in metadata.partitions.keys() {
+                let flow = FlowKey {
+                    topic: topic.clone(),
+                    partition,
+                };
+                let goal = Goal {
+                    target_topic: target_topic.clone(),
+                    start: 0,
+                    end: Err("it was not asked yet".to_owned()),
+                    stands: None,
+                };
+                self.goals.insert(flow, goal);
             }
-            Isolation::ReadUncommitted => BTreeMap::new(),
-        };
-        for (flow, goal) in &mut self.goals {
-            let key = (flow.topic.clone(), flow.partition);
-            if goal.end.is_none()
-                && let (Some(&start), Some(&end)) = (starts.get(&key), ends.get(&key))
-            {
-                (goal.start, goal.end) = (start, Some(end));
-                self.open += usize::from(marks.get(&key).is_some_and(|mark| *mark > end));
-            }
+            own.insert(topic, metadata);
         }
+        self.flows = self.goals.keys().cloned().collect();
+        self.refused = refused;
+        self.as_of_ms = as_of_ms;
+        self.topics = Some(own);
         Ok(())
     }
 
-    /// What a partition lacks; nothing where its position has reached the end.
-    async fn judge(&mut self, flow: &FlowKey, budget: &Budget) -> Option<Behind> {
-        let goal = self.goals.get_mut(flow)?;
-        let behind = |offsets, why: Option<String>| {
-            Some(Behind {
-                flow: flow.clone(),
-                offsets,
-                why,
-            })
-        };
-        let Some(end) = goal.end else {
-            let why = "its end on the source is not known: it has no leader there, or its broker does not answer";
-            return behind(None, Some(why.to_owned()));
-        };
-        let all = end - goal.start;
-        let position = match self.positions.get(flow) {
-            None if all == 0 => return None,
-            None => {
-                let why = "the link has no position for it yet";
-                return behind(Some(all), Some(why.to_owned()));
-            }
-            Some(KnownPosition::Strait(position)) if position.link == self.link.name => position,
-            Some(KnownPosition::Strait(position)) => {
-                let why = format!("its position belongs to link {}", position.link);
-                return behind(None, Some(why));
-            }
-            Some(KnownPosition::MirrorMaker2) => {
-                let why = "its last position was written by MirrorMaker 2";
-                return behind(None, Some(why.to_owned()));
-            }
-            Some(KnownPosition::Unreadable(why)) => {
-                return behind(
-                    None,
-                    Some(format!("its last position cannot be read: {why}")),
-                );
-            }
-        };
-        let topic = self.topics.get(&flow.topic);
-        if topic.is_some_and(|t| differ(&position.source_topic_id, &t.id)) {
-            let why = "the source topic was re-created, and nothing of the new one is mirrored yet";
-            return behind(Some(all), Some(why.to_owned()));
+    /// Asks for the ends that are not known yet.
+    async fn ask_ends(&mut self, patience: Duration) {
+        let unknown = self.goals.iter().filter(|(_, goal)| goal.end.is_err());
+        let places: BTreeSet<(String, i32)> = unknown
+            .map(|(flow, _)| (flow.topic.clone(), flow.partition))
+            .collect();
+        if places.is_empty() {
+            return;
         }
-        if position.target_topic != goal.target_topic {
-            let why = format!(
-                "its position stands for {} on the target",
-                position.target_topic
-            );
-            return behind(None, Some(why));
-        }
-        let next = position.source_next;
-        if next >= end {
-            return None;
-        }
-        // A mirror that runs writes the position behind markers too, a moment later.
-        let now = self.rt.now();
-        match goal.looked {
-            Some((at, since, looked)) if at == next => {
-                let may = !looked && now.saturating_duration_since(since) >= STANDS;
-                if may && end - next <= LITTLE.0 && !budget.spent() {
-                    let nothing = nothing_between(&self.tally, flow, position, end, budget).await;
-                    if nothing == Some(true) {
-                        return None;
-                    }
-                    // What could not be read is looked at again.
-                    goal.looked = Some((next, since, nothing.is_some()));
+        let ask = |committed| AskEnds {
+            committed,
+            within: patience,
+        };
+        let committed = self.link.isolation == Isolation::ReadCommitted;
+        let (ends, mut marks) =
+            tokio::join!(self.source.log_ends_as(&places, ask(committed)), async {
+                match committed {
+                    true => self.source.log_ends_as(&places, ask(false)).await,
+                    false => BTreeMap::new(),
                 }
+            });
+        for ((topic, partition), found) in ends {
+            let key = (topic, partition);
+            let mark = marks.remove(&key);
+            let (topic, partition) = key;
+            let Some(goal) = self.goals.get_mut(&FlowKey { topic, partition }) else {
+                continue;
+            };
+            match found {
+                Ok((start, end)) => {
+                    (goal.start, goal.end) = (start, Ok(end));
+                    let open = matches!(mark, Some(Ok((_, mark))) if mark > end);
+                    self.open += usize::from(open);
+                }
+                Err(error) => goal.end = Err(error.to_string()),
             }
-            _ => goal.looked = Some((next, now, false)),
         }
-        behind(Some(end - next), None)
+    }
+
+    /// The topics of those that are behind which were deleted since the beginning, and what is told of that.
+    async fn gone(&mut self) -> Result<BTreeMap<String, String>, SelectionError> {
+        let net = |error: NetError| SelectionError::Registry(SessionError::Net(error));
+        let Some(topics) = &self.topics else {
+            return Ok(BTreeMap::new());
+        };
+        let names: BTreeSet<&String> = self.goals.keys().map(|flow| &flow.topic).collect();
+        if names.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let names: Vec<String> = names.into_iter().cloned().collect();
+        let now = self
+            .source
+            .metadata(Some(&names))
+            .await
+            .map_err(net)?
+            .topics;
+        let at = self.rt.now();
+        let mut gone = BTreeMap::new();
+        for name in names {
+            let found = now.get(&name);
+            let there =
+                found.is_none_or(|t| KafkaError(t.error) != KafkaError::UNKNOWN_TOPIC_OR_PARTITION);
+            if there {
+                self.missing.remove(&name);
+                let (was, is) = (topics.get(&name), found.filter(|t| t.error == 0));
+                if was.zip(is).is_some_and(|(was, is)| differ(&was.id, &is.id)) {
+                    let why = "the source topic was deleted and created anew since this began: what it held then is gone; begin again to wait for the new one";
+                    gone.insert(name, why.to_owned());
+                }
+                continue;
+            }
+            // One broker may not know it for a moment.
+            let since = *self.missing.entry(name.clone()).or_insert(at);
+            if at.saturating_duration_since(since) >= STANDS {
+                let why = "the source topic was deleted since this began: what was not mirrored of it is gone";
+                gone.insert(name, why.to_owned());
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Looks at what lies between positions that stand still and the ends, some side by side: a mirror that runs writes the
+    /// position behind markers too, a moment later.
+    async fn read_between(&mut self) {
+        let now = self.rt.now();
+        let budget = Arc::new(Budget::new(&self.rt, LITTLE.1, LOOK_FOR));
+        let mut jobs = JoinSet::new();
+        let mut found = Vec::new();
+        for (flow, goal) in &mut self.goals {
+            let Some(KnownPosition::Strait(position)) = self.positions.get(flow) else {
+                continue;
+            };
+            let next = position.source_next;
+            let Ok(end) = &goal.end else { continue };
+            if position.link != self.link.name {
+                continue;
+            }
+            let may = match goal.stands {
+                Some((at, since, None)) if at == next => {
+                    now.saturating_duration_since(since) >= STANDS
+                }
+                Some((at, _, Some(_))) if at == next => false,
+                _ => {
+                    goal.stands = Some((next, now, None));
+                    false
+                }
+            };
+            if !may || next >= *end || end - next > LITTLE.0 {
+                continue;
+            }
+            if jobs.len() >= READ_AT_ONCE
+                && let Some(Ok(done)) = jobs.join_next().await
+            {
+                found.push(done);
+            }
+            if budget.spent() {
+                break;
+            }
+            let (tally, budget) = (self.tally.clone(), budget.clone());
+            let (flow, position, end) = (flow.clone(), position.clone(), *end);
+            jobs.spawn(async move {
+                let nothing = nothing_between(&tally, &flow, &position, end, &budget).await;
+                (flow, next, nothing)
+            });
+        }
+        while let Some(done) = jobs.join_next().await {
+            found.extend(done);
+        }
+        // What could not be read is looked at again, behind the others.
+        let now = self.rt.now();
+        for (flow, next, nothing) in found {
+            if let Some(goal) = self.goals.get_mut(&flow) {
+                goal.stands = Some((next, now, nothing));
+            }
+        }
     }
 
     /// Those whose position has reached the end, and whose records the target has lost since.
-    async fn lost(&self, reached: &[FlowKey]) -> Result<Vec<Behind>, SessionError> {
-        let mut topics = Vec::from_iter(reached.iter().filter_map(|flow| {
-            matches!(self.positions.get(flow)?, KnownPosition::Strait(_))
-                .then(|| self.goals.get(flow).map(|goal| goal.target_topic.clone()))?
-        }));
-        topics.dedup();
-        if topics.is_empty() {
-            return Ok(Vec::new());
+    async fn lost(&self, reached: &[FlowKey], patience: Duration) -> Vec<Behind> {
+        let of = |flow: &FlowKey| match self.positions.get(flow) {
+            Some(KnownPosition::Strait(position)) => Some(position),
+            _ => None,
+        };
+        let places: BTreeSet<(String, i32)> = reached
+            .iter()
+            .filter_map(of)
+            .map(|p| (p.target_topic.clone(), p.target_partition))
+            .collect();
+        if places.is_empty() {
+            return Vec::new();
         }
-        let found = self.target.metadata(Some(&topics)).await?;
-        let all = partitions(&found, &topics);
-        let isolation = Isolation::ReadUncommitted;
-        let ends = offsets(&self.rt, &self.target, &found, &all, END, isolation).await;
+        let topics: BTreeSet<&String> = places.iter().map(|(topic, _)| topic).collect();
+        let topics: Vec<String> = topics.into_iter().cloned().collect();
+        let ask = AskEnds {
+            committed: false,
+            within: patience,
+        };
+        let (found, ends) = tokio::join!(
+            self.target.metadata(Some(&topics)),
+            self.target.log_ends_as(&places, ask)
+        );
         let lost = |flow: &FlowKey| -> Option<Behind> {
-            let Some(KnownPosition::Strait(position)) = self.positions.get(flow) else {
-                return None;
-            };
+            let position = of(flow)?;
             let key = (position.target_topic.clone(), position.target_partition);
-            let topic = found.topics.get(&key.0);
+            let topic = found
+                .as_ref()
+                .ok()
+                .and_then(|found| found.topics.get(&key.0));
             let anew = topic.is_some_and(|t| differ(&position.target_topic_id, &t.id));
-            let why = match ends.get(&key) {
-                None => "the target does not tell the end of its partition",
-                Some(_) if anew => "the target topic was re-created since",
-                Some(end) if *end < position.target_next => {
-                    "the target has lost records that it had acknowledged"
+            let untold = |why: &NetError| format!("the target does not tell its end: {why}");
+            let why = match (&found, ends.get(&key)) {
+                (Err(error), _) | (_, Some(Err(error))) => untold(error),
+                (_, None) => "the target does not tell its end".to_owned(),
+                _ if anew => "the target topic was re-created since".to_owned(),
+                (_, Some(Ok((_, end)))) if *end < position.target_next => {
+                    "the target has lost records that it had acknowledged".to_owned()
                 }
-                Some(_) => return None,
+                _ => return None,
             };
             Some(Behind {
                 flow: flow.clone(),
                 offsets: None,
-                why: Some(why.to_owned()),
+                why: Some(why),
+                never: false,
             })
         };
-        Ok(reached.iter().filter_map(lost).collect())
+        reached.iter().filter_map(lost).collect()
     }
+}
+
+/// What a partition lacks; nothing where its position has reached the end.
+fn judge(
+    link: &str,
+    (flow, topic): (&FlowKey, Option<&TopicMetadata>),
+    goal: &Goal,
+    position: Option<&KnownPosition>,
+) -> Option<Behind> {
+    let behind = |offsets, why: Option<String>| {
+        Some(Behind {
+            flow: flow.clone(),
+            offsets,
+            why,
+            never: false,
+        })
+    };
+    let end = match &goal.end {
+        Ok(end) => *end,
+        Err(why) => {
+            return behind(
+                None,
+                Some(format!("its end on the source is not known: {why}")),
+            );
+        }
+    };
+    let all = end - goal.start;
+    let position = match position {
+        None if all == 0 => return None,
+        None => {
+            let why = "the link has no position for it yet";
+            return behind(Some(all), Some(why.to_owned()));
+        }
+        Some(KnownPosition::Strait(position)) if position.link == link => position,
+        Some(KnownPosition::Strait(position)) => {
+            let why = format!("its position belongs to link {}", position.link);
+            return behind(None, Some(why));
+        }
+        Some(KnownPosition::MirrorMaker2) => {
+            let why = "its last position was written by MirrorMaker 2";
+            return behind(None, Some(why.to_owned()));
+        }
+        Some(KnownPosition::Unreadable(why)) => {
+            let why = format!("its last position cannot be read: {why}");
+            return behind(None, Some(why));
+        }
+    };
+    if topic.is_some_and(|t| differ(&position.source_topic_id, &t.id)) {
+        let why = "the source topic was re-created, and nothing of the new one is mirrored yet";
+        return behind(Some(all), Some(why.to_owned()));
+    }
+    if position.target_topic != goal.target_topic {
+        let why = format!(
+            "its position stands for {} on the target",
+            position.target_topic
+        );
+        return behind(None, Some(why));
+    }
+    let next = position.source_next;
+    let nothing = matches!(goal.stands, Some((at, _, Some(true))) if at == next);
+    if next >= end || nothing {
+        return None;
+    }
+    behind(Some(end - next), None)
 }
 
 /// Whether what lies between a position and the end holds no record that is mirrored: markers, and what was aborted; nothing

@@ -33,6 +33,7 @@ mod stored_selection;
 mod topics;
 mod translation;
 mod unread;
+mod untold;
 mod users;
 mod writers;
 
@@ -46,7 +47,8 @@ pub use mm2_left::PlannedTakeover;
 pub use naming::{NamingError, Route, route};
 pub use plan::{Change, Plan, PlannedTopic, plan};
 pub use planned_groups::PlannedGroups;
-pub use read_back::{ReadBack, read_back};
+pub use read_back::{Back, ReadBack, read_back};
 pub use stored_selection::{SelectionError, StoredSelection, StoredSelections};
 pub use translation::{Budget, Exactness, Translated, Translator};
 pub use unread::{Unread, UnreadTopic};
+pub use untold::Untold;

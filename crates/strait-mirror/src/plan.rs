@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use strait_config::{Isolation, LinkConfig, Policy, StartPosition};
 use strait_engine::{FlowKey, KnownPosition, SessionError, read_positions};
-use strait_net::{Cluster, KafkaError, Metadata, NetError, Runtime};
+use strait_net::{AskEnds, Cluster, KafkaError, LogEnds, Metadata, NetError, Runtime};
 use tracing::subscriber::{NoSubscriber, with_default};
 
 use crate::acls;
@@ -14,12 +14,6 @@ use crate::mirror::{MirrorError, choose, wanted};
 use crate::mm2_left::{Mm2Left, PlannedTakeover, takes_over};
 use crate::planned_groups::{PlannedGroups, planned_groups};
 use crate::topics::{TopicKeeper, Wanted};
-
-/// ListOffsets: the log's end, and its start.
-pub(crate) const END: i64 = -1;
-pub(crate) const START: i64 = -2;
-/// Questions about offsets that are under way at once.
-const ASKED_AT_ONCE: usize = 16;
 
 /// What a link would do.
 #[derive(Clone, Debug)]
@@ -128,24 +122,9 @@ pub async fn plan(
             BTreeMap::new()
         }
     };
-    let target_ends = offsets(
-        rt,
-        target,
-        &there,
-        &partitions(&there, &on_target),
-        END,
-        Isolation::ReadUncommitted,
-    )
-    .await;
-    let target_starts = offsets(
-        rt,
-        target,
-        &there,
-        &partitions(&there, &on_target),
-        START,
-        Isolation::ReadUncommitted,
-    )
-    .await;
+    let asked = partitions(&there, &on_target);
+    let target_logs = target.log_ends(&asked).await;
+    let target_logs = known(to, target_logs, &mut unknown);
     let left = Mm2Left::look(rt, config, source, target).await?;
     unknown.extend(left.unknown.clone());
     let own =
@@ -165,21 +144,16 @@ pub async fn plan(
             partition,
         };
         let key = (chosen.get(topic)?.clone(), partition);
-        let written = target_ends.get(&key).is_some_and(|end| *end > 0);
+        let written = target_logs.get(&key).is_some_and(|(_, end)| *end > 0);
         left.next(&flow, positions.get(&flow), written)
     };
-    let progress = Progress::look(rt, config, source, &found, &names, (&positions, &taken)).await?;
+    let all = partitions(&found, &names);
+    let progress = Progress::look(config, source, &all, (&positions, &taken), &mut unknown).await;
     let first_bytes = source.log_bytes(&found, &names).await;
     rt.sleep(watch).await;
-    let later_ends = offsets(
-        rt,
-        source,
-        &found,
-        &progress.partitions(),
-        END,
-        config.isolation,
-    )
-    .await;
+    let later_ends = source
+        .log_ends_as(&progress.partitions(), ends_of(config))
+        .await;
     let later_bytes = match (first_bytes, source.log_bytes(&found, &names).await) {
         (Ok(first), Ok(later)) => Some((first, later)),
         (Err(error), _) | (_, Err(error)) => {
@@ -222,8 +196,8 @@ pub async fn plan(
         let mut takeover = None;
         for partition in progress.of(name) {
             let key = (target_name.clone(), partition);
-            let holds = target_ends.get(&key).zip(target_starts.get(&key));
-            let has_data = holds.is_some_and(|(end, start)| end > start);
+            let holds = target_logs.get(&key);
+            let has_data = holds.is_some_and(|(start, end)| end > start);
             let position = positions.get(&FlowKey {
                 topic: name.clone(),
                 partition,
@@ -280,11 +254,15 @@ pub async fn plan(
         })
     });
     refused.extend(leaderless);
+    let groups = planned_groups(config, source, target, &chosen).await;
+    if let Some(Ok(groups)) = &groups {
+        unknown.extend(groups.unlisted.iter().cloned());
+    }
     Ok(Plan {
         topics,
         refused,
         acls: acls_to_make(config, source, target, &chosen).await,
-        groups: planned_groups(config, source, target, &chosen).await,
+        groups,
         brokers: (found.brokers.len(), there.brokers.len()),
         unknown,
         watched: watch,
@@ -412,7 +390,7 @@ fn sum(topic: &str, bytes: &BTreeMap<(String, i32), i64>) -> i64 {
 }
 
 /// The partitions of these topics that have a leader.
-pub(crate) fn partitions(metadata: &Metadata, topics: &[String]) -> Vec<(String, i32)> {
+fn partitions(metadata: &Metadata, topics: &[String]) -> BTreeSet<(String, i32)> {
     let of = |topic: &String| {
         let partitions = metadata.topics.get(topic).map(|t| &t.partitions);
         let led = partitions
@@ -424,43 +402,39 @@ pub(crate) fn partitions(metadata: &Metadata, topics: &[String]) -> Vec<(String,
     topics.iter().flat_map(of).collect()
 }
 
-/// The offsets for a time, of those partitions that tell.
-pub(crate) async fn offsets(
-    rt: &Runtime,
-    cluster: &Cluster,
-    metadata: &Metadata,
-    partitions: &[(String, i32)],
-    timestamp: i64,
-    isolation: Isolation,
-) -> BTreeMap<(String, i32), i64> {
-    let committed = isolation == Isolation::ReadCommitted;
-    let share = partitions.len().div_ceil(ASKED_AT_ONCE).max(1);
-    let asking: Vec<_> = partitions
-        .chunks(share)
-        .map(|chunk| {
-            let with_leaders: Vec<_> = chunk
-                .iter()
-                .filter_map(|(topic, p)| Some((topic.clone(), *p, metadata.leader(topic, *p)?)))
-                .collect();
-            let cluster = cluster.clone();
-            rt.spawn(async move {
-                let mut found = Vec::new();
-                for (topic, partition, leader) in with_leaders {
-                    let asked = cluster
-                        .list_offsets(&topic, partition, leader, timestamp, committed, false);
-                    if let Ok((offset, _)) = asked.await {
-                        found.push(((topic, partition), offset));
-                    }
-                }
-                found
-            })
-        })
-        .collect();
-    let mut all = BTreeMap::new();
-    for task in asking {
-        all.extend(task.await.unwrap_or_default());
+/// Up to where the link mirrors.
+fn ends_of(config: &LinkConfig) -> AskEnds {
+    AskEnds {
+        committed: config.isolation == Isolation::ReadCommitted,
+        ..AskEnds::default()
     }
-    all
+}
+
+/// What is known of these partitions; those of which nothing is are told, one for all brokers and reasons.
+fn known<T>(
+    cluster: &str,
+    found: BTreeMap<(String, i32), Result<T, NetError>>,
+    unknown: &mut Vec<String>,
+) -> BTreeMap<(String, i32), T> {
+    let mut known = BTreeMap::new();
+    let mut why: BTreeMap<String, (usize, String)> = BTreeMap::new();
+    for (place, found) in found {
+        match found {
+            Ok(found) => drop(known.insert(place, found)),
+            Err(error) => {
+                let first = || (0, format!("{}-{}", place.0, place.1));
+                why.entry(error.to_string()).or_insert_with(first).0 += 1;
+            }
+        }
+    }
+    unknown.extend(why.into_iter().map(|(why, (count, first))| {
+        let more = match count {
+            1 => String::new(),
+            _ => format!(" and {} partitions more", count - 1),
+        };
+        format!("what {first}{more} on cluster {cluster} holds: {why}")
+    }));
+    known
 }
 
 /// How far each partition of the source has been mirrored.
@@ -471,31 +445,29 @@ struct Progress {
 
 impl Progress {
     async fn look(
-        rt: &Runtime,
         config: &LinkConfig,
         source: &Cluster,
-        found: &Metadata,
-        topics: &[String],
+        all: &BTreeSet<(String, i32)>,
         (positions, taken): (
             &BTreeMap<FlowKey, KnownPosition>,
             &impl Fn(&str, i32) -> Option<i64>,
         ),
-    ) -> Result<Self, NetError> {
-        let all = partitions(found, topics);
-        let starts = offsets(rt, source, found, &all, START, config.isolation).await;
-        let ends = offsets(rt, source, found, &all, END, config.isolation).await;
-        let mut by_time: BTreeMap<i64, Vec<(String, i32)>> = BTreeMap::new();
-        for key in &all {
+        unknown: &mut Vec<String>,
+    ) -> Self {
+        let (ask, alias) = (ends_of(config), source.alias());
+        let logs = known(alias, source.log_ends_as(all, ask).await, unknown);
+        let mut by_time: BTreeMap<i64, BTreeSet<(String, i32)>> = BTreeMap::new();
+        for key in logs.keys() {
             if let StartPosition::Timestamp(ms) = config.start.for_topic(&key.0) {
-                by_time.entry(ms).or_default().push(key.clone());
+                by_time.entry(ms).or_default().insert(key.clone());
             }
         }
         let mut at_time = BTreeMap::new();
         for (ms, keys) in by_time {
-            at_time.extend(offsets(rt, source, found, &keys, ms, config.isolation).await);
+            let found = source.offsets_for_time(&keys, ms, ask).await;
+            at_time.extend(known(alias, found, unknown));
         }
-        let known = all.into_iter().filter_map(|key| {
-            let (start, end) = (*starts.get(&key)?, *ends.get(&key)?);
+        let known = logs.into_iter().map(|(key, (start, end))| {
             let flow = FlowKey {
                 topic: key.0.clone(),
                 partition: key.1,
@@ -513,14 +485,14 @@ impl Progress {
                     .filter(|o| *o >= 0)
                     .unwrap_or(end),
             };
-            Some((key, (start, next.clamp(start, end.max(start)), end)))
+            (key, (start, next.clamp(start, end.max(start)), end))
         });
-        Ok(Self {
+        Self {
             known: known.collect(),
-        })
+        }
     }
 
-    fn partitions(&self) -> Vec<(String, i32)> {
+    fn partitions(&self) -> BTreeSet<(String, i32)> {
         self.known.keys().cloned().collect()
     }
 
@@ -553,10 +525,13 @@ impl Progress {
         self.entries(topic).map(part).sum::<f64>() as u64
     }
 
-    fn grown(&self, topic: &str, later: &BTreeMap<(String, i32), i64>) -> i64 {
+    fn grown(&self, topic: &str, later: &LogEnds) -> i64 {
         let grown = self
             .entries(topic)
-            .map(|(key, (_, _, end))| later.get(key).map_or(0, |later| later - end));
+            .map(|(key, (_, _, end))| match later.get(key) {
+                Some(Ok((_, later))) => later - end,
+                _ => 0,
+            });
         grown.sum::<i64>().max(0)
     }
 }

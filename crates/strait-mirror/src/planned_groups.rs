@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use strait_config::{Forward, LinkConfig, Policy};
-use strait_net::{Cluster, ListedGroup, NetError};
+use strait_net::{Cluster, NetError};
+
+use crate::untold::{Untold, listed_groups};
 
 /// Groups that are asked about at a time.
 const SLICE: usize = 500;
@@ -21,6 +23,8 @@ pub struct PlannedGroups {
     pub active: Option<Vec<String>>,
     /// Groups that cannot be read, and the right that is missing.
     pub refused: Vec<(String, String)>,
+    /// Brokers that do not tell their groups, and why: the groups that they coordinate are missing here.
+    pub unlisted: Vec<String>,
     /// Why nothing is translated at all, if so.
     pub untranslated: Option<String>,
 }
@@ -58,7 +62,9 @@ async fn look(
             cluster.alias()
         )
     };
-    let groups = all(source).await.map_err(|e| listed(e, source))?;
+    let (groups, untold) = listed_groups(source).await.map_err(|e| listed(e, source))?;
+    let told = |one: &Untold| format!("{}: {}", one.what, one.error);
+    let mut unlisted: Vec<String> = untold.iter().map(told).collect();
     let selected: Vec<String> = groups
         .into_iter()
         .filter(|group| group.has_offsets() && config.groups.selects(&group.id))
@@ -92,7 +98,8 @@ async fn look(
                 }
             }
         }
-        let there = all(target).await.map_err(|e| listed(e, target))?;
+        let (there, untold) = listed_groups(target).await.map_err(|e| listed(e, target))?;
+        unlisted.extend(untold.iter().map(told));
         let told = there.iter().all(|group| !group.state.is_empty());
         let active = there.into_iter().filter(|group| {
             let idle = matches!(group.state.as_str(), "Empty" | "Dead");
@@ -102,6 +109,7 @@ async fn look(
     } else {
         planned.active = Some(Vec::new());
     }
+    planned.unlisted = unlisted;
     let more = refused.len().saturating_sub(TOLD);
     planned.refused = refused.into_iter().take(TOLD).collect();
     if more > 0 {
@@ -109,16 +117,6 @@ async fn look(
         planned.refused.push((what, "for such reasons".to_owned()));
     }
     Ok(planned)
-}
-
-/// The groups that every broker lists.
-async fn all(cluster: &Cluster) -> Result<Vec<ListedGroup>, NetError> {
-    let brokers = cluster.metadata(Some(&[])).await?.brokers;
-    let mut all = Vec::new();
-    for &broker in brokers.keys() {
-        all.extend(cluster.list_groups(broker).await?);
-    }
-    Ok(all)
 }
 
 fn why(error: &NetError, cluster: &Cluster, right: &str) -> String {

@@ -1,11 +1,12 @@
 //! The way back: up to which offset of the source a group has read, by what it has committed on the target.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use strait_config::LinkConfig;
 use strait_engine::{FlowKey, KnownPosition, PositionTail, read_ladders};
-use strait_net::{Cluster, Runtime, TopicMetadata};
+use strait_net::{Cluster, KafkaError, Runtime, TopicMetadata};
 use strait_wire::{Position, SyncKind};
+use uuid::Uuid;
 
 use crate::mirror::MirrorError;
 use crate::translation::differ;
@@ -27,6 +28,15 @@ pub struct ReadBack {
     pub exact: bool,
     /// What the group has committed on the source, if anything.
     pub on_source: Option<i64>,
+}
+
+/// What a group has read, and commits of which that cannot be told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Back {
+    /// By partition of the source.
+    pub read: Vec<ReadBack>,
+    /// Partitions of the target that the group has committed on, each with why nothing is told of it.
+    pub left_out: Vec<(FlowKey, String)>,
 }
 
 /// A position that a flow has passed.
@@ -57,7 +67,7 @@ pub async fn read_back(
     source: &Cluster,
     target: &Cluster,
     group: &str,
-) -> Result<Vec<ReadBack>, MirrorError> {
+) -> Result<Back, MirrorError> {
     let mut flows: BTreeMap<FlowKey, Passed> = BTreeMap::new();
     let mut tail = PositionTail::new(rt, target.clone(), source.alias());
     tail.read(|flow, known| match known {
@@ -82,38 +92,73 @@ pub async fn read_back(
     }
     let there = sides.pop().unwrap_or_default();
     let here = sides.pop().unwrap_or_default();
-    let mut topics: Vec<String> = flows.keys().map(|flow| flow.topic.clone()).collect();
-    topics.dedup();
-    let mut topics_now = BTreeMap::new();
-    if !topics.is_empty() {
-        topics_now = source.metadata(Some(&topics)).await?.topics;
+    let (mut sources, mut targets) = (BTreeSet::new(), BTreeSet::new());
+    for (flow, passed) in &flows {
+        sources.insert(flow.topic.clone());
+        targets.insert(passed.last.target_topic.clone());
     }
-    let same = |flow: &FlowKey, passed: &Passed| {
-        let now: Option<&TopicMetadata> = topics_now.get(&flow.topic);
-        now.is_some_and(|t| t.error == 0 && !differ(&t.id, &passed.last.source_topic_id))
-    };
-    let back = flows.into_iter().filter_map(|(flow, passed)| {
-        let place = (
-            passed.last.target_topic.clone(),
-            passed.last.target_partition,
+    let mut found = Back::default();
+    if flows.is_empty() {
+        return Ok(found);
+    }
+    let ask = |names: BTreeSet<String>| names.into_iter().collect::<Vec<String>>();
+    let (sources, targets) = (ask(sources), ask(targets));
+    let (on_source, on_target) = tokio::try_join!(
+        source.metadata(Some(&sources)),
+        target.metadata(Some(&targets))
+    )?;
+    for (flow, passed) in flows {
+        let last = &passed.last;
+        let place = (last.target_topic.clone(), last.target_partition);
+        let Some(committed) = there.get(&place).map(|c| c.offset) else {
+            continue;
+        };
+        let other = |name: &str, now: Option<&TopicMetadata>, id: Uuid, cluster: &Cluster| {
+            let alias = cluster.alias();
+            match now {
+                Some(t) if t.error == 0 && differ(&t.id, &id) => Some(format!(
+                    "topic {name} on cluster {alias} is not the one that the link's positions speak of: it was created anew since"
+                )),
+                Some(t) if t.error == 0 => None,
+                Some(t) => Some(format!(
+                    "cluster {alias} answers {} for topic {name}",
+                    KafkaError(t.error)
+                )),
+                None => Some(format!("cluster {alias} tells nothing of topic {name}")),
+            }
+        };
+        let (here_now, there_now) = (
+            on_source.topics.get(&flow.topic),
+            on_target.topics.get(&place.0),
         );
-        let committed = there.get(&place)?.offset;
-        if !same(&flow, &passed) {
-            return None;
+        let why = other(&place.0, there_now, last.target_topic_id, target)
+            .or_else(|| other(&flow.topic, here_now, last.source_topic_id, source));
+        let told = match why {
+            Some(why) => Err(why),
+            None => below(&passed.rungs, committed).ok_or_else(|| {
+                format!("offset {committed} lies before all positions of the link that are left")
+            }),
+        };
+        match told {
+            Ok((offset, exact)) => {
+                let on_source = here.get(&(flow.topic.clone(), flow.partition));
+                found.read.push(ReadBack {
+                    on_source: on_source.map(|c| c.offset),
+                    flow,
+                    topic: place.0,
+                    partition: place.1,
+                    committed,
+                    offset,
+                    exact,
+                });
+            }
+            Err(why) => {
+                let (topic, partition) = place;
+                found.left_out.push((FlowKey { topic, partition }, why));
+            }
         }
-        let (offset, exact) = below(&passed.rungs, committed)?;
-        let on_source = here.get(&(flow.topic.clone(), flow.partition));
-        Some(ReadBack {
-            on_source: on_source.map(|c| c.offset),
-            flow,
-            topic: place.0,
-            partition: place.1,
-            committed,
-            offset,
-            exact,
-        })
-    });
-    Ok(back.collect())
+    }
+    Ok(found)
 }
 
 fn pass(flows: &mut BTreeMap<FlowKey, Passed>, flow: FlowKey, position: Box<Position>) {

@@ -1,19 +1,27 @@
 //! What consumer groups on the target have left to read of the topics that a link has mirrored there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
-use strait_config::{Isolation, LinkConfig, Pattern};
+use strait_config::{LinkConfig, Pattern};
+use strait_engine::tally::Budget;
 use strait_engine::{KnownPosition, Left, Remaining, read_positions};
-use strait_net::{Cluster, GroupOffsets, NetError, Runtime};
+use strait_net::{AskEnds, Cluster, GroupOffsets, Runtime};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-use crate::carried::selected_groups;
 use crate::mirror::MirrorError;
-use crate::plan::{END, START, offsets};
+use crate::untold::{Untold, selected_groups};
 
-/// What one look may read to tell records from markers, in bytes.
-const LOOK_BYTES: u64 = 32 << 20;
+/// What one look may read to tell records from markers, in bytes, and how long.
+const LOOK: (u64, Duration) = (32 << 20, Duration::from_secs(5));
 /// How many offsets may be left in a partition for that.
 const LITTLE: i64 = 100_000;
+/// How many partitions are read side by side.
+const READ_AT_ONCE: usize = 8;
+/// How long a number holds that is no exact one, before the log is read once more.
+const ROUGH_FOR: Duration = Duration::from_secs(30);
 
 /// What a group has left to read of one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,155 +34,283 @@ pub struct UnreadTopic {
     pub left: Left,
     /// Partitions in which it has committed nothing: all that they hold counts.
     pub uncommitted: usize,
+    /// Partitions of which the target does not tell what they hold: nothing of them counts.
+    pub unknown: usize,
 }
 
-/// The mirrored topics of one link on its target, with their ends as they stood when this was begun. The source is not asked.
+/// A partition's records from a commit to the end, as they were counted.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    left: Left,
+    at: Instant,
+}
+
+/// A topic's partition and an offset there.
+type At = ((String, i32), i64);
+
+/// The mirrored topics of one link on its target, with their ends as they stood when they were first told. The source is not
+/// asked.
 #[derive(Debug)]
 pub struct Unread {
+    rt: Runtime,
     link: LinkConfig,
     target: Cluster,
     remaining: Remaining,
-    /// By topic and partition the log's start and end.
-    ends: BTreeMap<(String, i32), (i64, i64)>,
-    topics: BTreeSet<String>,
+    /// Which topics' names count; none: all.
+    named: Vec<Pattern>,
+    /// None before it is known which they are.
+    topics: Option<BTreeSet<String>>,
+    /// By topic and partition the log's start and end; none where they were not told yet.
+    ends: BTreeMap<(String, i32), Option<(i64, i64)>>,
     /// Those to wait for; none: all that the link selects and that have commits there.
     groups: Vec<String>,
+    /// What is left from the offsets where groups stood at the last look.
+    counted: BTreeMap<At, Counted>,
 }
 
 impl Unread {
     /// Of the link's topics whose names on the target match one of `topics`, all where there are none; for `groups`, or for
     /// all that the link selects. Needs Describe on topics and groups of the target, and Read on the link's positions there.
-    ///
-    /// # Errors
-    /// The target cannot be reached, or the positions there cannot be read.
-    pub async fn begin(
+    /// Nothing is asked before the first look.
+    pub fn new(
         rt: &Runtime,
         link: &LinkConfig,
         target: Cluster,
         topics: &[Pattern],
         groups: &[String],
-    ) -> Result<Self, MirrorError> {
-        let positions = read_positions(rt, target.clone(), &link.source).await?;
-        let mut names: BTreeSet<String> = BTreeSet::new();
-        for (flow, known) in positions {
-            match known {
-                KnownPosition::Strait(position) if position.link == link.name => {
-                    names.insert(position.target_topic);
-                }
-                KnownPosition::MirrorMaker2 => {
-                    names.insert(link.remote_name(&flow.topic));
-                }
-                KnownPosition::Strait(_) | KnownPosition::Unreadable(_) => {}
-            }
-        }
-        names.retain(|name| topics.is_empty() || topics.iter().any(|p| p.matches(name)));
-        let mut begun = Self {
+    ) -> Self {
+        Self {
+            rt: rt.clone(),
             link: link.clone(),
             remaining: Remaining::new(rt, target.clone()),
             target,
+            named: topics.to_vec(),
+            topics: None,
             ends: BTreeMap::new(),
-            topics: BTreeSet::new(),
             groups: groups.to_vec(),
-        };
-        if names.is_empty() {
-            return Ok(begun);
+            counted: BTreeMap::new(),
         }
-        let names: Vec<String> = names.into_iter().collect();
-        let found = begun.target.metadata(Some(&names)).await?;
-        begun.topics = names
-            .iter()
-            .filter(|name| found.topics.get(*name).is_some_and(|t| t.error == 0))
-            .cloned()
-            .collect();
-        let of = |topic: &String| {
-            let partitions = found.topics.get(topic).map(|t| t.partitions.keys());
-            let all = partitions.into_iter().flatten();
-            all.map(|p| (topic.clone(), *p)).collect::<Vec<_>>()
-        };
-        let all: Vec<(String, i32)> = begun.topics.iter().flat_map(of).collect();
-        let ask = |time| {
-            let isolation = Isolation::ReadUncommitted;
-            offsets(rt, &begun.target, &found, &all, time, isolation)
-        };
-        let (starts, ends) = (ask(START).await, ask(END).await);
-        for key in all {
-            let Some((start, end)) = starts.get(&key).zip(ends.get(&key)) else {
-                // What it holds is not known, so nobody can be said to have read it: LEADER_NOT_AVAILABLE.
-                let what = format!(
-                    "partition {}-{} on cluster {}",
-                    key.0,
-                    key.1,
-                    begun.target.alias()
-                );
-                return Err(NetError::kafka(5, "ListOffsets", what).into());
-            };
-            begun.ends.insert(key, (*start, *end));
-        }
-        Ok(begun)
     }
 
-    /// The topics, by their names on the target.
-    pub fn topics(&self) -> &BTreeSet<String> {
-        &self.topics
+    /// The topics, by their names on the target; none before it is known which they are.
+    pub fn topics(&self) -> Option<&BTreeSet<String>> {
+        self.topics.as_ref()
     }
 
-    /// What each group has left of each topic that it reads, as it has committed until now; by group and topic. Beside it the
-    /// groups whose commits the target does not tell.
+    /// What each group has left of each topic that it reads, as it has committed until now; by group and topic. Beside it what
+    /// the target does not tell, its brokers being given `patience` for the ends. What was counted before and has not
+    /// changed is not read again.
     ///
     /// # Errors
-    /// The target does not tell its groups.
-    pub async fn look(&self) -> Result<(Vec<UnreadTopic>, Vec<(String, NetError)>), MirrorError> {
+    /// The positions on the target cannot be read, or it cannot be reached at all.
+    pub async fn look(
+        &mut self,
+        patience: Duration,
+    ) -> Result<(Vec<UnreadTopic>, Vec<Untold>), MirrorError> {
+        if self.topics.is_none() {
+            self.begin().await?;
+        }
+        let mut untold = self.ask_ends(patience).await;
         let groups = match self.groups.as_slice() {
-            [] => selected_groups(&self.link, &self.target).await?,
+            [] => {
+                let (groups, unlisted) = selected_groups(&self.link, &self.target).await?;
+                untold.extend(unlisted);
+                groups.into_iter().collect()
+            }
             named => named.to_vec(),
         };
-        let mut budget = LOOK_BYTES;
-        let (mut found, mut untold) = (Vec::new(), Vec::new());
+        let mut commits = BTreeMap::new();
         for (group, committed) in self.target.committed_offsets(&groups).await {
             match committed {
-                Ok(committed) => found.extend(self.of_group(&group, &committed, &mut budget).await),
-                Err(error) => untold.push((group, error)),
+                Ok(committed) => drop(commits.insert(group, committed)),
+                Err(error) => {
+                    let what = format!("what group {group} has left to read");
+                    untold.push(Untold::new(what, error));
+                }
             }
+        }
+        self.count(&commits).await;
+        let mut found = Vec::new();
+        for (group, committed) in &commits {
+            found.extend(self.of_group(group, committed));
         }
         Ok((found, untold))
     }
 
-    async fn of_group(
-        &self,
-        group: &str,
-        committed: &GroupOffsets,
-        budget: &mut u64,
-    ) -> Vec<UnreadTopic> {
-        let reads = |topic: &String| committed.keys().any(|(name, _)| name == topic);
-        let mut topics: Vec<&String> = self.topics.iter().filter(|t| reads(t)).collect();
-        // Whoever is named is to read them.
-        if !self.groups.is_empty() {
-            topics = self.topics.iter().collect();
+    /// Finds the topics.
+    async fn begin(&mut self) -> Result<(), MirrorError> {
+        let positions = read_positions(&self.rt, self.target.clone(), &self.link.source).await?;
+        let mut names: BTreeSet<String> = BTreeSet::new();
+        for (flow, known) in positions {
+            match known {
+                KnownPosition::Strait(position) if position.link == self.link.name => {
+                    names.insert(position.target_topic);
+                }
+                KnownPosition::MirrorMaker2 => {
+                    names.insert(self.link.remote_name(&flow.topic));
+                }
+                KnownPosition::Strait(_) | KnownPosition::Unreadable(_) => {}
+            }
         }
+        let named = &self.named;
+        names.retain(|name| named.is_empty() || named.iter().any(|p| p.matches(name)));
+        if names.is_empty() {
+            self.topics = Some(names);
+            return Ok(());
+        }
+        let asked: Vec<String> = names.iter().cloned().collect();
+        let found = self.target.metadata(Some(&asked)).await?;
+        for name in asked {
+            match found.topics.get(&name).filter(|t| t.error == 0) {
+                Some(topic) => {
+                    let of = topic.partitions.keys().map(|p| ((name.clone(), *p), None));
+                    self.ends.extend(of);
+                }
+                None => drop(names.remove(&name)),
+            }
+        }
+        self.topics = Some(names);
+        Ok(())
+    }
+
+    /// Asks for the ends that are not known yet; those that are not told.
+    async fn ask_ends(&mut self, patience: Duration) -> Vec<Untold> {
+        let unknown = self.ends.iter().filter(|(_, ends)| ends.is_none());
+        let places: BTreeSet<(String, i32)> = unknown.map(|(place, _)| place.clone()).collect();
+        let mut untold = Vec::new();
+        if places.is_empty() {
+            return untold;
+        }
+        let ask = AskEnds {
+            committed: false,
+            within: patience,
+        };
+        for (place, found) in self.target.log_ends_as(&places, ask).await {
+            match found {
+                Ok(ends) => drop(self.ends.insert(place, Some(ends))),
+                // What it holds is not known, so nobody can be said to have read it.
+                Err(error) => {
+                    let (topic, partition) = place;
+                    let what = format!("what {topic}-{partition} holds");
+                    untold.push(Untold::new(what, error));
+                }
+            }
+        }
+        untold
+    }
+
+    /// Counts what is left from each commit that is little enough; what was counted is kept.
+    async fn count(&mut self, commits: &BTreeMap<String, GroupOffsets>) {
+        let (now, mut last) = (self.rt.now(), std::mem::take(&mut self.counted));
+        let mut wanted: BTreeSet<At> = BTreeSet::new();
+        for committed in commits.values() {
+            for topic in self.read_by(committed) {
+                for (place, ends) in self.of_topic(topic) {
+                    let Some((start, end)) = ends else { continue };
+                    let from = stands(committed, place, *start).0;
+                    if from < *end && end - from <= LITTLE {
+                        wanted.insert((place.clone(), from));
+                    }
+                }
+            }
+        }
+        let budget = Arc::new(Budget::new(&self.rt, LOOK.0, LOOK.1));
+        let mut jobs: JoinSet<(At, Left)> = JoinSet::new();
+        for at in wanted {
+            let from = at.1;
+            let Some(&Some((_, end))) = self.ends.get(&at.0) else {
+                continue;
+            };
+            let known = last.get(&at).copied();
+            let holds =
+                |c: &Counted| c.left.exact || now.saturating_duration_since(c.at) < ROUGH_FOR;
+            if let Some(known) = known.filter(holds) {
+                self.counted.insert(at, known);
+                continue;
+            }
+            // Where a group has read on, what it has read is taken off if that is the shorter way.
+            let range = (at.0.clone(), i64::MIN)..at.clone();
+            let before = last.range(range).next_back();
+            let before = before.filter(|(_, c)| c.left.exact && c.left.records > 0);
+            let before = before.map(|((_, before), c)| (*before, c.left.records));
+            let before = before.filter(|(before, _)| from - before < end - from);
+            while jobs.len() >= READ_AT_ONCE
+                && let Some(done) = jobs.join_next().await
+            {
+                self.learn(done.ok(), now);
+            }
+            let (remaining, budget) = (self.remaining.clone(), budget.clone());
+            jobs.spawn(async move {
+                let place = (at.0.0.as_str(), at.0.1);
+                if let Some((before, records)) = before {
+                    let read = remaining.count(place, (before, from), &budget).await;
+                    if read.exact {
+                        let records = (records - read.records).max(0);
+                        let exact = true;
+                        return (at, Left { records, exact });
+                    }
+                }
+                let left = remaining.count(place, (from, end), &budget).await;
+                (at, left)
+            });
+        }
+        while let Some(done) = jobs.join_next().await {
+            self.learn(done.ok(), now);
+        }
+        last.clear();
+    }
+
+    fn learn(&mut self, counted: Option<(At, Left)>, at: Instant) {
+        if let Some((of, left)) = counted {
+            self.counted.insert(of, Counted { left, at });
+        }
+    }
+
+    /// The topics that count for a group: those that it has committed on; for one that is named, all of them.
+    fn read_by<'a>(
+        &'a self,
+        committed: &'a GroupOffsets,
+    ) -> impl Iterator<Item = &'a String> + use<'a> {
+        let reads = |topic: &String| committed.keys().any(|(name, _)| name == topic);
+        let all = !self.groups.is_empty();
+        let topics = self.topics.iter().flatten();
+        topics.filter(move |topic| all || reads(topic))
+    }
+
+    fn of_topic(
+        &self,
+        topic: &str,
+    ) -> impl Iterator<Item = (&(String, i32), &Option<(i64, i64)>)> + use<'_> {
+        let (first, last) = ((topic.to_owned(), i32::MIN), (topic.to_owned(), i32::MAX));
+        self.ends.range(first..=last)
+    }
+
+    fn of_group(&self, group: &str, committed: &GroupOffsets) -> Vec<UnreadTopic> {
         let mut found = Vec::new();
-        for topic in topics {
+        for topic in self.read_by(committed) {
             let mut left = Left {
                 records: 0,
                 exact: true,
             };
-            let mut uncommitted = 0;
-            let range = (topic.clone(), i32::MIN)..=(topic.clone(), i32::MAX);
-            for (key, &(start, end)) in self.ends.range(range) {
-                let commit = committed.get(key).map(|c| c.offset);
-                uncommitted += usize::from(commit.is_none());
-                let from = commit.unwrap_or(start).max(start);
-                if from >= end {
+            let (mut uncommitted, mut unknown) = (0, 0);
+            for (place, ends) in self.of_topic(topic) {
+                let Some((start, end)) = ends else {
+                    unknown += 1;
+                    continue;
+                };
+                let (from, commit) = stands(committed, place, *start);
+                uncommitted += usize::from(!commit);
+                if from >= *end {
                     continue;
                 }
-                let place = (topic.as_str(), key.1);
-                let here = if end - from <= LITTLE && *budget > 0 {
-                    self.remaining.count(place, (from, end), budget).await
-                } else {
+                let counted = self.counted.get(&(place.clone(), from));
+                let here = counted.map_or(
                     Left {
                         records: end - from,
                         exact: false,
-                    }
-                };
+                    },
+                    |counted| counted.left,
+                );
                 left.records += here.records;
                 left.exact &= here.exact;
             }
@@ -183,8 +319,15 @@ impl Unread {
                 topic: topic.clone(),
                 left,
                 uncommitted,
+                unknown,
             });
         }
         found
     }
+}
+
+/// Where a group goes on in a partition that begins at `start`, and whether it has committed there.
+fn stands(committed: &GroupOffsets, place: &(String, i32), start: i64) -> (i64, bool) {
+    let commit = committed.get(place).map(|c| c.offset);
+    (commit.unwrap_or(start).max(start), commit.is_some())
 }

@@ -20,6 +20,7 @@ use crate::pool::Pool;
 use crate::runtime::Runtime;
 use crate::security::Security;
 use crate::tls;
+use crate::unanswered::Waits;
 
 /// Time a control-plane request is given.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -60,6 +61,8 @@ struct Inner {
     /// Like the control connections, for whoever reads logs beside the flows.
     readers: Mutex<BTreeMap<i32, Slot>>,
     refreshes: Mutex<BTreeMap<Option<Vec<String>>, Refresh>>,
+    /// What has no answer yet.
+    waits: Arc<Waits>,
     /// Orders calls and refreshes, to tell which refresh began after which call.
     tick: AtomicU64,
 }
@@ -131,6 +134,7 @@ impl Cluster {
             connections: Mutex::default(),
             readers: Mutex::default(),
             refreshes: Mutex::default(),
+            waits: Arc::default(),
             tick: AtomicU64::new(0),
         }))
     }
@@ -138,6 +142,10 @@ impl Cluster {
     /// The alias the configuration gives it.
     pub fn alias(&self) -> &str {
         &self.0.alias
+    }
+
+    pub(crate) fn waits(&self) -> &Arc<Waits> {
+        &self.0.waits
     }
 
     /// The runtime this cluster was made with.
@@ -467,6 +475,7 @@ impl Cluster {
             identity: &self.0.identity,
             limits,
             pool: bulk.map(|(pool, _)| pool.clone()),
+            waits: bulk.is_none().then(|| self.0.waits.clone()),
         };
         dialer.open(peer).await
     }

@@ -21,6 +21,7 @@ use crate::pool::Pool;
 use crate::runtime::Runtime;
 use crate::security::Security;
 use crate::socket::Stream;
+use crate::unanswered::{Waiting, Waits};
 use crate::{handshake, sasl, tls};
 
 /// The API that brokers have and KRaft controllers have not.
@@ -99,6 +100,8 @@ pub(crate) struct Shared {
     pub(crate) reason: OnceLock<NetError>,
     versions: OnceLock<BTreeMap<i16, (i16, i16)>>,
     round_trip: OnceLock<Duration>,
+    /// Where it is told what has no answer yet.
+    waits: Option<Arc<Waits>>,
 }
 
 impl Shared {
@@ -122,11 +125,15 @@ pub(crate) struct Dialer<'a> {
     pub(crate) limits: Limits,
     /// Where the buffers of answers come from.
     pub(crate) pool: Option<Pool>,
+    /// Where it is told what has no answer yet.
+    pub(crate) waits: Option<Arc<Waits>>,
 }
 
 impl Dialer<'_> {
     /// Connects, secures, negotiates versions and authenticates.
     pub(crate) async fn open(&self, peer: Peer) -> Result<Connection, NetError> {
+        let waits = self.waits.as_ref();
+        let _opening = waits.map(|waits| waits.begin(&peer, None, self.rt.now()));
         let socket = self.rt.dial(&peer, self.limits.connect).await?;
         let stream = match (&self.security.tls, &self.tls) {
             (Some(_), Some(config)) => {
@@ -141,6 +148,7 @@ impl Dialer<'_> {
             self.identity,
             self.limits,
             self.pool.clone(),
+            self.waits.clone(),
         );
         let asked = self.rt.now();
         let versions =
@@ -181,6 +189,7 @@ impl Connection {
             identity,
             limits,
             pool: None,
+            waits: None,
         };
         dialer.open(Peer::address(host, port)).await
     }
@@ -193,6 +202,7 @@ impl Connection {
         identity: &Identity,
         limits: Limits,
         pool: Option<Pool>,
+        waits: Option<Arc<Waits>>,
     ) -> Self {
         let shared = Arc::new(Shared {
             peer,
@@ -200,6 +210,7 @@ impl Connection {
             reason: OnceLock::new(),
             versions: OnceLock::new(),
             round_trip: OnceLock::new(),
+            waits,
         });
         let (commands, receiver) = mpsc::unbounded_channel();
         let driver = Driver::new(
@@ -291,9 +302,12 @@ impl Connection {
         if self.is_closed() || self.handle.commands.send(command).is_err() {
             return Pending::failed(shared.reason());
         }
+        let now = || self.handle.rt.now();
+        let waits = shared.waits.as_ref();
         Pending(State::Waiting {
             receiver,
             shared: shared.clone(),
+            _waiting: waits.map(|waits| waits.begin(&shared.peer, Some((api, version)), now())),
         })
     }
 
@@ -402,6 +416,7 @@ enum State {
     Waiting {
         receiver: oneshot::Receiver<Result<Bytes, NetError>>,
         shared: Arc<Shared>,
+        _waiting: Option<Waiting>,
     },
     Failed(Option<NetError>),
 }
@@ -423,7 +438,9 @@ impl Future for Pending {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            State::Waiting { receiver, shared } => {
+            State::Waiting {
+                receiver, shared, ..
+            } => {
                 let answer = ready!(Pin::new(receiver).poll(cx));
                 Poll::Ready(answer.unwrap_or_else(|_| Err(shared.reason())))
             }

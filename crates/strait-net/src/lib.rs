@@ -36,6 +36,7 @@ mod share_groups;
 mod socket;
 mod tls;
 mod transactions;
+mod unanswered;
 mod users;
 
 pub use acls::TopicAcl;
@@ -49,7 +50,7 @@ pub use coordinator::CoordinatorKind;
 pub use error::{Action, NetError};
 pub use groups::{CommittedOffset, GroupOffsets, ListedGroup};
 pub use kafka_error::KafkaError;
-pub use log_ends::LogEnds;
+pub use log_ends::{AskEnds, LogEnds};
 #[doc(hidden)]
 pub use metadata::read_metadata;
 pub use metadata::{BrokerAddress, Metadata, PartitionMetadata, TopicMetadata};
@@ -62,3 +63,4 @@ pub use security::{ClientCertificate, Sasl, Security, Tls};
 pub use share_groups::ShareOffsets;
 pub use socket::{Socket, Stream};
 pub use transactions::{ProducerState, TransactionDescription};
+pub use unanswered::Unanswered;

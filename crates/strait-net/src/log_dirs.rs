@@ -1,12 +1,14 @@
 //! What logs weigh on disk.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use kafka_protocol::messages::DescribeLogDirsRequest;
 use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
+use tokio::task::JoinSet;
 
 use crate::call::Call;
-use crate::cluster::{Cluster, REQUEST_TIMEOUT};
+use crate::cluster::Cluster;
 use crate::coordinator::refusal;
 use crate::error::NetError;
 use crate::kafka_error::KafkaError;
@@ -14,9 +16,12 @@ use crate::metadata::{Metadata, topic_name};
 
 /// Topics asked about in one request: keeps an answer to some MB.
 const TOPICS_PER_REQUEST: usize = 500;
+/// Time a broker has to answer: it looks at its disks.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 impl Cluster {
-    /// The bytes of these topics' partitions: of each its leader's log, where the leader's broker tells.
+    /// The bytes of these topics' partitions: of each its leader's log, where the leader's broker tells. The brokers are asked
+    /// side by side.
     ///
     /// # Errors
     /// [`NetError::Kafka`] with CLUSTER_AUTHORIZATION_FAILED (31) without Describe on the cluster; the usual ones of a
@@ -36,7 +41,7 @@ impl Cluster {
                 }
             }
         }
-        let mut bytes = BTreeMap::new();
+        let mut jobs = JoinSet::new();
         for (broker, topics) in by_broker {
             let topics: Vec<DescribableLogDirTopic> = topics
                 .into_iter()
@@ -46,9 +51,20 @@ impl Cluster {
                         .with_partitions(partitions)
                 })
                 .collect();
-            for chunk in topics.chunks(TOPICS_PER_REQUEST) {
-                self.log_bytes_on(broker, chunk.to_vec(), &mut bytes)
-                    .await?;
+            let cluster = self.clone();
+            jobs.spawn(async move {
+                let mut bytes = BTreeMap::new();
+                for chunk in topics.chunks(TOPICS_PER_REQUEST) {
+                    let chunk = chunk.to_vec();
+                    cluster.log_bytes_on(broker, chunk, &mut bytes).await?;
+                }
+                Ok::<_, NetError>(bytes)
+            });
+        }
+        let mut bytes = BTreeMap::new();
+        while let Some(done) = jobs.join_next().await {
+            if let Ok(of_broker) = done {
+                bytes.extend(of_broker?);
             }
         }
         Ok(bytes)
@@ -62,7 +78,7 @@ impl Cluster {
     ) -> Result<(), NetError> {
         let connection = self.control(broker).await?;
         let request = DescribeLogDirsRequest::default().with_topics(Some(topics));
-        let answer = connection.request(request, REQUEST_TIMEOUT).await?;
+        let answer = connection.request(request, PATIENCE).await?;
         // Before version 3 the answer to who may not ask is an empty one.
         let code = match answer.results.is_empty() {
             true if answer.error_code == 0 => KafkaError(31).0,

@@ -24,7 +24,26 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A topic and one of its partitions.
 type Place = (String, i32);
 
-/// Log start and high watermark by partition.
+/// How to ask for the ends of logs.
+#[derive(Clone, Copy, Debug)]
+pub struct AskEnds {
+    /// The end is the last stable offset instead of the high watermark (from ListOffsets v2 on).
+    pub committed: bool,
+    /// Time a broker has to answer.
+    pub within: Duration,
+}
+
+impl Default for AskEnds {
+    /// The high watermark, within ten seconds.
+    fn default() -> Self {
+        Self {
+            committed: false,
+            within: PATIENCE,
+        }
+    }
+}
+
+/// Log start and end by partition.
 pub type LogEnds = BTreeMap<(String, i32), Result<(i64, i64), NetError>>;
 
 impl Cluster {
@@ -32,6 +51,36 @@ impl Cluster {
     /// few requests. One partition's error is its own; a broker that cannot be reached fails its partitions at once, and
     /// is left alone for a while.
     pub async fn log_ends(&self, places: &BTreeSet<Place>) -> LogEnds {
+        self.log_ends_as(places, AskEnds::default()).await
+    }
+
+    /// [`log_ends`](Self::log_ends), asked for like this.
+    pub async fn log_ends_as(&self, places: &BTreeSet<Place>, ask: AskEnds) -> LogEnds {
+        self.offsets_of(places, ask, None).await
+    }
+
+    /// The offset of each partition's first record with a timestamp in ms at or after `time`, -1 if there is none; asked for
+    /// like [`log_ends`](Self::log_ends).
+    pub async fn offsets_for_time(
+        &self,
+        places: &BTreeSet<Place>,
+        time: i64,
+        ask: AskEnds,
+    ) -> BTreeMap<(String, i32), Result<i64, NetError>> {
+        let found = self.offsets_of(places, ask, Some(time)).await;
+        let offset = |(place, found): (Place, Result<(i64, i64), NetError>)| {
+            (place, found.map(|(_, offset)| offset))
+        };
+        found.into_iter().map(offset).collect()
+    }
+
+    /// Start and end, or twice the offset for a time.
+    async fn offsets_of(
+        &self,
+        places: &BTreeSet<Place>,
+        ask: AskEnds,
+        time: Option<i64>,
+    ) -> LogEnds {
         let mut found = LogEnds::new();
         let mut by_leader: BTreeMap<i32, Vec<(Place, i32)>> = BTreeMap::new();
         let mut topics: Vec<String> = places.iter().map(|(topic, _)| topic.clone()).collect();
@@ -67,7 +116,7 @@ impl Cluster {
         let mut jobs = JoinSet::new();
         for (leader, places) in by_leader {
             let cluster = self.clone();
-            jobs.spawn(async move { cluster.log_ends_of(leader, &places).await });
+            jobs.spawn(async move { cluster.offsets_led_by(leader, &places, ask, time).await });
         }
         while let Some(done) = jobs.join_next().await {
             found.extend(done.into_iter().flatten());
@@ -75,12 +124,18 @@ impl Cluster {
         found
     }
 
-    async fn log_ends_of(&self, leader: i32, places: &[(Place, i32)]) -> LogEnds {
+    async fn offsets_led_by(
+        &self,
+        leader: i32,
+        places: &[(Place, i32)],
+        ask: AskEnds,
+        time: Option<i64>,
+    ) -> LogEnds {
         let mut found = LogEnds::new();
         for places in places.chunks(AT_ONCE) {
             let answers = match self.away(leader) {
                 Some(error) => Err(error),
-                None => self.log_ends_at(leader, places).await,
+                None => self.offsets_asked_of(leader, places, ask, time).await,
             };
             match answers {
                 Ok(answers) => found.extend(answers),
@@ -94,11 +149,24 @@ impl Cluster {
         found
     }
 
-    async fn log_ends_at(&self, leader: i32, places: &[(Place, i32)]) -> Result<LogEnds, NetError> {
+    async fn offsets_asked_of(
+        &self,
+        leader: i32,
+        places: &[(Place, i32)],
+        ask: AskEnds,
+        time: Option<i64>,
+    ) -> Result<LogEnds, NetError> {
         let connection = self.control(leader).await?;
+        if let Some(time) = time {
+            let found = offsets(&connection, places, time, ask).await?;
+            let twice = |(place, offset): (Place, Result<i64, NetError>)| {
+                (place, offset.map(|offset| (offset, offset)))
+            };
+            return Ok(found.into_iter().map(twice).collect());
+        }
         // A partition may stand only once in a request.
-        let starts = offsets(&connection, places, -2).await?;
-        let mut ends = offsets(&connection, places, -1).await?;
+        let starts = offsets(&connection, places, -2, ask).await?;
+        let mut ends = offsets(&connection, places, -1, ask).await?;
         let both = starts.into_iter().map(|(place, start)| {
             let end = ends.remove(&place).unwrap_or_else(|| {
                 Err(missing(
@@ -119,8 +187,15 @@ async fn offsets(
     connection: &Connection,
     places: &[(Place, i32)],
     timestamp: i64,
+    ask: AskEnds,
 ) -> Result<BTreeMap<Place, Result<i64, NetError>>, NetError> {
-    let (api, min) = (ListOffsetsRequest::API, ListOffsetsRequest::MIN);
+    let api = ListOffsetsRequest::API;
+    // The isolation level exists since version 2; below, everything is uncommitted.
+    let min = if ask.committed {
+        2
+    } else {
+        ListOffsetsRequest::MIN
+    };
     let version = connection.version(api, ListOffsetsRequest::MAX, min)?;
     let mut topics: BTreeMap<&str, Vec<ListOffsetsPartition>> = BTreeMap::new();
     for ((topic, partition), epoch) in places {
@@ -138,8 +213,9 @@ async fn offsets(
     });
     let request = ListOffsetsRequest::default()
         .with_replica_id(BrokerId(-1))
+        .with_isolation_level(i8::from(ask.committed))
         .with_topics(topics.collect());
-    let answer = connection.request_at(request, version, PATIENCE).await?;
+    let answer = connection.request_at(request, version, ask.within).await?;
     let mut answers = BTreeMap::new();
     for topic in &answer.topics {
         for p in &topic.partitions {
@@ -153,9 +229,11 @@ async fn offsets(
         let name = ListOffsetsRequest::NAME;
         let answer = answers.get(&(topic.as_str(), *partition));
         let offset = match answer {
-            // A log has a start and an end.
+            // A time may have no record; a log has a start and an end.
             None => Err(missing(connection, name, topic, *partition)),
-            Some((0, offset)) if *offset < 0 => Err(missing(connection, name, topic, *partition)),
+            Some((0, offset)) if timestamp < 0 && *offset < 0 => {
+                Err(missing(connection, name, topic, *partition))
+            }
             Some((code, offset)) => {
                 let what = || place(topic, *partition, connection);
                 refusal(*code, name, what, None).map(|()| *offset)

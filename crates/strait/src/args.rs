@@ -7,6 +7,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use strait_config::{AdminConfig, Config};
 
 use crate::exit;
+use crate::links::OfLinks;
 use crate::selection::{OfLink, SelectionArgs, SetOrNone};
 use crate::wait::WaitArgs;
 
@@ -44,7 +45,7 @@ pub(crate) enum Command {
     /// Check a configuration file and print what it means, as TOML, with every default
     Check(CheckArgs),
     /// Print what each partition has forwarded, left out and lost, from the positions on the target; also while links run
-    Gaps(GapsArgs),
+    Gaps(OfLinks),
     /// Show or replace the selection of topics at run time; it is stored on the target and wins over the file
     Selection(SelectionArgs),
     /// Replace the selection of topics, by the name that it has in Event Streams: `selection set` and `selection none`
@@ -59,7 +60,7 @@ pub(crate) enum Command {
     /// Print what each link would do, before anything is written: topics, settings, ACLs, bytes, bandwidth, refusals
     Plan(PlanArgs),
     /// Print what consumer groups have left to read of the mirrored topics, and which of these have lost their source
-    Status(StatusArgs),
+    Status(OfLinks),
     /// Offsets of the source on the target; also while links run
     Offsets(OffsetsArgs),
     /// Wait until everything is mirrored, or until consumer groups have read it; the exit code tells
@@ -106,46 +107,15 @@ pub(crate) struct CheckArgs {
     pub(crate) file: PathBuf,
 }
 
-/// `strait gaps`.
-#[derive(Args, Debug)]
-pub(crate) struct GapsArgs {
-    /// TOML, a MirrorMaker 2 properties file, or a Strimzi KafkaMirrorMaker2 (.yaml)
-    pub(crate) file: PathBuf,
-    /// Only this link
-    #[arg(long, value_name = "NAME")]
-    pub(crate) link: Option<String>,
-    /// One JSON array instead of tables
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
 /// `strait plan`.
 #[derive(Args, Debug)]
 pub(crate) struct PlanArgs {
-    /// TOML, a MirrorMaker 2 properties file, or a Strimzi KafkaMirrorMaker2 (.yaml)
-    pub(crate) file: PathBuf,
-    /// Only this link
-    #[arg(long, value_name = "NAME")]
-    pub(crate) link: Option<String>,
+    /// Of which links.
+    #[command(flatten)]
+    pub(crate) of: OfLinks,
     /// The bytes a second to tell the time for
     #[arg(long, value_name = "SIZE", default_value = "10MiB", value_parser = bandwidth)]
     pub(crate) bandwidth: u64,
-    /// One JSON array instead of text
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// `strait status`.
-#[derive(Args, Debug)]
-pub(crate) struct StatusArgs {
-    /// TOML, a MirrorMaker 2 properties file, or a Strimzi KafkaMirrorMaker2 (.yaml)
-    pub(crate) file: PathBuf,
-    /// Only this link
-    #[arg(long, value_name = "NAME")]
-    pub(crate) link: Option<String>,
-    /// One JSON array instead of text
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// `strait offsets`.
@@ -169,8 +139,9 @@ pub(crate) enum OffsetsCommand {
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("what").required(true).args(["group", "topic"]))]
 pub(crate) struct TranslateArgs {
-    /// TOML, a MirrorMaker 2 properties file, or a Strimzi KafkaMirrorMaker2 (.yaml)
-    pub(crate) file: PathBuf,
+    /// Of which links.
+    #[command(flatten)]
+    pub(crate) of: OfLinks,
     /// What this consumer group has committed on the source
     #[arg(long, value_name = "GROUP")]
     pub(crate) group: Option<String>,
@@ -189,31 +160,20 @@ pub(crate) struct TranslateArgs {
         allow_hyphen_values = true
     )]
     pub(crate) offset: Vec<i64>,
-    /// Only this link
-    #[arg(long, value_name = "NAME")]
-    pub(crate) link: Option<String>,
-    /// One JSON array instead of a table
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// `strait offsets back`.
 #[derive(Args, Debug)]
 pub(crate) struct BackArgs {
-    /// TOML, a MirrorMaker 2 properties file, or a Strimzi KafkaMirrorMaker2 (.yaml)
-    pub(crate) file: PathBuf,
+    /// Of which links.
+    #[command(flatten)]
+    pub(crate) of: OfLinks,
     /// The consumer group
     #[arg(long, value_name = "GROUP")]
     pub(crate) group: String,
-    /// Only this link
-    #[arg(long, value_name = "NAME")]
-    pub(crate) link: Option<String>,
     /// What lies further than the group stands on the source, as kafka-consumer-groups.sh --from-file takes it
     #[arg(long, conflicts_with = "json")]
     pub(crate) csv: bool,
-    /// One JSON array instead of a table
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// How to log.

@@ -1,16 +1,17 @@
 //! `strait offsets back`: what a group has read on the target need not be read again on the source.
 
 use strait_config::LinkConfig;
-use strait_mirror::{ReadBack, read_back};
+use strait_mirror::{Back, ReadBack, read_back};
 
 use crate::args::BackArgs;
 use crate::exit::Exit;
 use crate::gaps::{aligned, quoted};
 use crate::links;
+use crate::output::complain;
 
 /// Prints offsets of the source to stdout.
 pub(crate) fn back(args: &BackArgs) -> Exit {
-    let (config, chosen) = match links::read(&args.file, args.link.as_deref()) {
+    let (config, chosen) = match links::read(&args.of) {
         Ok(read) => read,
         Err(exit) => return exit,
     };
@@ -21,12 +22,35 @@ pub(crate) fn back(args: &BackArgs) -> Exit {
         Ok(found) => found,
         Err(exit) => return exit,
     };
-    let text = match (args.csv, args.json) {
+    for (link, back) in chosen.iter().zip(&found) {
+        for line in left_out(back, args.csv) {
+            complain(format_args!("link {}: {line}", link.name));
+        }
+    }
+    let found: Vec<Vec<ReadBack>> = found.into_iter().map(|back| back.read).collect();
+    let text = match (args.csv, args.of.json) {
         (true, _) => csv(&found),
         (_, true) => json(&chosen, &found),
         _ => table(&found),
     };
     links::print(&text, Exit::Ok)
+}
+
+/// What is not printed, and why; told on stderr, whatever stdout is for.
+fn left_out(back: &Back, csv: bool) -> Vec<String> {
+    let untold = back.left_out.iter();
+    let mut lines: Vec<String> = untold
+        .map(|(place, why)| format!("{place} is left out: {why}"))
+        .collect();
+    let behind = back.read.iter().filter(|one| csv && !further(one));
+    lines.extend(behind.map(|one| {
+        let (stands, offset) = (one.on_source.unwrap_or_default(), one.offset);
+        format!(
+            "{} is left out: the group stands at {stands} on the source, and has read up to {offset} by what it has committed on the target",
+            one.flow
+        )
+    }));
+    lines
 }
 
 fn table(found: &[Vec<ReadBack>]) -> String {
@@ -67,10 +91,14 @@ fn how(one: &ReadBack) -> &'static str {
 
 /// Only forward: what a group has read on the source counts as well.
 fn csv(found: &[Vec<ReadBack>]) -> String {
-    let further = |one: &&ReadBack| one.on_source.is_none_or(|stands| stands < one.offset);
     let line =
         |one: &ReadBack| format!("{},{},{}\n", one.flow.topic, one.flow.partition, one.offset);
-    found.iter().flatten().filter(further).map(line).collect()
+    let forward = found.iter().flatten().filter(|one| further(one));
+    forward.map(line).collect()
+}
+
+fn further(one: &ReadBack) -> bool {
+    one.on_source.is_none_or(|stands| stands < one.offset)
 }
 
 fn json(links: &[LinkConfig], found: &[Vec<ReadBack>]) -> String {
@@ -135,5 +163,27 @@ mod tests {
     #[test]
     fn kafkas_own_command_gets_what_goes_forward() {
         assert_eq!(csv(&found()), "orders,0,200\norders,1,188\n");
+    }
+
+    #[test]
+    fn what_is_not_printed_is_told() {
+        let mut back = Back {
+            read: found().remove(0),
+            ..Back::default()
+        };
+        assert!(left_out(&back, false).is_empty());
+        let place = FlowKey {
+            topic: "orders.A".to_owned(),
+            partition: 3,
+        };
+        back.left_out
+            .push((place, "it was created anew".to_owned()));
+        assert_eq!(
+            left_out(&back, true),
+            [
+                "orders.A-3 is left out: it was created anew",
+                "orders-2 is left out: the group stands at 1000 on the source, and has read up to 7 by what it has committed on the target",
+            ]
+        );
     }
 }

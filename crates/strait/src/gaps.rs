@@ -3,16 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use strait_config::{Config, LinkConfig};
+use strait_config::LinkConfig;
 use strait_engine::{FlowKey, KnownPosition, SessionError, read_positions};
-use strait_mirror::MirrorError;
-use strait_net::Runtime;
+use strait_net::{Cluster, Runtime};
 use strait_wire::{GapReason, Losses, Position};
 
-use crate::args::GapsArgs;
 use crate::exit::Exit;
-use crate::output::{Out, complain};
-use crate::serve::{cluster, exit_for, patience};
+use crate::links::{self, OfLinks};
 
 /// One partition's line.
 #[derive(Clone)]
@@ -22,80 +19,39 @@ struct Row {
 }
 
 /// Prints the positions of the configured links to stdout.
-pub(crate) fn gaps(args: &GapsArgs) -> Exit {
-    let config = match strait_config::load(&args.file) {
-        Ok(config) => config,
-        Err(error) => {
-            complain(error);
-            return Exit::Configuration;
-        }
+pub(crate) fn gaps(of: &OfLinks) -> Exit {
+    let (config, chosen) = match links::read(of) {
+        Ok(read) => read,
+        Err(exit) => return exit,
     };
-    let chosen: Vec<&LinkConfig> = config
-        .links
-        .iter()
-        .filter(|link| args.link.as_ref().is_none_or(|name| *name == link.name))
-        .collect();
-    if chosen.is_empty() {
-        let names: Vec<&str> = config.links.iter().map(|link| link.name.as_str()).collect();
-        complain(format_args!(
-            "--link: {} has no such link; it has {}",
-            args.file.display(),
-            names.join(", ")
-        ));
-        return Exit::Usage;
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let printed = match runtime {
-        Ok(runtime) => runtime.block_on(read(&config, &chosen)),
-        Err(cause) => {
-            complain(format_args!("cannot start: {cause}"));
-            return Exit::Failed;
-        }
+    let looked = links::look(&config, &chosen, async |rt, link, _, target| {
+        Ok(read(rt, link, target).await?)
+    });
+    let found = match looked {
+        Ok(found) => found,
+        Err(exit) => return exit,
     };
-    let text = match printed {
-        Ok(links) if args.json => json(&links),
-        Ok(links) => table(&links, Runtime::system().wall_ms()),
-        Err(error) => {
-            complain(format_args!("{error} (id={})", error.id()));
-            return exit_for(&MirrorError::from(error));
-        }
+    let found: Vec<(&LinkConfig, Vec<Row>)> = chosen.iter().zip(found).collect();
+    let text = match of.json {
+        true => json(&found),
+        false => table(&found, Runtime::system().wall_ms()),
     };
-    match Out::stdout().text(text) {
-        Ok(()) => Exit::Ok,
-        Err(error) => {
-            complain(format_args!("stdout cannot be written: {error}"));
-            Exit::Failed
-        }
-    }
+    links::print(&text, Exit::Ok)
 }
 
-async fn read<'c>(
-    config: &Config,
-    links: &[&'c LinkConfig],
-) -> Result<Vec<(&'c LinkConfig, Vec<Row>)>, SessionError> {
-    let rt = Runtime::system();
-    let mut found = Vec::new();
-    for link in links {
-        let Some(target) = config.clusters.get(&link.target) else {
-            continue;
+async fn read(rt: &Runtime, link: &LinkConfig, target: Cluster) -> Result<Vec<Row>, SessionError> {
+    let positions = read_positions(rt, target, &link.source).await?;
+    let rows = positions.into_iter().filter_map(|(flow, known)| {
+        let known = match known {
+            KnownPosition::Strait(position) if position.link == link.name => Ok(position),
+            // Another link's.
+            KnownPosition::Strait(_) => return None,
+            KnownPosition::MirrorMaker2 => Err("written by MirrorMaker 2".to_owned()),
+            KnownPosition::Unreadable(why) => Err(why),
         };
-        let target = cluster(&rt, target, patience(config, target));
-        let positions = read_positions(&rt, target, &link.source).await?;
-        let rows = positions.into_iter().filter_map(|(flow, known)| {
-            let known = match known {
-                KnownPosition::Strait(position) if position.link == link.name => Ok(position),
-                // Another link's.
-                KnownPosition::Strait(_) => return None,
-                KnownPosition::MirrorMaker2 => Err("written by MirrorMaker 2".to_owned()),
-                KnownPosition::Unreadable(why) => Err(why),
-            };
-            Some(Row { flow, known })
-        });
-        found.push((*link, rows.collect()));
-    }
-    Ok(found)
+        Some(Row { flow, known })
+    });
+    Ok(rows.collect())
 }
 
 /// What was left out of several flows, by reason.

@@ -1,7 +1,12 @@
 //! The links of a configuration file, for commands that look at them and end.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
 
+use clap::Args;
 use strait_config::{Config, LinkConfig};
 use strait_mirror::MirrorError;
 use strait_net::{Cluster, Runtime};
@@ -10,19 +15,37 @@ use crate::exit::Exit;
 use crate::output::{Out, complain};
 use crate::serve::{cluster, exit_for, patience};
 
+/// How long nothing is told of an answer that does not come, and how long it takes until it is told again.
+const SILENT: Duration = Duration::from_secs(5);
+/// Answers that do not come, at the most, that are told at once.
+const NAMED: usize = 3;
+
+/// Which links of which file, and how to print.
+#[derive(Args, Debug)]
+pub(crate) struct OfLinks {
+    /// TOML, a MirrorMaker 2 properties file, or a Strimzi KafkaMirrorMaker2 (.yaml)
+    pub(crate) file: PathBuf,
+    /// Only this link
+    #[arg(long, value_name = "NAME")]
+    pub(crate) link: Option<String>,
+    /// One JSON array instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Reads the file; the links, or the one of this name. What is wrong has been told.
-pub(crate) fn read(file: &Path, name: Option<&str>) -> Result<(Config, Vec<LinkConfig>), Exit> {
-    let config = strait_config::load(file).map_err(|error| {
+pub(crate) fn read(of: &OfLinks) -> Result<(Config, Vec<LinkConfig>), Exit> {
+    let config = strait_config::load(&of.file).map_err(|error| {
         complain(error);
         Exit::Configuration
     })?;
-    let named = |link: &&LinkConfig| name.is_none_or(|name| name == link.name);
+    let named = |link: &&LinkConfig| of.link.as_ref().is_none_or(|name| *name == link.name);
     let chosen: Vec<LinkConfig> = config.links.iter().filter(named).cloned().collect();
     if chosen.is_empty() {
         let names: Vec<&str> = config.links.iter().map(|link| link.name.as_str()).collect();
         complain(format_args!(
             "--link: {} has no such link; it has {}",
-            file.display(),
+            of.file.display(),
             names.join(", ")
         ));
         return Err(Exit::Usage);
@@ -30,37 +53,108 @@ pub(crate) fn read(file: &Path, name: Option<&str>) -> Result<(Config, Vec<LinkC
     Ok((config, chosen))
 }
 
-/// Looks at each link's source and target in turn. What is wrong has been told.
+/// What commands run on that look and end. What is wrong has been told.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.map_err(|cause| {
+        complain(format_args!("cannot start: {cause}"));
+        Exit::Failed
+    })
+}
+
+/// The clusters of a file: links that share one share its connections.
+pub(crate) struct Clusters(BTreeMap<String, Cluster>);
+
+impl Clusters {
+    /// Nothing is connected before it is asked.
+    pub(crate) fn new(rt: &Runtime, config: &Config) -> Self {
+        let one = |(alias, found)| {
+            let cluster = cluster(rt, found, patience(config, found));
+            (String::clone(alias), cluster)
+        };
+        Self(config.clusters.iter().map(one).collect())
+    }
+
+    /// A link's source and target.
+    pub(crate) fn of(&self, link: &LinkConfig) -> Option<(Cluster, Cluster)> {
+        let (source, target) = (self.0.get(&link.source)?, self.0.get(&link.target)?);
+        Some((source.clone(), target.clone()))
+    }
+}
+
+/// Waits for all of them, each beside the others; what they bring, in their order.
+pub(crate) async fn side_by_side<T>(all: impl IntoIterator<Item: Future<Output = T>>) -> Vec<T> {
+    let mut all: Vec<_> = all.into_iter().map(|one| (Box::pin(one), None)).collect();
+    std::future::poll_fn(|context| {
+        let mut open = false;
+        for (one, done) in &mut all {
+            if done.is_none() {
+                match one.as_mut().poll(context) {
+                    Poll::Ready(brought) => *done = Some(brought),
+                    Poll::Pending => open = true,
+                }
+            }
+        }
+        match open {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        }
+    })
+    .await;
+    all.into_iter().filter_map(|(_, done)| done).collect()
+}
+
+/// Looks at each link's source and target, the links side by side, and tells on stderr who does not answer meanwhile; what
+/// was brought, in their order. What is wrong has been told.
 pub(crate) fn look<T>(
     config: &Config,
     links: &[LinkConfig],
     at: impl AsyncFn(&Runtime, &LinkConfig, Cluster, Cluster) -> Result<T, MirrorError>,
 ) -> Result<Vec<T>, Exit> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime = runtime.map_err(|cause| {
-        complain(format_args!("cannot start: {cause}"));
-        Exit::Failed
-    })?;
+    let runtime = runtime()?;
     let rt = Runtime::system();
+    let clusters = Clusters::new(&rt, config);
+    let all: Vec<Cluster> = clusters.0.values().cloned().collect();
+    let looking = links.iter().filter_map(|link| {
+        let (source, target) = clusters.of(link)?;
+        Some(at(&rt, link, source, target))
+    });
     let looked = runtime.block_on(async {
-        let mut found = Vec::new();
-        for link in links {
-            let connect = |alias: &str| {
-                let found = config.clusters.get(alias)?;
-                Some(cluster(&rt, found, patience(config, found)))
-            };
-            if let (Some(source), Some(target)) = (connect(&link.source), connect(&link.target)) {
-                found.push(at(&rt, link, source, target).await?);
+        let mut looking = pin!(side_by_side(looking));
+        loop {
+            tokio::select! {
+                biased;
+                looked = &mut looking => return looked,
+                () = rt.sleep(SILENT) => {
+                    if let Some(why) = unanswered(&all, SILENT) {
+                        complain(format_args!("{why}; waiting for it"));
+                    }
+                }
             }
         }
-        Ok(found)
     });
-    looked.map_err(|error: MirrorError| {
+    let found: Result<Vec<T>, MirrorError> = looked.into_iter().collect();
+    found.map_err(|error| {
         complain(format_args!("{error} (id={})", error.id()));
         exit_for(&error)
     })
+}
+
+/// Who has not answered for at least so long, in a few words; none where all do.
+pub(crate) fn unanswered(clusters: &[Cluster], least: Duration) -> Option<String> {
+    let all = clusters.iter().flat_map(|c| c.unanswered(least));
+    let mut told: Vec<String> = Vec::new();
+    for one in all {
+        // One request of each broker's is enough: it answers them in turn.
+        let peer = one.peer().to_string();
+        if !told.iter().any(|told| told.starts_with(&peer)) {
+            told.push(one.to_string());
+        }
+    }
+    told.truncate(NAMED);
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 /// Writes the result to stdout.

@@ -18,6 +18,7 @@ mod selection;
 mod serve;
 mod standing;
 mod status;
+mod unread;
 mod wait;
 
 use std::process::ExitCode;

@@ -152,3 +152,85 @@ impl OneSelection {
 fn unavailable(error: SelectionError) -> Refusal {
     Refusal::Unavailable(format!("{error} (id={})", error.id()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::SocketAddr;
+
+    use strait_admin::Role;
+    use strait_net::World;
+    use strait_testkit::{Broker, BrokerConfig, Fault, Rule};
+    use tokio::io::DuplexStream;
+
+    use super::*;
+
+    /// The network has the target's broker.
+    struct Only(Broker);
+
+    impl World for Only {
+        fn connect(&self, host: &str, port: u16) -> io::Result<DuplexStream> {
+            let found = self.0.at_address(host, port);
+            found.ok_or(io::ErrorKind::NotFound)?.connect()
+        }
+
+        fn wall_ms(&self) -> i64 {
+            BrokerConfig::SIMULATED_START_MS
+        }
+    }
+
+    fn links(rt: &Runtime) -> Links {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("strait.toml");
+        let toml = "[clusters]\na = \"a:9092\"\nb = \"b:9092\"\n[[links]]\nsource = \"a\"\ntarget = \"b\"\ntopics = [\"orders\"]\n";
+        std::fs::write(&file, toml).unwrap();
+        let config = strait_config::load(&file).unwrap();
+        let selections = Selections::new(config.clone());
+        Links::new(rt, &config, selections, ActiveTopics::default())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asks_is_not_kept_waiting_by_a_target_that_hangs() {
+        let broker = Broker::new(BrokerConfig::simulated("b"));
+        let rt = Runtime::simulated(Arc::new(Only(broker.clone())), 1);
+        let links = links(&rt);
+        let by = || Caller {
+            role: Role::Manager,
+            peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+            incident: "x".to_owned(),
+        };
+        let want = |topic: &str| vec![topic.to_owned()];
+        let stored = links.select("a->b", want("invoices"), by()).await;
+        assert_eq!(stored, Ok(want("invoices")));
+
+        broker.pause();
+        let late = |why: &str| {
+            Err(Refusal::Unavailable(format!(
+                "the target did not answer within 20 s: {why}"
+            )))
+        };
+        let asked = rt.now();
+        let read = links.selection("a->b").await;
+        assert_eq!(read, late("ask again later"));
+        assert_eq!(rt.now() - asked, Duration::from_secs(20));
+        broker.resume();
+        let mut left = 100;
+        while links.selection("a->b").await != Ok(want("invoices")) {
+            left -= 1;
+            assert!(left > 0, "nothing is answered any more");
+            rt.sleep(Duration::from_secs(1)).await;
+        }
+
+        // What was begun is done all the same.
+        let list_offsets = 2;
+        let slow = Rule::on(list_offsets, Fault::Delay(Duration::from_secs(12)));
+        broker.faults().add(slow.times(2));
+        let asked = rt.now();
+        let stored = links.select("a->b", want("bills"), by()).await;
+        let overdue = "the selection may have been stored all the same; ask for it";
+        assert_eq!(stored, late(overdue));
+        assert_eq!(rt.now() - asked, Duration::from_secs(20));
+        rt.sleep(Duration::from_secs(30)).await;
+        assert_eq!(links.selection("a->b").await, Ok(want("bills")));
+    }
+}

@@ -5,16 +5,16 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use strait_config::{Config, Forward, LinkConfig, Policy};
+use strait_config::{Forward, LinkConfig, Policy};
 use strait_engine::FlowKey;
 use strait_mirror::{Budget, MirrorError, Translated, Translator};
-use strait_net::Runtime;
+use strait_net::{Cluster, Runtime};
 
 use crate::args::TranslateArgs;
 use crate::exit::Exit;
 use crate::gaps::{aligned, quoted};
-use crate::output::{Out, complain};
-use crate::serve::{cluster, exit_for, patience};
+use crate::links;
+use crate::output::complain;
 
 /// What may be read of each side's logs to know offsets exactly, for one link.
 const BUDGET: u64 = 256 << 20;
@@ -39,112 +39,74 @@ impl Row {
 
 /// Prints translated offsets to stdout.
 pub(crate) fn translate(args: &TranslateArgs) -> Exit {
-    let config = match strait_config::load(&args.file) {
-        Ok(config) => config,
-        Err(error) => {
-            complain(error);
-            return Exit::Configuration;
-        }
+    let (config, chosen) = match links::read(&args.of) {
+        Ok(read) => read,
+        Err(exit) => return exit,
     };
-    let links: Vec<&LinkConfig> = config
-        .links
-        .iter()
-        .filter(|link| args.link.as_ref().is_none_or(|name| *name == link.name))
-        .collect();
-    if links.is_empty() {
-        complain(format_args!(
-            "--link: {} has no such link",
-            args.file.display()
-        ));
-        return Exit::Usage;
-    }
-    let shared = |link: &&&LinkConfig| link.policies.foreign_writer == Policy::GoOn;
-    if let Some(link) = links.iter().find(|link| link.forward == Forward::Local) {
+    let shared = |link: &&LinkConfig| link.policies.foreign_writer == Policy::GoOn;
+    if let Some(link) = chosen.iter().find(|link| link.forward == Forward::Local) {
         complain(format_args!(
             "link {} has forward = \"local\": applications write to both sides, and where a group goes on on the other one depends on what it has read of each, so that no single offset is translated; its offsets are not translated here, sync-group-offsets = true commits them",
             link.name
         ));
         return Exit::Failed;
     }
-    if let Some(link) = links.iter().find(shared) {
+    if let Some(link) = chosen.iter().find(shared) {
         complain(format_args!(
             "link {} has on-foreign-writer = \"continue\": others write to its target topics too, so that it cannot be known which of their records a group has read; its offsets are not translated",
             link.name
         ));
         return Exit::Failed;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let rows = match runtime {
-        Ok(runtime) => runtime.block_on(read(&config, &links, args)),
-        Err(cause) => {
-            complain(format_args!("cannot start: {cause}"));
-            return Exit::Failed;
-        }
+    let looked = links::look(&config, &chosen, async |rt, link, source, target| {
+        read(rt, link, (source, target), args).await
+    });
+    let rows: Vec<Row> = match looked {
+        Ok(found) => found.into_iter().flatten().collect(),
+        Err(exit) => return exit,
     };
-    let text = match rows {
-        Ok(rows) if args.json => json(&rows),
-        Ok(rows) => table(&rows),
-        Err(error) => {
-            complain(format_args!("{error} (id={})", error.id()));
-            return exit_for(&error);
-        }
+    let text = match args.of.json {
+        true => json(&rows),
+        false => table(&rows),
     };
-    match Out::stdout().text(text) {
-        Ok(()) => Exit::Ok,
-        Err(error) => {
-            complain(format_args!("stdout cannot be written: {error}"));
-            Exit::Failed
-        }
-    }
+    links::print(&text, Exit::Ok)
 }
 
 async fn read(
-    config: &Config,
-    links: &[&LinkConfig],
+    rt: &Runtime,
+    link: &LinkConfig,
+    (source, target): (Cluster, Cluster),
     args: &TranslateArgs,
 ) -> Result<Vec<Row>, MirrorError> {
-    let rt = Runtime::system();
-    let mut rows = Vec::new();
-    for link in links {
-        let (Some(source), Some(target)) = (
-            config.clusters.get(&link.source),
-            config.clusters.get(&link.target),
-        ) else {
-            continue;
-        };
-        let source = cluster(&rt, source, patience(config, source));
-        let target = cluster(&rt, target, patience(config, target));
-        let mut wanted: BTreeMap<FlowKey, BTreeSet<i64>> = BTreeMap::new();
-        if let Some(group) = &args.group {
-            let mut found = source.committed_offsets(std::slice::from_ref(group)).await;
-            let committed = found.remove(group).transpose()?.unwrap_or_default();
-            for ((topic, partition), committed) in committed {
-                let flow = FlowKey { topic, partition };
-                wanted.entry(flow).or_default().insert(committed.offset);
-            }
-        } else if let Some(topic) = &args.topic {
-            let flow = FlowKey {
-                topic: topic.clone(),
-                partition: args.partition,
-            };
-            wanted.insert(flow, args.offset.iter().copied().collect());
+    let mut wanted: BTreeMap<FlowKey, BTreeSet<i64>> = BTreeMap::new();
+    if let Some(group) = &args.group {
+        let mut found = source.committed_offsets(std::slice::from_ref(group)).await;
+        let committed = found.remove(group).transpose()?.unwrap_or_default();
+        for ((topic, partition), committed) in committed {
+            let flow = FlowKey { topic, partition };
+            wanted.entry(flow).or_default().insert(committed.offset);
         }
-        let mut translator = Translator::new(&rt, &link.name, source, target)
-            .internal_separator(&link.internal_separator);
-        translator.refresh().await?;
-        let budget = Arc::new(Budget::new(&rt, BUDGET, TIME));
-        translator.count(wanted.clone(), &budget).await;
-        for (flow, offsets) in wanted {
-            for offset in offsets {
-                rows.push(Row {
-                    link: link.name.clone(),
-                    flow: flow.clone(),
-                    offset,
-                    translated: translator.known(&flow, offset),
-                });
-            }
+    } else if let Some(topic) = &args.topic {
+        let flow = FlowKey {
+            topic: topic.clone(),
+            partition: args.partition,
+        };
+        wanted.insert(flow, args.offset.iter().copied().collect());
+    }
+    let mut translator = Translator::new(rt, &link.name, source, target)
+        .internal_separator(&link.internal_separator);
+    translator.refresh().await?;
+    let budget = Arc::new(Budget::new(rt, BUDGET, TIME));
+    translator.count(wanted.clone(), &budget).await;
+    let mut rows = Vec::new();
+    for (flow, offsets) in wanted {
+        for offset in offsets {
+            rows.push(Row {
+                link: link.name.clone(),
+                flow: flow.clone(),
+                offset,
+                translated: translator.known(&flow, offset),
+            });
         }
     }
     Ok(rows)

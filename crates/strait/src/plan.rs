@@ -19,7 +19,7 @@ const DAY: f64 = 86_400.0;
 
 /// Prints the plans to stdout. The code says whether something would be refused.
 pub(crate) fn plan(args: &PlanArgs) -> Exit {
-    let (config, chosen) = match links::read(&args.file, args.link.as_deref()) {
+    let (config, chosen) = match links::read(&args.of) {
         Ok(read) => read,
         Err(exit) => return exit,
     };
@@ -37,12 +37,12 @@ pub(crate) fn plan(args: &PlanArgs) -> Exit {
     let told: Vec<String> = chosen
         .iter()
         .zip(&plans)
-        .map(|(link, plan)| match args.json {
+        .map(|(link, plan)| match args.of.json {
             true => json(link, plan, args.bandwidth),
             false => text(link, plan, args.bandwidth),
         })
         .collect();
-    let whole = match args.json {
+    let whole = match args.of.json {
         true => format!("[{}]\n", told.join(",")),
         false => told.join("\n"),
     };

@@ -91,6 +91,7 @@ mod tests {
     #[test]
     fn what_is_left_alone_and_what_is_refused_is_named() {
         let groups = PlannedGroups {
+            unlisted: Vec::new(),
             selected: 12,
             with_commits: 7,
             active: Some((0..12).map(|n| format!("g{n}")).collect()),

@@ -72,9 +72,9 @@ pub(crate) async fn follow(
         let now = status.borrow_and_update().clone();
         let topics = selection.borrow_and_update().clone();
         let state = state_of(&now, &topics);
-        if now.taken_over.is_some() && settled(&now, &topics) && now.taken_over != taken {
-            taken.clone_from(&now.taken_over);
-            say_taken(&link, &now);
+        if let Some(all) = now.taken_over.as_ref().filter(|_| settled(&now, &topics)) {
+            say_taken(&link, taken.as_ref(), all);
+            taken = Some(all.clone());
         }
         said = say(&link, said, &now, &topics, &state);
         let troubled = u32::try_from(topics.troubles.len()).unwrap_or(u32::MAX);
@@ -101,11 +101,14 @@ fn from_mm2(taken: &TakenOver) -> String {
     )
 }
 
-/// Said once, when each flow runs or is known to stand still.
-fn say_taken(link: &str, now: &LinkStatus) {
-    if let Some(taken) = &now.taken_over {
-        let (topics, partitions, records) = (taken.topics, taken.partitions, taken.records);
-        let in_doubt = taken.in_doubt;
+/// Said when each flow runs or is known to stand still, of each partition once: those that were waited for come later.
+fn say_taken(link: &str, before: Option<&TakenOver>, all: &TakenOver) {
+    let Some(new) = not_said(before, all) else {
+        return;
+    };
+    let (topics, partitions, records) = (new.topics, new.partitions, new.records);
+    let in_doubt = new.in_doubt;
+    if before.is_none() {
         info!(
             link,
             topics,
@@ -114,7 +117,33 @@ fn say_taken(link: &str, now: &LinkStatus) {
             in_doubt,
             "took over from MirrorMaker 2; so many records behind its last word were found on the target"
         );
+    } else {
+        info!(
+            link,
+            topics,
+            partitions,
+            records,
+            in_doubt,
+            "took over more from MirrorMaker 2: what had to wait for a leader or a broker"
+        );
     }
+}
+
+/// What was taken over beyond what was said; nothing where that is all.
+fn not_said(before: Option<&TakenOver>, all: &TakenOver) -> Option<TakenOver> {
+    let new = match before {
+        Some(before) if before == all => return None,
+        // A session counts what it takes over itself.
+        Some(before) if all.partitions > before.partitions => TakenOver {
+            // A topic may have been begun before.
+            topics: all.topics.saturating_sub(before.topics).max(1),
+            partitions: all.partitions - before.partitions,
+            records: all.records.saturating_sub(before.records),
+            in_doubt: all.in_doubt.saturating_sub(before.in_doubt),
+        },
+        _ => all.clone(),
+    };
+    Some(new)
 }
 
 /// Tells whoever asks for health or metrics.
@@ -222,8 +251,8 @@ fn topics_in_trouble(topics: &Selection) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Said, Selection, State, say, settled, state_of};
-    use strait_engine::LinkStatus;
+    use super::{Said, Selection, State, not_said, say, settled, state_of};
+    use strait_engine::{LinkStatus, TakenOver};
 
     fn status(flows: usize, running: usize) -> LinkStatus {
         LinkStatus {
@@ -297,5 +326,24 @@ mod tests {
         assert_eq!(told(Said::Mirroring, &now), Said::StandsStill);
         assert_eq!(told(Said::StandsStill, &status(7, 3)), Said::StandsStill);
         assert_eq!(told(Said::StandsStill, &status(7, 7)), Said::Mirroring);
+    }
+
+    #[test]
+    fn what_was_taken_over_is_said_once() {
+        let taken = |topics, partitions, records| TakenOver {
+            topics,
+            partitions,
+            records,
+            in_doubt: 0,
+        };
+        let first = taken(2, 7, 300);
+        assert_eq!(not_said(None, &first), Some(first.clone()));
+        assert_eq!(not_said(Some(&first), &first), None);
+        // One partition had no leader when the others were taken over.
+        let all = taken(2, 8, 310);
+        assert_eq!(not_said(Some(&first), &all), Some(taken(1, 1, 10)));
+        // Another session found one that was not its predecessor's to take.
+        let again = taken(1, 1, 4);
+        assert_eq!(not_said(Some(&all), &again), Some(again.clone()));
     }
 }

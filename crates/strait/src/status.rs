@@ -1,18 +1,25 @@
 //! `strait status`: what a link has left behind on its target, and what groups have not read of it.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use strait_config::{Config, LinkConfig};
 use strait_mirror::{GoneTopic, MirrorError, Unread, UnreadTopic, gone_topics};
-use strait_net::{Cluster, NetError, Runtime};
+use strait_net::{Cluster, Runtime};
 
-use crate::args::StatusArgs;
 use crate::exit::Exit;
 use crate::gaps::{aligned, quoted};
-use crate::links::{self, size};
+use crate::links::{self, OfLinks, size, unanswered};
 use crate::output::complain;
 use crate::serve::exit_for;
-use crate::wait::{unread_json, unread_table};
+use crate::unread::{unread_json, unread_table};
+
+/// How long one of the two questions may take: a broker that hangs is named rather than waited for.
+const LIMIT: Duration = Duration::from_secs(45);
+/// And how long the target's brokers have to tell where their logs end.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What is told of who did not answer has waited for at least so long.
+const LATE: Duration = Duration::from_secs(1);
 
 /// What is known of one link; what is not was told, with the exit code that it ends with.
 struct Standing {
@@ -21,47 +28,86 @@ struct Standing {
     exit: Exit,
 }
 
+/// What is asked of one link, and what cannot be told.
+struct Asking<'a> {
+    rt: &'a Runtime,
+    link: &'a LinkConfig,
+    exit: Exit,
+}
+
+impl Asking<'_> {
+    /// The answer, if it comes in time.
+    async fn within<T>(
+        &self,
+        clusters: &[Cluster],
+        asking: impl Future<Output = Result<T, MirrorError>>,
+    ) -> Result<T, (String, Exit)> {
+        tokio::select! {
+            biased;
+            answer = asking => answer.map_err(|error| {
+                let exit = exit_for(&error);
+                (format!("{error} (id={})", error.id()), exit)
+            }),
+            () = self.rt.sleep(LIMIT) => {
+                let why = unanswered(clusters, LATE);
+                let why = why.unwrap_or_else(|| "there was too much to read".to_owned());
+                Err((format!("{why}; given up after {} s", LIMIT.as_secs()), Exit::Unreachable))
+            }
+        }
+    }
+
+    fn untold(&mut self, what: &str, (why, exit): (String, Exit)) {
+        complain(format_args!(
+            "link {}: {what} cannot be told: {why}",
+            self.link.name
+        ));
+        if self.exit == Exit::Ok {
+            self.exit = exit;
+        }
+    }
+}
+
 /// Prints what groups have left to read, and the topics whose source is gone, to stdout. One of them does without the
-/// source, which may be lost.
-pub(crate) fn status(args: &StatusArgs) -> Exit {
-    let (config, chosen) = match links::read(&args.file, args.link.as_deref()) {
+/// source, which may be lost; both are asked for side by side.
+pub(crate) fn status(of: &OfLinks) -> Exit {
+    let (config, chosen) = match links::read(of) {
         Ok(read) => read,
         Err(exit) => return exit,
     };
     let looked = links::look(&config, &chosen, async |rt, link, source, target| {
-        let mut exit = Exit::Ok;
-        let mut told = |what: &str, error: &MirrorError| {
-            complain(format_args!(
-                "link {}: {what} cannot be told: {error} (id={})",
-                link.name,
-                error.id()
-            ));
-            if exit == Exit::Ok {
-                exit = exit_for(error);
-            }
+        let mut asking = Asking {
+            rt,
+            link,
+            exit: Exit::Ok,
         };
-        let unread = match unread(rt, link, target.clone()).await {
+        let both = [source.clone(), target.clone()];
+        let mut reading = Unread::new(rt, link, target.clone(), &[], &[]);
+        let (unread, gone) = tokio::join!(
+            asking.within(&both[1..], reading.look(PATIENCE)),
+            asking.within(&both, gone_topics(rt, link, &source, &target))
+        );
+        let unread = match unread {
             Ok((unread, untold)) => {
-                for (group, error) in untold {
-                    told(
-                        &format!("what group {group} has left to read"),
-                        &error.into(),
-                    );
+                for one in untold {
+                    let error = MirrorError::from(one.error);
+                    let why = format!("{error} (id={})", error.id());
+                    asking.untold(&one.what, (why, exit_for(&error)));
                 }
                 Some(unread)
             }
-            Err(error) => {
-                told("what consumer groups have left to read", &error);
+            Err(why) => {
+                asking.untold("what consumer groups have left to read", why);
                 None
             }
         };
-        let gone = match gone_topics(rt, link, &source, &target).await {
+        let gone = match gone {
             Ok(gone) => Some(gone),
-            Err(error) => {
-                told("whether the source of a topic is gone", &error);
+            Err(why) => {
+                asking.untold("whether the source of a topic is gone", why);
                 None
             }
         };
+        let exit = asking.exit;
         Ok(Standing { unread, gone, exit })
     });
     let found = match looked {
@@ -72,27 +118,16 @@ pub(crate) fn status(args: &StatusArgs) -> Exit {
     let told: Vec<String> = chosen
         .iter()
         .zip(&found)
-        .map(|(link, standing)| match args.json {
+        .map(|(link, standing)| match of.json {
             true => json(&config, link, standing),
             false => text(&config, link, standing),
         })
         .collect();
-    let whole = match args.json {
+    let whole = match of.json {
         true => format!("[{}]\n", told.join(",")),
         false => told.join("\n"),
     };
     links::print(&whole, ended.unwrap_or(Exit::Ok))
-}
-
-async fn unread(
-    rt: &Runtime,
-    link: &LinkConfig,
-    target: Cluster,
-) -> Result<(Vec<UnreadTopic>, Vec<(String, NetError)>), MirrorError> {
-    Unread::begin(rt, link, target, &[], &[])
-        .await?
-        .look()
-        .await
 }
 
 fn text(config: &Config, link: &LinkConfig, standing: &Standing) -> String {

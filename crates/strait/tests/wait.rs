@@ -123,17 +123,22 @@ fn a_link_has_caught_up_when_nothing_is_left_to_mirror() {
 
     // A source that is lost is no source that nothing is left of.
     let dead = format!("127.0.0.1:{}", free_port());
-    let lost = Mirror::new(&west_to_east(&dead, east, &["waited.*"], more));
+    let soon = format!("{more}\nconnect-timeout = \"500ms\"");
+    let lost = Mirror::new(&west_to_east(&dead, east, &["waited.*"], &soon));
     let (code, out, err) = wait(&lost, "caught-up", &["--timeout", "1m"]);
     assert_eq!(code, Some(5), "{out}{err}");
     assert!(err.contains("cannot reach cluster 'west'"), "{err}");
+    assert!(
+        out.starts_with("link waited\nnot known in the end: cannot reach cluster 'west'"),
+        "{out}"
+    );
     // And what selects nothing does not catch up.
     let none = Mirror::new(&west_to_east(west, east, &["waited-nowhere"], more));
     let (code, _, err) = wait(&none, "caught-up", &[]);
     assert_eq!(code, Some(1));
     assert!(
         err.contains(
-            "link waited selects no topic that cluster west has: there is nothing to wait for\n"
+            "link waited: it selects no topic that cluster west has: there is nothing to wait for\n"
         ),
         "{err}"
     );
@@ -202,7 +207,7 @@ fn groups_have_drained_a_topic_when_they_have_read_its_records() {
     );
     assert_eq!(code, Some(6));
     assert!(
-        out.ends_with(",\"behind\":[],\"groups\":1,\"groups_behind\":[{\"group\":\"drained-group\",\"topic\":\"west.drained\",\"partition\":0,\"stands\":90,\"belongs\":95}]}]\n"),
+        out.ends_with(",\"behind\":[],\"groups\":1,\"groups_unknown\":[],\"groups_behind\":[{\"group\":\"drained-group\",\"topic\":\"west.drained\",\"partition\":0,\"stands\":90,\"belongs\":95}]}]\n"),
         "{out}"
     );
     let end = oracle
@@ -233,7 +238,7 @@ fn groups_have_drained_a_topic_when_they_have_read_its_records() {
     let (code, out, err) = told(&strait(&mirror, &["status"], &["--json"]));
     assert_eq!(code, Some(5), "{err}");
     assert!(
-        out.starts_with("[{\"link\":\"drained\",\"groups\":[{\"group\":\"drained-group\",\"topic\":\"west.drained\",\"records_left\":30,\"exact\":true,\"uncommitted_partitions\":0}],\"source_gone\":null}]"),
+        out.starts_with("[{\"link\":\"drained\",\"groups\":[{\"group\":\"drained-group\",\"topic\":\"west.drained\",\"records_left\":30,\"exact\":true,\"uncommitted_partitions\":0,\"unknown_partitions\":0}],\"source_gone\":null}]"),
         "{out}"
     );
     let (_, out, _) = told(&strait(&mirror, &["status"], &[]));
@@ -243,7 +248,7 @@ fn groups_have_drained_a_topic_when_they_have_read_its_records() {
     let (code, out, _) = wait(&mirror, "drained", &named);
     assert_eq!(code, Some(6), "{out}");
     assert!(
-        out.contains("\"drained\":false,\"groups\":[{\"group\":\"drained-unknown\",\"topic\":\"west.drained\",\"records_left\":120,\"exact\":true,\"uncommitted_partitions\":1}]"),
+        out.contains("\"drained\":false,\"unknown\":[],\"groups\":[{\"group\":\"drained-unknown\",\"topic\":\"west.drained\",\"records_left\":120,\"exact\":true,\"uncommitted_partitions\":1,\"unknown_partitions\":0}]"),
         "{out}"
     );
     // It reads while it is waited for.
@@ -276,7 +281,7 @@ fn groups_have_drained_a_topic_when_they_have_read_its_records() {
     let (code, _, err) = wait(&mirror, "drained", &["--topic", "drained"]);
     assert_eq!(code, Some(1));
     assert!(
-        err.contains("link drained has mirrored no topic of such a name to cluster east: there is nothing to wait for\n"),
+        err.contains("link drained: it has mirrored no topic of such a name to cluster east: there is nothing to wait for\n"),
         "{err}"
     );
 }

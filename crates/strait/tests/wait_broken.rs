@@ -1,0 +1,213 @@
+//! `strait wait`, `strait status` and `strait plan` while a broker hangs, a partition has no leader, or a topic goes away: what
+//! is concerned is named, and the rest is told.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    missing_docs
+)]
+
+mod kit;
+mod rig;
+
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use kit::{Kit, cluster, records};
+use rig::{Mirror, free_port, wait_until, west_to_east};
+use strait_testkit::{Broker, BrokerConfig, Codec};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// A cluster of two brokers, reached through the first one.
+fn two(runtime: &tokio::runtime::Runtime, id: &str) -> (Kit, Broker) {
+    let config = BrokerConfig {
+        nodes: 2,
+        ..cluster(id)
+    };
+    let kit = kit::start(runtime, config);
+    let second = kit.broker.node(2).unwrap();
+    runtime.block_on(second.listen("127.0.0.1:0")).unwrap();
+    (kit, second)
+}
+
+fn begin(mirror: &Mirror, what: &[&str], more: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_strait"))
+        .args(what)
+        .arg(mirror.folder().join("mirror.toml"))
+        .args(more)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Exit code, stdout, stderr, and how long it took.
+fn strait(mirror: &Mirror, what: &[&str], more: &[&str]) -> (Option<i32>, String, String, f64) {
+    let began = Instant::now();
+    let (code, out, err) = told(begin(mirror, what, more).wait_with_output().unwrap());
+    (code, out, err, began.elapsed().as_secs_f64())
+}
+
+fn told(output: Output) -> (Option<i32>, String, String) {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+fn write(kit: &Kit, topic: &str, partition: i32, count: usize) {
+    let mut producer = kit.broker.idempotent_producer();
+    let written = producer.send(topic, partition, Codec::None, &records("r", count, 50));
+    written.unwrap();
+}
+
+fn mirrored(east: &Kit, topic: &str, partitions: i32, records: i64) -> bool {
+    east.broker.topics().contains_key(topic)
+        && (0..partitions)
+            .map(|p| east.broker.log_end(topic, p))
+            .all(|end| end >= records)
+}
+
+#[test]
+fn a_broker_that_hangs_or_is_away_holds_up_only_what_it_alone_knows() {
+    let runtime = kit::runtime();
+    let (west, west_2) = two(&runtime, "west");
+    let (east, east_2) = two(&runtime, "east");
+    west.broker.create_topic("held", 2, &[]).unwrap();
+    for partition in 0..2 {
+        write(&west, "held", partition, 30);
+    }
+    let more = "groups = [\"g.*\"]\nconnect-timeout = \"1s\"";
+    let toml = west_to_east(&west.address, &east.address, &["held"], more);
+    let mut mirror = Mirror::new(&toml).started();
+    wait_until("all is mirrored", SOON, || {
+        mirrored(&east, "west.held", 2, 30)
+    });
+    let (code, out, err, _) = strait(&mirror, &["wait", "caught-up"], &["--timeout", "1m"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    mirror.stop();
+    // Each broker leads one partition; Strait's own topics are the first one's.
+    for partition in 0..2 {
+        west.broker.elect("held", partition, partition + 1);
+        east.broker.elect("west.held", partition, partition + 1);
+    }
+    for own in ["mm2-offset-syncs.west.internal", "mm2-strait.internal"] {
+        east.broker.elect(own, 0, 1);
+    }
+
+    // Hangs: connections stay open, and nothing is answered.
+    west_2.pause();
+    let (code, out, err, took) = strait(&mirror, &["wait", "caught-up"], &["--timeout", "6s"]);
+    assert_eq!(code, Some(6), "{out}{err}");
+    assert!(took < 9.0, "{took}: {out}{err}");
+    let of_the_other = |out: &str| {
+        out.contains("not caught up: 1 of 2 partitions, with cluster west")
+            && out.contains("its end on the source is not known: ")
+            && out.contains("broker 2 (127.0.0.1:")
+            && out.contains("of cluster 'west'")
+    };
+    assert!(of_the_other(&out), "{out}{err}");
+    let (code, out, err, took) = strait(&mirror, &["plan"], &[]);
+    assert_eq!((code, took < 30.0), (Some(0), true), "{took} {out}{err}");
+    for unknown in [
+        "\nwhat held-1 on cluster west holds: ",
+        "\nwhich groups broker 2 of cluster west has: ",
+    ] {
+        assert!(out.contains(unknown), "{out}{err}");
+    }
+    west_2.resume();
+    // Away, with its partition.
+    west_2.set_online(false);
+    west.broker.set_leaderless("held", 1);
+    let (code, out, err, took) = strait(&mirror, &["wait", "caught-up"], &["--timeout", "2s"]);
+    assert_eq!((code, took < 9.0), (Some(6), true), "{out}{err}");
+    assert!(out.contains("1 of 2 partitions"), "{out}");
+    assert!(out.contains("held-1"), "{out}");
+
+    // One group has read all; whether the other broker has groups that have not is not known.
+    for group in ["g1", "g2", "g3", "g4"] {
+        for partition in 0..2 {
+            let end = east.broker.log_end("west.held", partition);
+            east.broker.commit(group, "west.held", partition, end);
+        }
+    }
+    let drained = &["wait", "drained"];
+    let (code, out, err, _) = strait(&mirror, drained, &["--timeout", "30s"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    // What is left is read once, however often it is looked.
+    east.broker.commit("g1", "west.held", 0, 10);
+    let fetches = || {
+        let seen = east.broker.requests();
+        seen.iter().filter(|r| r.api == 1).count()
+    };
+    let before = fetches();
+    let (code, out, err, _) = strait(&mirror, drained, &["--timeout", "8s"]);
+    assert_eq!(code, Some(6), "{out}{err}");
+    assert!(out.contains("g1     west.held                 20"), "{out}");
+    let read = fetches() - before;
+    assert!(read <= 4, "{read} fetches for one stretch of records");
+    let end = east.broker.log_end("west.held", 0);
+    east.broker.commit("g1", "west.held", 0, end);
+    east_2.pause();
+    let (code, out, err, took) = strait(&mirror, drained, &["--timeout", "6s"]);
+    assert_eq!((code, took < 9.0), (Some(6), true), "{took} {out}{err}");
+    assert!(err.contains("broker 2 (127.0.0.1:"), "{out}{err}");
+    let (code, out, err, took) = strait(&mirror, &["status"], &[]);
+    assert!(took < 55.0, "{took}");
+    assert_eq!(code, Some(5), "{out}{err}");
+    assert!(
+        err.contains("which groups broker 2 of cluster east has cannot be told"),
+        "{out}{err}"
+    );
+    assert!(out.contains("GROUP  MIRRORED TOPIC"), "{out}");
+    east_2.resume();
+    runtime.shutdown_background();
+}
+
+#[test]
+fn every_link_is_told_of_and_a_topic_that_goes_away_is_no_endless_wait() {
+    let runtime = kit::runtime();
+    let [west, east] = ["west", "east"].map(|id| kit::start(&runtime, cluster(id)));
+    for topic in ["gone", "anew", "stays"] {
+        west.broker.create_topic(topic, 1, &[]).unwrap();
+        write(&west, topic, 0, 10);
+    }
+    let dead = format!("127.0.0.1:{}", free_port());
+    let toml = format!(
+        "{}\n[clusters.lost]\nbootstrap = [\"{dead}\"]\n\n[[links]]\nsource = \"lost\"\ntarget = \"east\"\ntopics = [\"stays\"]\nconnect-timeout = \"300ms\"\n",
+        west_to_east(&west.address, &east.address, &["gone", "anew"], "")
+    );
+    let mirror = Mirror::new(&toml);
+    let waits = begin(&mirror, &["wait", "caught-up"], &[]);
+    // Both topics are known to it before they go.
+    let asked = || {
+        let list_offsets = 2;
+        let seen = west.broker.requests();
+        seen.iter().filter(|r| r.api == list_offsets).count() >= 2
+    };
+    wait_until("it has begun", SOON, asked);
+    std::thread::sleep(Duration::from_millis(300));
+    west.broker.delete_topic("gone");
+    west.broker.delete_topic("anew");
+    west.broker.create_topic("anew", 1, &[]).unwrap();
+    let (code, out, err) = told(waits.wait_with_output().unwrap());
+    assert!(matches!(code, Some(1 | 5)), "{code:?} {out}{err}");
+    assert!(
+        out.contains("not caught up: 2 of 2 partitions, with cluster west")
+            && out.contains(
+                "the source topic was deleted since this began: what was not mirrored of it is gone"
+            )
+            && out.contains("the source topic was deleted and created anew since this began"),
+        "{out}{err}"
+    );
+    assert!(
+        out.contains("\nlink lost->east\nnot known in the end: cannot reach cluster 'lost'"),
+        "{out}{err}"
+    );
+    runtime.shutdown_background();
+}
