@@ -29,20 +29,16 @@ pub(crate) async fn keep(
     let mut said = None;
     // The link ends the other parts as well.
     while config.syncs_on_source && status.wait_for(|status| status.open).await.is_ok() {
-        let Err(error) = copy(rt, config, source, target, &mut status).await else {
+        let Err(failed) = copy(rt, config, source, target, &mut status).await else {
             continue;
         };
-        let text = match error {
-            SessionError::Lost(why) => why,
-            error => error.to_string(),
-        };
+        let text = failed.said(source.alias(), target.alias());
         if said.as_ref() == Some(&text) {
             debug!(link = %config.name, "{text}");
         } else {
             warn!(
                 link = %config.name, id = "source-syncs-unwritten",
-                "offset syncs are not written on the source, trying again; on the target they are, and everything else goes on: {text}; give Strait's user Create and Write on {} on cluster {}, or take offset-syncs.topic.location = source (offset-syncs-on-source) from the configuration",
-                topic_of(target), source.alias()
+                "offset syncs are not written on the source, trying again; everything else goes on: {text}"
             );
             said = Some(text);
         }
@@ -51,8 +47,40 @@ pub(crate) async fn keep(
     std::future::pending().await
 }
 
-fn topic_of(target: &Cluster) -> String {
-    format!("mm2-offset-syncs.{}.internal", target.alias())
+/// What went wrong, by the cluster where it did.
+#[derive(Debug)]
+enum Failed {
+    /// They cannot be written there.
+    Source(SessionError),
+    /// They cannot be read there.
+    Target(SessionError),
+}
+
+impl Failed {
+    /// In words, with what helps.
+    fn said(self, source: &str, target: &str) -> String {
+        let why = |error: SessionError| match error {
+            SessionError::Lost(why) => why,
+            error => error.to_string(),
+        };
+        match self {
+            Self::Source(error) => format!(
+                "on cluster {target} they are, and cluster {source} does not take them: {}; Strait's user needs Describe, Create and Write on {} there, or take offset-syncs.topic.location = source (offset-syncs-on-source) from the configuration",
+                why(error),
+                topic_of(target)
+            ),
+            Self::Target(error) => format!(
+                "they cannot be read on cluster {target}, from where they are copied: {}; Strait's user needs Describe and Read on {} there",
+                why(error),
+                topic_of(source)
+            ),
+        }
+    }
+}
+
+/// The topic of the syncs with the cluster of this alias, on the other one.
+fn topic_of(alias: &str) -> String {
+    format!("mm2-offset-syncs.{alias}.internal")
 }
 
 /// Copies until the session ends.
@@ -62,11 +90,13 @@ async fn copy(
     source: &Cluster,
     target: &Cluster,
     status: &mut watch::Receiver<LinkStatus>,
-) -> Result<(), SessionError> {
-    let topic = topic_of(target);
-    create(config, source, &topic).await?;
+) -> Result<(), Failed> {
+    let topic = topic_of(target.alias());
+    let created = create(config, source, &topic).await;
+    created.map_err(Failed::Source)?;
     let replication = config.internal_replication_factor;
-    let log = SideLog::open(rt, &config.name, source.clone(), &topic, replication).await?;
+    let log = SideLog::open(rt, &config.name, source.clone(), &topic, replication).await;
+    let log = log.map_err(Failed::Source)?;
     let mut tail = PositionTail::new(rt, target.clone(), source.alias());
     // Whoever does not own the link writes nothing.
     while status.borrow_and_update().open {
@@ -79,14 +109,15 @@ async fn copy(
             }
             _ => {}
         })
-        .await?;
+        .await
+        .map_err(Failed::Target)?;
         let now = rt.wall_ms();
         let records = news
             .iter()
             .flat_map(|(flow, (rebased, position))| records(flow, *rebased, position, now));
         let records: Vec<Record> = records.collect();
         if !records.is_empty() {
-            log.append(records).await?;
+            log.append(records).await.map_err(Failed::Source)?;
         }
         rt.sleep(EVERY).await;
     }
@@ -142,5 +173,28 @@ async fn create(config: &LinkConfig, source: &Cluster, topic: &str) -> Result<()
         // TOPIC_ALREADY_EXISTS
         Err(error) if error.code() == Some(KafkaError(36)) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_right_that_is_missing_is_named_with_its_cluster() {
+        let denied = || NetError::kafka(29, "Fetch", "a topic").into();
+        let there = Failed::Source(denied()).said("west", "east");
+        assert!(there.contains("cluster west does not take them"), "{there}");
+        assert!(
+            there.contains("Create and Write on mm2-offset-syncs.east.internal there"),
+            "{there}"
+        );
+        let here = Failed::Target(denied()).said("west", "east");
+        assert!(here.contains("cannot be read on cluster east"), "{here}");
+        assert!(
+            here.contains("Read on mm2-offset-syncs.west.internal there"),
+            "{here}"
+        );
+        assert!(!here.contains("Write") && here.contains("(29)"), "{here}");
     }
 }

@@ -24,6 +24,16 @@ use crate::metadata::{text, topic_name};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// From this version on one OffsetFetch takes many groups (KIP-709).
 const FETCH_MANY: i16 = 8;
+/// From this version on ListGroups tells the groups in some states (KIP-518).
+const LIST_STATES: i16 = 4;
+/// States of groups that have members, of any protocol.
+const WITH_MEMBERS: [&str; 5] = [
+    "PreparingRebalance",
+    "CompletingRebalance",
+    "Assigning",
+    "Reconciling",
+    "Stable",
+];
 /// From this version on OffsetFetch without topics means all of them.
 const FETCH_ALL_TOPICS: i16 = 2;
 
@@ -89,6 +99,33 @@ impl Cluster {
         let groups: Vec<ListedGroup> = groups.collect();
         self.set_groups_of(broker, groups.iter().map(|group| group.id.as_str()));
         Ok(groups)
+    }
+
+    /// Those that have members of the groups that `broker` coordinates and shows to Strait's user; nothing where the broker does
+    /// not tell (before Kafka 2.6).
+    ///
+    /// # Errors
+    /// As [`Cluster::list_groups`].
+    pub async fn groups_with_members(&self, broker: i32) -> Result<Option<Vec<String>>, NetError> {
+        let asking = async {
+            let connection = self.control(broker).await?;
+            let (api, newest) = (ListGroupsRequest::API, ListGroupsRequest::MAX);
+            let Ok(version) = connection.version(api, newest, LIST_STATES) else {
+                return Ok(None);
+            };
+            let states = WITH_MEMBERS.map(text).to_vec();
+            let request = ListGroupsRequest::default().with_states_filter(states);
+            let answer = connection.request_at(request, version, PATIENCE).await?;
+            Ok(Some((connection, answer)))
+        };
+        let asked = self.sparing(broker, Spared::Everything, asking).await?;
+        let Some((connection, answer)) = asked else {
+            return Ok(None);
+        };
+        let what = || connection.peer().to_string();
+        refusal(answer.error_code, ListGroupsRequest::NAME, what, None)?;
+        let groups = answer.groups.into_iter().map(|g| g.group_id.to_string());
+        Ok(Some(groups.collect()))
     }
 
     /// What each group has committed, asked of its coordinator, the coordinators side by side; many groups in one request
