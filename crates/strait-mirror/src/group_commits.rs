@@ -15,7 +15,7 @@ use tracing::debug;
 
 use crate::checkpoints::{Follows, Place};
 use crate::groups::Groups;
-use crate::ladder::{Direction, direction};
+use crate::ladder::{Direction, Written, direction};
 use crate::translation::{Exactness, Translated};
 
 /// Commits under way at the same time.
@@ -266,6 +266,7 @@ impl Groups {
                 }
                 Err(error) => error,
             };
+            self.active.remove(&group);
             let what = format!(
                 "cannot read what this {kind} has committed on cluster {}, so nothing is committed for it there",
                 self.target.alias()
@@ -453,6 +454,7 @@ impl Groups {
                     continue;
                 }
                 Err(error) => {
+                    self.active.remove(&group);
                     self.uncommitted(kind, &group, &error);
                     continue;
                 }
@@ -464,6 +466,7 @@ impl Groups {
                     self.active.insert(group.clone());
                     self.troubles.remove(&group);
                 } else {
+                    self.active.remove(&group);
                     let what = format!("group '{group}' on cluster {}", self.target.alias());
                     let error = NetError::kafka(code.0, kind.setting(), what);
                     self.uncommitted(kind, &group, &error);
@@ -483,16 +486,22 @@ impl Groups {
                 let Some(code) = codes.get(&key) else {
                     continue;
                 };
-                let made = code.0 == 0;
-                let checkpoint = entry.checkpoint(&group);
-                if made && (doubtful || commit.back.contains(&key)) {
-                    settled.push((checkpoint, Follows::Done));
-                } else if !made && !doubtful {
-                    settled.push((checkpoint, Follows::Refused));
-                }
+                let (made, back) = (code.0 == 0, commit.back.contains(&key));
                 let place: Place = (group.clone(), key);
-                if let Some(checkpoints) = &mut self.checkpoints {
-                    checkpoints.settle(&place, made);
+                let Some(checkpoints) = self.checkpoints.as_mut().filter(|checkpoints| {
+                    // A worse one was not written.
+                    let at = |last: Written| (last.upstream, last.downstream);
+                    let this = (entry.upstream, entry.translated.offset);
+                    checkpoints.last(&place).map(at) == Some(this)
+                }) else {
+                    continue;
+                };
+                checkpoints.settle(&place, made);
+                // Also the process after this one has to know.
+                if made && (doubtful || back) {
+                    settled.push((entry.checkpoint(&group), Follows::Done));
+                } else if !made && !doubtful {
+                    settled.push((entry.checkpoint(&group), Follows::Refused));
                 }
             }
         }

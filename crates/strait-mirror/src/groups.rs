@@ -72,7 +72,7 @@ pub(crate) struct Groups {
     pub(crate) troubles: BTreeMap<String, &'static str>,
     /// Groups of either kind with commits on mirrored partitions, as was seen last.
     concerned: BTreeSet<String>,
-    /// Those of them with members on the target, as the last commit told, or the target since.
+    /// Those of them with members on the target, as the last round was told.
     pub(crate) active: BTreeSet<String>,
     pub(crate) gauges: Gauges,
 }
@@ -423,6 +423,7 @@ impl Groups {
                     offsets
                 }
                 Err(error) => {
+                    self.active.remove(&group);
                     let what = format!(
                         "cannot read the offsets of this {kind} on cluster {}",
                         self.source.alias()
@@ -465,7 +466,8 @@ impl Groups {
         entries
     }
 
-    /// Asks the target which of the groups have members there. What a broker does not tell stands as the commits told it.
+    /// Asks the target which of the groups have members there. Of a broker that does not tell it are those whose commits were
+    /// refused in this round.
     async fn look_for_members(&mut self) {
         if !self.settings.sync_offsets || self.concerned.is_empty() {
             return;

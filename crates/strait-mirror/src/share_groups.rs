@@ -166,3 +166,47 @@ impl Groups {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left(share: &ShareGroups) -> Vec<String> {
+        let names = share.left.iter().flat_map(|piece| match piece {
+            Piece::Look(names) => names.clone(),
+            Piece::Set(entries) => entries.keys().cloned().collect(),
+        });
+        names.collect()
+    }
+
+    #[test]
+    fn a_round_begins_where_there_was_no_room_in_the_one_before() {
+        let names: Vec<String> = (0..250).map(|n| format!("hand-{n:03}")).collect();
+        let mut share = ShareGroups {
+            names: names.clone(),
+            ..ShareGroups::default()
+        };
+        let now = strait_net::Runtime::system().now();
+        share.begin(now);
+        assert_eq!(left(&share), names);
+        assert_eq!(share.left.len(), 3);
+        share.waiting.full_at = Some("hand-120".to_owned());
+        share.begin(now);
+        let from = [&names[120..], &names[..120]].concat();
+        assert_eq!(left(&share), from);
+        share.begin(now);
+        assert_eq!(left(&share), names);
+    }
+
+    #[test]
+    fn what_was_read_comes_in_slices_too() {
+        let mut share = ShareGroups::default();
+        for n in 0..250 {
+            let group = format!("hand-{n:03}");
+            share.waiting.entries.insert(group, Vec::new());
+        }
+        share.was_read();
+        assert_eq!((share.left.len(), left(&share).len()), (3, 250));
+        assert!(share.waiting.entries.is_empty());
+    }
+}

@@ -35,6 +35,8 @@ pub(crate) const CONNECTIONS_TRIED: u32 = 3;
 /// How long a broker that could not be reached is not asked again for what is asked over and over: it would be waited for
 /// each time.
 const AWAY_FOR: Duration = Duration::from_secs(30);
+/// And where it does not answer about share groups alone: consumer groups have their turn between the tries.
+const SHARE_AWAY_FOR: Duration = Duration::from_secs(120);
 
 /// The slot of the connection that was opened through a bootstrap address.
 const BOOTSTRAP: i32 = -1;
@@ -537,9 +539,13 @@ impl Cluster {
     fn away(&self, broker: i32, spared: Spared) -> Option<NetError> {
         let now = self.0.rt.now();
         let mut state = self.state();
-        state
-            .away
-            .retain(|_, (since, _)| now.saturating_duration_since(*since) < AWAY_FOR);
+        state.away.retain(|(_, spared), (since, _)| {
+            let time = match spared {
+                Spared::Everything => AWAY_FOR,
+                Spared::ShareGroups => SHARE_AWAY_FOR,
+            };
+            now.saturating_duration_since(*since) < time
+        });
         let of = |spared| state.away.get(&(broker, spared));
         let found = of(Spared::Everything).or_else(|| of(spared));
         found.map(|(_, error)| error.clone())
