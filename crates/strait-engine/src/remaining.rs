@@ -14,8 +14,6 @@ use crate::tally::Budget;
 
 /// How long a log may give nothing of what lies below its end.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a broker may wait with its answer.
-const WAIT: Duration = Duration::from_millis(200);
 
 /// What is left between two offsets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +71,7 @@ impl Remaining {
         let mut patience = Patience::new(&self.rt, PATIENCE, counting.next);
         while counting.next < counting.to {
             let next = counting.next;
-            let Some(fetched) = budget.fetch(reader.fetch(next, -1, WAIT)).await else {
+            let Some(fetched) = budget.fetch(reader, next).await else {
                 return Ok(());
             };
             let fetched = fetched?;

@@ -53,7 +53,7 @@ impl Budget {
     }
 
     /// What a fetch brings, taken off; nothing where the side's budget, or the time, is used up before.
-    async fn fetch(
+    pub(crate) async fn fetch(
         &self,
         reader: &PartitionReader,
         offset: i64,

@@ -1,19 +1,25 @@
 //! Checkpoints: what was translated for each group, in MirrorMaker 2's topic and bytes, for its clients to read, and for
 //! Strait to know its own commits again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use strait_engine::{SessionError, SideLog, existing, holds_positions};
 use strait_net::{Cluster, Runtime};
 use strait_wire::Record;
 use strait_wire::mm2::Checkpoint;
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::ladder::Written;
 
-/// The header with the translated offset of the checkpoint before, INT64.
+/// The header with what Strait had committed on the target before, INT64; -1 where nothing is known.
 const PREVIOUS: &[u8] = b"strait.prev";
+/// The header, without a value, of a checkpoint that was written with no commit to follow.
+const UNCOMMITTED: &[u8] = b"strait.uncommitted";
+/// For how long a group has not been on the source when it is forgotten: should it come back, it is a new one.
+const GONE_FOR: Duration = Duration::from_secs(86_400);
 
 /// Records appended at once.
 const AT_ONCE: usize = 1_000;
@@ -28,21 +34,44 @@ pub(crate) struct Checkpoints {
     names: Names,
     /// By the numbers of group and topic, and the partition: there may be millions.
     written: BTreeMap<(u32, u32, i32), Written>,
+    /// Groups by their numbers that the source has not any more, and since when.
+    gone: BTreeMap<u32, Instant>,
 }
 
 /// Names of groups and topics, each with a number of its own.
 #[derive(Debug, Default)]
-struct Names(BTreeMap<Box<str>, u32>);
+struct Names {
+    numbers: BTreeMap<Box<str>, u32>,
+    next: u32,
+}
 
 impl Names {
+    fn get(&self, name: &str) -> Option<u32> {
+        self.numbers.get(name).copied()
+    }
+
     fn number(&mut self, name: &str) -> u32 {
-        if let Some(number) = self.0.get(name) {
-            return *number;
+        if let Some(number) = self.get(name) {
+            return number;
         }
-        let number = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
-        self.0.insert(name.into(), number);
+        let number = self.next;
+        self.next += 1;
+        self.numbers.insert(name.into(), number);
         number
     }
+}
+
+/// What follows a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Follows {
+    /// A commit of its offset on the target.
+    Commit,
+    /// None that is known of.
+    Nothing,
+    /// Its commit was made before.
+    Done,
+    /// Its commit was refused.
+    Refused,
 }
 
 impl Checkpoints {
@@ -95,8 +124,7 @@ impl Checkpoints {
     /// What was written last.
     pub(crate) fn last(&self, place: &Place) -> Option<Written> {
         let (group, (topic, partition)) = place;
-        let number = |name: &str| self.names.0.get(name).copied();
-        let key = (number(group)?, number(topic)?, *partition);
+        let key = (self.names.get(group)?, self.names.get(topic)?, *partition);
         self.written.get(&key).copied()
     }
 
@@ -110,43 +138,91 @@ impl Checkpoints {
         self.written.insert(key, written);
     }
 
-    /// Writes those that say something new; returns once they are kept. `settled` ones follow a commit: the offset before it
-    /// means nothing any more.
+    /// What became of a commit that was to follow the last checkpoint: made, or refused.
+    pub(crate) fn settle(&mut self, place: &Place, made: bool) {
+        if let Some(mut last) = self.last(place) {
+            last.open = false;
+            if made {
+                last.own = Some(last.downstream);
+            }
+            self.set(place, last);
+        }
+    }
+
+    /// Forgets groups that have not been `present` on the source for a day; their checkpoints stay in the topic.
+    pub(crate) fn forget_gone(&mut self, present: impl Fn(&str) -> bool, now: Instant) {
+        for (name, &number) in &self.names.numbers {
+            let mut of_group = self.written.range((number, 0, i32::MIN)..);
+            let is_group = of_group.next().is_some_and(|((n, ..), _)| *n == number);
+            if is_group && !present(name) {
+                self.gone.entry(number).or_insert(now);
+            } else {
+                self.gone.remove(&number);
+            }
+        }
+        let over = |since: &Instant| now.saturating_duration_since(*since) >= GONE_FOR;
+        if !self.gone.values().any(over) {
+            return;
+        }
+        let gone = std::mem::take(&mut self.gone);
+        self.written
+            .retain(|(group, ..), _| !gone.get(group).is_some_and(over));
+        self.gone = gone.into_iter().filter(|(_, at)| !over(at)).collect();
+        let numbers = self.written.keys().flat_map(|&(g, t, _)| [g, t]);
+        let numbers: BTreeSet<u32> = numbers.collect();
+        self.names.numbers.retain(|_, n| numbers.contains(n));
+    }
+
+    /// Writes those that say something new; returns once they are kept.
     pub(crate) async fn write(
         &mut self,
-        checkpoints: Vec<Checkpoint>,
-        settled: bool,
+        checkpoints: Vec<(Checkpoint, Follows)>,
         now_ms: i64,
     ) -> Result<(), SessionError> {
         let mut records = Vec::new();
         let mut news = Vec::new();
-        for checkpoint in checkpoints {
+        for (checkpoint, follows) in checkpoints {
             let place = (
                 checkpoint.group.clone(),
                 (checkpoint.topic.clone(), checkpoint.partition),
             );
             let last = self.last(&place);
             let (upstream, downstream) = (checkpoint.upstream, checkpoint.downstream);
-            let same = last.is_some_and(|l| (l.upstream, l.downstream) == (upstream, downstream));
-            if same && !settled {
+            let same = last.filter(|l| (l.upstream, l.downstream) == (upstream, downstream));
+            let known = same.is_some_and(|l| match follows {
+                Follows::Commit => l.open || l.own == Some(downstream),
+                Follows::Nothing => true,
+                Follows::Done | Follows::Refused => false,
+            });
+            if known {
                 continue;
             }
-            let previous = match last {
-                Some(last) if !settled => last.downstream,
-                _ => downstream,
+            // A commit of this value may have been made before.
+            let before = last.is_some_and(|l| l.open && l.downstream == downstream);
+            let (own, open) = match (follows, last) {
+                (Follows::Done, _) => (Some(downstream), false),
+                (Follows::Refused, last) => (last.and_then(|l| l.own), false),
+                (_, Some(last)) if before => (last.own, true),
+                (_, Some(last)) => (last.last_own(), follows == Follows::Commit),
+                (_, None) => (None, follows == Follows::Commit),
             };
-            let header = Bytes::copy_from_slice(&previous.to_be_bytes());
+            let previous = Bytes::copy_from_slice(&own.unwrap_or(-1).to_be_bytes());
+            let mut headers = vec![(Bytes::from_static(PREVIOUS), Some(previous))];
+            if !open {
+                headers.push((Bytes::from_static(UNCOMMITTED), None));
+            }
             records.push(Record {
                 offset: 0,
                 timestamp: now_ms,
                 key: Some(checkpoint.key()),
                 value: Some(checkpoint.value()),
-                headers: vec![(Bytes::from_static(PREVIOUS), Some(header))],
+                headers,
             });
             let written = Written {
                 upstream,
                 downstream,
-                previous,
+                own,
+                open,
             };
             news.push((place, written));
         }
@@ -176,16 +252,16 @@ fn topic_of(source: &str, separator: &str) -> String {
 fn read(record: &Record) -> Option<(Place, Written)> {
     let (key, value) = (record.key.as_ref()?, record.value.as_ref()?);
     let checkpoint = Checkpoint::decode(key, value).ok()?;
-    let previous = record
-        .headers
-        .iter()
-        .find(|(name, _)| &name[..] == PREVIOUS)
+    let header = |wanted: &[u8]| record.headers.iter().find(|(name, _)| &name[..] == wanted);
+    let previous = header(PREVIOUS)
         .and_then(|(_, value)| value.as_deref()?.try_into().ok())
         .map(i64::from_be_bytes);
     let written = Written {
         upstream: checkpoint.upstream,
         downstream: checkpoint.downstream,
-        previous: previous.unwrap_or(checkpoint.downstream),
+        // MirrorMaker 2 does not say what it has committed: it may be this.
+        own: previous.filter(|own| *own >= 0),
+        open: header(UNCOMMITTED).is_none(),
     };
     let place = (checkpoint.group, (checkpoint.topic, checkpoint.partition));
     Some((place, written))
@@ -211,26 +287,74 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_offset_before_is_kept_until_it_is_settled() {
+    async fn what_strait_committed_is_known() {
+        use Follows::{Commit, Done, Nothing, Refused};
         let mut checkpoints = Checkpoints::in_memory();
-        let written = |upstream, downstream, previous| {
+        let written = |upstream, downstream, own, open| {
             Some(Written {
                 upstream,
                 downstream,
-                previous,
+                own,
+                open,
             })
         };
-        for (at, settled, expected) in [
-            ((60, 50), false, written(60, 50, 50)),
-            ((30, 20), false, written(30, 20, 50)),
-            ((30, 20), false, written(30, 20, 50)),
-            ((30, 20), true, written(30, 20, 20)),
-            ((40, 30), false, written(40, 30, 20)),
-        ] {
-            let one = vec![checkpoint(at.0, at.1)];
-            checkpoints.write(one, settled, 0).await.unwrap();
-            assert_eq!(checkpoints.last(&place()), expected);
+        let steps = [
+            // The group has members on the target, or stands there by itself.
+            ((60, 50), Nothing, written(60, 50, None, false)),
+            ((60, 50), Commit, written(60, 50, None, true)),
+            // A further one with no commit to make: the one before may have been made.
+            ((61, 50), Nothing, written(61, 50, None, true)),
+            ((30, 20), Commit, written(30, 20, Some(50), true)),
+            ((30, 20), Nothing, written(30, 20, Some(50), true)),
+            ((30, 20), Done, written(30, 20, Some(20), false)),
+            ((40, 30), Nothing, written(40, 30, Some(20), false)),
+            ((45, 35), Commit, written(45, 35, Some(20), true)),
+            ((45, 35), Refused, written(45, 35, Some(20), false)),
+        ];
+        for (at, follows, expected) in steps {
+            let one = vec![(checkpoint(at.0, at.1), follows)];
+            checkpoints.write(one, 0).await.unwrap();
+            assert_eq!(checkpoints.last(&place()), expected, "{at:?} {follows:?}");
         }
+        let last = vec![(checkpoint(50, 40), Commit)];
+        checkpoints.write(last, 0).await.unwrap();
+        checkpoints.settle(&place(), false);
+        assert_eq!(checkpoints.last(&place()), written(50, 40, Some(20), false));
+        checkpoints.settle(&place(), true);
+        assert_eq!(checkpoints.last(&place()), written(50, 40, Some(40), false));
+    }
+
+    /// Consumers that begin under a new group name each time would fill the memory.
+    #[tokio::test]
+    async fn groups_that_are_gone_are_forgotten_after_a_day() {
+        let mut checkpoints = Checkpoints::in_memory();
+        let of = |group: &str| Checkpoint {
+            group: group.to_owned(),
+            ..checkpoint(60, 50)
+        };
+        let all = ["billing", "console-1", "console-2"].map(|group| (of(group), Follows::Nothing));
+        checkpoints.write(all.to_vec(), 0).await.unwrap();
+        let known = |checkpoints: &Checkpoints| {
+            let place = |group: &str| (group.to_owned(), place().1);
+            let known = |group: &&str| checkpoints.last(&place(group)).is_some();
+            let all = ["billing", "console-1", "console-2", "console-3"];
+            all.into_iter().filter(known).collect::<Vec<_>>()
+        };
+        let begun = Runtime::system().now();
+        checkpoints.forget_gone(|group| group == "billing", begun);
+        // One comes back.
+        let later = begun + GONE_FOR / 2;
+        checkpoints.forget_gone(|group| group != "console-1", later);
+        let day = begun + GONE_FOR;
+        checkpoints.forget_gone(|group| group == "billing", day);
+        assert_eq!(known(&checkpoints), ["billing", "console-2"]);
+        // The next one has a number of its own.
+        let next = vec![(of("console-3"), Follows::Nothing)];
+        checkpoints.write(next, 0).await.unwrap();
+        assert_eq!(known(&checkpoints), ["billing", "console-2", "console-3"]);
+        checkpoints.forget_gone(|_| false, day);
+        checkpoints.forget_gone(|_| false, day + GONE_FOR);
+        assert!(checkpoints.written.is_empty() && checkpoints.names.numbers.is_empty());
     }
 
     #[test]
@@ -242,14 +366,17 @@ mod tests {
             value: Some(checkpoint(60, 50).value()),
             headers: Vec::new(),
         };
-        let (found, written) = read(&record).unwrap();
-        assert_eq!(found, place());
-        assert_eq!(written.previous, 50);
-        record.headers = vec![(
-            Bytes::from_static(PREVIOUS),
-            Some(Bytes::copy_from_slice(&70i64.to_be_bytes())),
-        )];
-        assert_eq!(read(&record).unwrap().1.previous, 70);
+        let own = |record: &Record| read(record).map(|(_, w)| (w.own, w.open));
+        assert_eq!(read(&record).unwrap().0, place());
+        assert_eq!(own(&record), Some((None, true)));
+        let previous = |offset: i64| {
+            let value = Bytes::copy_from_slice(&offset.to_be_bytes());
+            (Bytes::from_static(PREVIOUS), Some(value))
+        };
+        record.headers = vec![previous(70)];
+        assert_eq!(own(&record), Some((Some(70), true)));
+        record.headers = vec![previous(-1), (Bytes::from_static(UNCOMMITTED), None)];
+        assert_eq!(own(&record), Some((None, false)));
         record.value = None;
         assert_eq!(read(&record), None);
     }

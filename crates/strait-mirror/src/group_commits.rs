@@ -1,20 +1,21 @@
 //! What becomes of translated offsets: checkpoints, and commits on the target.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use strait_engine::{FlowKey, SessionError};
-use strait_net::{CommittedOffset, GroupOffsets, KafkaError, NetError};
+use strait_net::{CommittedOffset, GroupOffsets, KafkaError, NetError, ShareOffsets};
 use strait_wire::mm2::Checkpoint;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::checkpoints::Place;
+use crate::checkpoints::{Follows, Place};
 use crate::groups::Groups;
-use crate::ladder::{Direction, direction};
+use crate::ladder::{Direction, Written, direction};
 use crate::translation::{Exactness, Translated};
 
 /// Commits under way at the same time.
@@ -22,8 +23,13 @@ const COMMITS: usize = 16;
 /// How long the ends of a target partition are believed.
 const ENDS_FOR: Duration = Duration::from_secs(60);
 
+/// Commits that wait for what has to be read, at the most; others are translated as far as is known, and wait in a later round.
+const WAITING: usize = 50_000;
+/// The code for a share group that has members.
+const NON_EMPTY_GROUP: KafkaError = KafkaError(68);
+
 /// A group's offsets cannot be committed on the target.
-const UNCOMMITTED: &str = "group-uncommitted";
+pub(crate) const UNCOMMITTED: &str = "group-uncommitted";
 
 /// One commit of a group on the source, with what it means on the target.
 #[derive(Clone, Debug)]
@@ -49,6 +55,52 @@ impl Entry {
             metadata: self.metadata.clone(),
         }
     }
+}
+
+/// The two kinds of groups that have offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Of consumers: they commit.
+    Consumer,
+    /// Share groups (KIP-932): they have start offsets.
+    Share,
+}
+
+impl Kind {
+    /// The request that sets offsets.
+    fn setting(self) -> &'static str {
+        match self {
+            Self::Consumer => "OffsetCommit",
+            Self::Share => "AlterShareGroupOffsets",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Consumer => "group",
+            Self::Share => "share group",
+        })
+    }
+}
+
+/// Start offsets of a share group like commits.
+fn as_commits(starts: ShareOffsets) -> GroupOffsets {
+    let commit = |offset| CommittedOffset {
+        offset,
+        metadata: String::new(),
+    };
+    let starts = starts.into_iter();
+    starts.map(|(place, at)| (place, commit(at))).collect()
+}
+
+/// And the other way round.
+fn as_starts(commits: &GroupOffsets) -> ShareOffsets {
+    let commits = commits.iter();
+    commits
+        .map(|(place, c)| (place.clone(), c.offset))
+        .collect()
 }
 
 /// By group.
@@ -84,60 +136,170 @@ impl Ends {
     }
 }
 
+/// Commits that wait for what has to be read.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    /// By group.
+    pub(crate) entries: Entries,
+    count: usize,
+    /// The first group of which not all had room.
+    pub(crate) full_at: Option<String>,
+}
+
+impl Waiting {
+    /// All of them: there is room again.
+    pub(crate) fn take(&mut self) -> Entries {
+        self.count = 0;
+        std::mem::take(&mut self.entries)
+    }
+
+    /// Whether it took this one.
+    fn add(&mut self, group: &str, entry: &Entry) -> bool {
+        if self.count >= WAITING {
+            self.full_at.get_or_insert_with(|| group.to_owned());
+            return false;
+        }
+        self.count += 1;
+        let of = self.entries.entry(group.to_owned()).or_default();
+        of.push(entry.clone());
+        true
+    }
+}
+
 impl Groups {
-    /// Decides, writes checkpoints, commits; the groups that stand on the target where they should.
+    /// Puts aside what has to be read for, as much as may wait; by partition, so that a group may be in both.
+    pub(crate) fn defer(&self, entries: Entries, waiting: &mut Waiting) -> Entries {
+        let mut known = Entries::new();
+        for (group, entries) in entries {
+            for entry in entries {
+                let countable = self.translator.countable(&entry.flow, entry.upstream);
+                if !countable || !waiting.add(&group, &entry) {
+                    known.entry(group.clone()).or_default().push(entry);
+                }
+            }
+        }
+        known
+    }
+
+    /// Takes up what was read for those that waited.
+    pub(crate) fn take_up(&mut self, entries: &mut Entries) {
+        for entry in entries.values_mut().flatten() {
+            if let Some(found) = self.translator.known(&entry.flow, entry.upstream) {
+                entry.translated = found;
+            }
+        }
+    }
+
+    /// Decides, writes checkpoints (of consumer groups), commits; the groups that stand on the target where they should.
     pub(crate) async fn apply(
         &mut self,
+        kind: Kind,
         entries: &Entries,
         emit: bool,
     ) -> Result<BTreeSet<String>, SessionError> {
-        let mut commits: BTreeMap<String, Commit> = BTreeMap::new();
         let mut standing = BTreeSet::new();
-        if self.settings.sync_offsets && !entries.is_empty() {
-            let groups: Vec<String> = entries.keys().cloned().collect();
-            let target = self.target.committed_offsets(&groups).await;
-            let asked = self.ask_ends(entries, &target).await;
-            for (group, committed) in target {
-                let Some(entries) = entries.get(&group) else {
-                    continue;
+        let commits = if self.settings.sync_offsets && !entries.is_empty() {
+            self.commits(kind, entries, &mut standing).await
+        } else {
+            BTreeMap::new()
+        };
+        if kind == Kind::Consumer {
+            let mut written = Vec::new();
+            for (group, entries) in entries {
+                let commit = commits.get(group);
+                // What the target will hardly take is not said to be Strait's.
+                let follows = if self.doubtful(group) {
+                    Follows::Nothing
+                } else {
+                    Follows::Commit
                 };
-                match committed {
-                    Ok(committed) => {
-                        let commit = self.decide(&group, entries, &committed, &asked);
-                        if commit.offsets.is_empty() {
-                            self.well(&group, UNCOMMITTED);
-                            standing.insert(group);
-                        } else {
-                            commits.insert(group, commit);
-                        }
+                for entry in entries {
+                    let now = commit.is_some_and(|c| c.offsets.contains_key(&entry.key()));
+                    if (emit || now) && !self.worse(group, entry) {
+                        let follows = if now { follows } else { Follows::Nothing };
+                        written.push((entry.checkpoint(group), follows));
                     }
-                    Err(error) => self.trouble(
-                        &group,
-                        UNCOMMITTED,
-                        &error,
-                        &format!(
-                            "cannot read what this group has committed on cluster {}, so nothing is committed for it there",
-                            self.target.alias()
-                        ),
-                        "Read (Describe is in it) on the group there",
-                    ),
                 }
             }
+            self.write(written).await?;
         }
-        let mut written = Vec::new();
-        for (group, entries) in entries {
-            let commit = commits.get(group);
-            for entry in entries {
-                let now = commit.is_some_and(|c| c.offsets.contains_key(&entry.key()));
-                if (emit || now) && !self.worse(group, entry) {
-                    written.push(entry.checkpoint(group));
-                }
-            }
-        }
-        self.write(written, false).await?;
-        let settled = self.commit(commits, entries, &mut standing).await;
-        self.write(settled, true).await?;
+        let settled = self.commit(kind, commits, entries, &mut standing).await;
+        self.write(settled).await?;
         Ok(standing)
+    }
+
+    /// What is to be committed for each group.
+    async fn commits(
+        &mut self,
+        kind: Kind,
+        entries: &Entries,
+        standing: &mut BTreeSet<String>,
+    ) -> BTreeMap<String, Commit> {
+        let mut commits = BTreeMap::new();
+        let groups: Vec<String> = entries.keys().cloned().collect();
+        let target = self.committed(kind, false, &groups).await;
+        if kind == Kind::Share {
+            if self.share_lacks(&target) {
+                return commits;
+            }
+            if target.values().any(Result::is_ok) {
+                self.share_served();
+            }
+        }
+        let asked = self.ask_ends(entries, &target).await;
+        for (group, committed) in target {
+            let Some(entries) = entries.get(&group) else {
+                continue;
+            };
+            let error = match committed {
+                Ok(committed) => {
+                    let commit = self.decide(kind, &group, entries, &committed, &asked);
+                    if commit.offsets.is_empty() {
+                        self.well(&group, UNCOMMITTED);
+                        // Whether it has members is asked for at the end of the round.
+                        self.active.remove(&group);
+                        standing.insert(group);
+                    } else {
+                        commits.insert(group, commit);
+                    }
+                    continue;
+                }
+                Err(error) => error,
+            };
+            self.active.remove(&group);
+            let what = format!(
+                "cannot read what this {kind} has committed on cluster {}, so nothing is committed for it there",
+                self.target.alias()
+            );
+            let right = "Read (Describe is in it) on the group there";
+            self.trouble(&group, UNCOMMITTED, &error, &what, right);
+        }
+        commits
+    }
+
+    /// Whether the last commit for the group was refused.
+    fn doubtful(&self, group: &str) -> bool {
+        self.active.contains(group) || self.troubles.get(group) == Some(&UNCOMMITTED)
+    }
+
+    /// What these groups have committed on the source or the target.
+    pub(crate) async fn committed(
+        &self,
+        kind: Kind,
+        source: bool,
+        groups: &[String],
+    ) -> BTreeMap<String, Result<GroupOffsets, NetError>> {
+        let cluster = if source { &self.source } else { &self.target };
+        match kind {
+            Kind::Consumer => cluster.committed_offsets(groups).await,
+            Kind::Share => {
+                let found = cluster.share_offsets(groups).await.into_iter();
+                let alike = |(group, offsets): (String, Result<ShareOffsets, NetError>)| {
+                    (group, offsets.map(as_commits))
+                };
+                found.map(alike).collect()
+            }
+        }
     }
 
     /// Whether the last checkpoint says more about a group that did not go back: it was translated exactly then.
@@ -151,16 +313,12 @@ impl Groups {
         })
     }
 
-    async fn write(
-        &mut self,
-        checkpoints: Vec<Checkpoint>,
-        settled: bool,
-    ) -> Result<(), SessionError> {
+    async fn write(&mut self, checkpoints: Vec<(Checkpoint, Follows)>) -> Result<(), SessionError> {
         let Some(all) = &mut self.checkpoints else {
             return Ok(());
         };
         let now_ms = self.rt.wall_ms();
-        let written = all.write(checkpoints, settled, now_ms).await;
+        let written = all.write(checkpoints, now_ms).await;
         if written.is_err() {
             // Its log takes no more: opened anew with the next round.
             self.checkpoints = None;
@@ -171,6 +329,7 @@ impl Groups {
     /// What has to be committed on the target.
     fn decide(
         &self,
+        kind: Kind,
         group: &str,
         entries: &[Entry],
         committed: &GroupOffsets,
@@ -195,8 +354,8 @@ impl Groups {
             if now == Some(wanted) {
                 continue;
             }
-            // Between clusters that mirror each other no commit goes back at all.
-            let forward_only = self.both_ways.is_some();
+            // Between clusters that mirror each other no commit goes back at all, and no share group does.
+            let forward_only = kind == Kind::Share || self.both_ways.is_some();
             let written = written.filter(|_| !forward_only);
             let end = (back && !forward_only).then_some(end);
             let exact = entry.translated.exactness == Exactness::Exact;
@@ -226,6 +385,8 @@ impl Groups {
         target: &BTreeMap<String, Result<GroupOffsets, NetError>>,
     ) -> BTreeSet<(String, i32)> {
         let now = self.rt.now();
+        let fresh = |at: &Instant| now.saturating_duration_since(*at) < ENDS_FOR;
+        self.ends.0.retain(|_, (.., at)| fresh(at));
         let mut asked = BTreeSet::new();
         for (group, entries) in entries {
             let Some(Ok(committed)) = target.get(group) else {
@@ -255,20 +416,27 @@ impl Groups {
         asked
     }
 
-    /// Commits; answers with the checkpoints of those that went back, which is settled now.
+    /// Commits; answers with the checkpoints of what has to be known as Strait's from now on, also to its next life.
     async fn commit(
         &mut self,
+        kind: Kind,
         commits: BTreeMap<String, Commit>,
         entries: &Entries,
         standing: &mut BTreeSet<String>,
-    ) -> Vec<Checkpoint> {
+    ) -> Vec<(Checkpoint, Follows)> {
         let mut jobs = JoinSet::new();
         let places = Arc::new(Semaphore::new(COMMITS));
         for (group, commit) in commits {
             let (target, places) = (self.target.clone(), places.clone());
             jobs.spawn(async move {
                 let _place = places.acquire().await;
-                let result = target.commit_offsets(&group, &commit.offsets).await;
+                let result = match kind {
+                    Kind::Consumer => target.commit_offsets(&group, &commit.offsets).await,
+                    Kind::Share => {
+                        let starts = as_starts(&commit.offsets);
+                        target.alter_share_offsets(&group, &starts).await
+                    }
+                };
                 (group, commit, result)
             });
         }
@@ -279,20 +447,29 @@ impl Groups {
             };
             let codes = match result {
                 Ok(codes) => codes,
+                Err(error) if error.code() == Some(NON_EMPTY_GROUP) => {
+                    debug!(link = %self.link, group, "the {kind} has members on the target");
+                    self.active.insert(group.clone());
+                    self.troubles.remove(&group);
+                    continue;
+                }
                 Err(error) => {
-                    self.uncommitted(&group, &error);
+                    self.active.remove(&group);
+                    self.uncommitted(kind, &group, &error);
                     continue;
                 }
             };
+            let doubtful = self.doubtful(&group);
             let refused = codes.iter().find(|(_, code)| code.0 != 0);
             if let Some((_, code)) = refused {
                 if *code == KafkaError::UNKNOWN_MEMBER_ID {
                     self.active.insert(group.clone());
                     self.troubles.remove(&group);
                 } else {
+                    self.active.remove(&group);
                     let what = format!("group '{group}' on cluster {}", self.target.alias());
-                    let error = NetError::kafka(code.0, "OffsetCommit", what);
-                    self.uncommitted(&group, &error);
+                    let error = NetError::kafka(code.0, kind.setting(), what);
+                    self.uncommitted(kind, &group, &error);
                 }
             } else {
                 self.active.remove(&group);
@@ -301,20 +478,39 @@ impl Groups {
             }
             let done = codes.values().filter(|code| code.0 == 0).count();
             self.gauges.commits.increment(done as u64);
+            if kind == Kind::Share {
+                continue;
+            }
             for entry in entries.get(&group).into_iter().flatten() {
                 let key = entry.key();
-                let back = commit.back.contains(&key);
-                if back && codes.get(&key).is_some_and(|code| code.0 == 0) {
-                    settled.push(entry.checkpoint(&group));
+                let Some(code) = codes.get(&key) else {
+                    continue;
+                };
+                let (made, back) = (code.0 == 0, commit.back.contains(&key));
+                let place: Place = (group.clone(), key);
+                let Some(checkpoints) = self.checkpoints.as_mut().filter(|checkpoints| {
+                    // A worse one was not written.
+                    let at = |last: Written| (last.upstream, last.downstream);
+                    let this = (entry.upstream, entry.translated.offset);
+                    checkpoints.last(&place).map(at) == Some(this)
+                }) else {
+                    continue;
+                };
+                checkpoints.settle(&place, made);
+                // Also the process after this one has to know.
+                if made && (doubtful || back) {
+                    settled.push((entry.checkpoint(&group), Follows::Done));
+                } else if !made && !doubtful {
+                    settled.push((entry.checkpoint(&group), Follows::Refused));
                 }
             }
         }
         settled
     }
 
-    fn uncommitted(&mut self, group: &str, error: &NetError) {
+    fn uncommitted(&mut self, kind: Kind, group: &str, error: &NetError) {
         let what = format!(
-            "cannot commit the offsets of this group on cluster {}, the others go on",
+            "cannot commit the offsets of this {kind} on cluster {}, the others go on",
             self.target.alias()
         );
         self.trouble(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use strait_config::{Forward, GroupSettings, LinkConfig, Policy};
 use strait_engine::{FlowKey, LinkHandle, SessionError};
-use strait_net::{Action, Cluster, GroupOffsets, NetError, Runtime};
+use strait_net::{Action, Cluster, CoordinatorKind, GroupOffsets, NetError, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 
 use crate::both_ways::BothWays;
 use crate::checkpoints::Checkpoints;
-use crate::group_commits::{Ends, Entries, Entry};
+use crate::group_commits::{Ends, Entries, Entry, Kind, UNCOMMITTED, Waiting};
 use crate::share_groups::ShareGroups;
 use crate::translation::{Budget, Translator};
 
@@ -23,9 +23,7 @@ const ROUND_BYTES: u64 = 64 << 20;
 /// And for how long.
 const ROUND_TIME: Duration = Duration::from_secs(5);
 /// Groups that are looked at at a time.
-const SLICE: usize = 100;
-/// Commits that wait for what has to be read, at the most; others are translated as far as is known, and wait in a later round.
-const WAITING: usize = 50_000;
+pub(crate) const SLICE: usize = 100;
 /// How often ladders are kept.
 const KEEP_LADDERS: Duration = Duration::from_secs(300);
 /// How many in one piece, and the time to the next one.
@@ -73,7 +71,9 @@ pub(crate) struct Groups {
     first_flow: Option<FlowKey>,
     /// What is wrong with a group, by the id it was said with.
     pub(crate) troubles: BTreeMap<String, &'static str>,
-    /// Groups that have members on the target, as the last commit told.
+    /// Groups of either kind with commits on mirrored partitions, as was seen last.
+    concerned: BTreeSet<String>,
+    /// Those of them with members on the target, as the last round was told.
     pub(crate) active: BTreeSet<String>,
     pub(crate) gauges: Gauges,
 }
@@ -87,13 +87,6 @@ pub(crate) struct Gauges {
     pub(crate) commits: metrics::Counter,
 }
 
-/// Commits that wait for what has to be read, by group.
-#[derive(Default)]
-struct Waiting {
-    entries: Entries,
-    count: usize,
-}
-
 impl Gauges {
     fn new(link: &str) -> Self {
         let gauge = |name: &'static str| metrics::gauge!(name, "link" => link.to_owned());
@@ -105,6 +98,19 @@ impl Gauges {
             round: gauge("strait_groups_round_seconds"),
             commits: metrics::counter!("strait_group_commits_total", "link" => link.to_owned()),
         }
+    }
+
+    /// Whoever cannot look tells of none that stands there.
+    fn nothing_known(&self) {
+        self.committed.set(0.0);
+        self.active.set(0.0);
+    }
+
+    /// Whoever does not own the link has none.
+    fn none(&self) {
+        self.nothing_known();
+        self.seen.set(0.0);
+        self.troubled.set(0.0);
     }
 }
 
@@ -144,6 +150,7 @@ impl Groups {
             first: None,
             first_flow: None,
             troubles: BTreeMap::new(),
+            concerned: BTreeSet::new(),
             active: BTreeSet::new(),
             gauges: Gauges::new(&config.name),
             rt,
@@ -167,15 +174,22 @@ impl Groups {
         let mut said = None;
         loop {
             // Whoever does not own the link commits nothing.
+            if !self.open() {
+                self.gauges.none();
+                self.share.stop();
+            }
             if !self.owns().await {
                 return;
             }
-            let wait = match self.round().await {
+            let ended = self.round().await;
+            let well = ended.is_ok();
+            let wait = match ended {
                 Ok(()) => {
                     said = None;
                     self.interval()
                 }
                 Err(error) => {
+                    self.gauges.nothing_known();
                     let text = match error {
                         SessionError::Lost(why) => why,
                         error => error.to_string(),
@@ -192,7 +206,7 @@ impl Groups {
                     RETRY
                 }
             };
-            self.pause(wait).await;
+            self.pause(wait, well).await;
         }
     }
 
@@ -245,8 +259,8 @@ impl Groups {
             if !self.open() {
                 return Ok(());
             }
-            let source = self.source.committed_offsets(slice).await;
-            let entries = self.entries(source);
+            let source = self.committed(Kind::Consumer, true, slice).await;
+            let entries = self.entries(Kind::Consumer, source);
             seen += entries.len();
             // Whoever mirrors no groups needs no rights for them.
             if self.checkpoints.is_none() && !entries.is_empty() {
@@ -254,24 +268,24 @@ impl Groups {
             }
             // What is known is not held up by what has to be read.
             let known = self.defer(entries, &mut waiting);
-            standing.extend(self.apply(&known, emit).await?);
+            standing.extend(self.apply(Kind::Consumer, &known, emit).await?);
+            self.share_step().await;
         }
+        self.first = waiting.full_at.take();
         self.count(&waiting).await;
         let mut waiting: Vec<(String, Vec<Entry>)> = waiting.entries.into_iter().collect();
         while !waiting.is_empty() && self.open() {
             let rest = waiting.split_off(waiting.len().min(SLICE));
             let mut slice: Entries = std::mem::replace(&mut waiting, rest).into_iter().collect();
-            for entry in slice.values_mut().flatten() {
-                if let Some(found) = self.translator.known(&entry.flow, entry.upstream) {
-                    entry.translated = found;
-                }
-            }
-            standing.extend(self.apply(&slice, emit).await?);
+            self.take_up(&mut slice);
+            standing.extend(self.apply(Kind::Consumer, &slice, emit).await?);
+            self.share_step().await;
         }
         if emit {
             self.emitted = Some(now);
         }
-        let (shared, shared_standing) = self.share_round().await;
+        self.look_for_members().await;
+        let (shared, shared_standing) = self.share.last;
         self.gauges.seen.set((seen + shared) as f64);
         let standing = standing.len() + shared_standing;
         self.gauges.committed.set(standing as f64);
@@ -290,23 +304,39 @@ impl Groups {
         self.handle.status().borrow().open
     }
 
-    /// Waits for the next round; meanwhile ladders are kept, few at a time: the lease goes by the same log.
-    async fn pause(&mut self, wait: Duration) {
+    /// Waits for the next round; meanwhile share groups have their turn if all is `well`, and ladders are kept, few at a time:
+    /// the lease goes by the same log.
+    async fn pause(&mut self, wait: Duration, well: bool) {
         let until = self.rt.now() + self.rt.jitter(wait);
-        while self.rt.now() >= self.keep_at && self.rt.now() + KEEP_PAUSE < until {
-            let (ladders, all) = match &mut self.both_ways {
-                Some(both_ways) => both_ways.unkept(KEEP_AT_ONCE),
-                None => self.translator.to_keep(KEEP_AT_ONCE),
-            };
-            if all {
-                self.keep_at = self.rt.now() + KEEP_LADDERS;
+        loop {
+            let now = self.rt.now();
+            let share = self.share_due(now).filter(|_| well);
+            if now >= until {
+                return;
             }
-            if !ladders.is_empty() {
-                self.handle.keep(ladders).await;
+            if share.is_some_and(|at| at <= now) {
+                self.share_step().await;
+            } else if now >= self.keep_at && now + KEEP_PAUSE < until {
+                self.keep_ladders().await;
+                self.rt.sleep(KEEP_PAUSE).await;
+            } else {
+                let next = share.map_or(until, |at| at.min(until));
+                self.rt.sleep_until(next).await;
             }
-            self.rt.sleep(KEEP_PAUSE).await;
         }
-        self.rt.sleep_until(until).await;
+    }
+
+    async fn keep_ladders(&mut self) {
+        let (ladders, all) = match &mut self.both_ways {
+            Some(both_ways) => both_ways.unkept(KEEP_AT_ONCE),
+            None => self.translator.to_keep(KEEP_AT_ONCE),
+        };
+        if all {
+            self.keep_at = self.rt.now() + KEEP_LADDERS;
+        }
+        if !ladders.is_empty() {
+            self.handle.keep(ladders).await;
+        }
     }
 
     async fn open_checkpoints(&self) -> Result<Checkpoints, SessionError> {
@@ -350,6 +380,7 @@ impl Groups {
                 }
             }
         }
+        let complete = failed.is_none();
         if let Some(error) = failed {
             if found.is_empty() && self.groups.is_empty() {
                 return Err(error);
@@ -366,13 +397,27 @@ impl Groups {
         let known = |group: &String| found.contains(group) || shared.contains(group);
         self.troubles.retain(|group, _| known(group));
         self.active.retain(known);
+        self.concerned.retain(known);
+        for group in self.groups.iter().chain(&self.share.names) {
+            if !known(group) {
+                self.target
+                    .forget_coordinator(CoordinatorKind::Group, group);
+            }
+        }
+        if let (Some(checkpoints), true) = (&mut self.checkpoints, complete) {
+            checkpoints.forget_gone(|group| found.contains(group), self.rt.now());
+        }
         self.groups = found.into_iter().collect();
         self.share.names = shared.into_iter().collect();
         Ok(())
     }
 
     /// The commits on mirrored partitions, translated as far as is known.
-    fn entries(&mut self, source: BTreeMap<String, Result<GroupOffsets, NetError>>) -> Entries {
+    pub(crate) fn entries(
+        &mut self,
+        kind: Kind,
+        source: BTreeMap<String, Result<GroupOffsets, NetError>>,
+    ) -> Entries {
         let mirrored = self.mirrored.borrow().clone();
         let mut entries = Entries::new();
         for (group, offsets) in source {
@@ -382,16 +427,13 @@ impl Groups {
                     offsets
                 }
                 Err(error) => {
-                    self.trouble(
-                        &group,
-                        UNREADABLE,
-                        &error,
-                        &format!(
-                            "cannot read the offsets of this group on cluster {}",
-                            self.source.alias()
-                        ),
-                        "Describe on the group there",
+                    self.active.remove(&group);
+                    let what = format!(
+                        "cannot read the offsets of this {kind} on cluster {}",
+                        self.source.alias()
                     );
+                    let right = "Describe on the group there";
+                    self.trouble(&group, UNREADABLE, &error, &what, right);
                     continue;
                 }
             };
@@ -415,38 +457,54 @@ impl Groups {
                     translated,
                 });
             }
-            if !found.is_empty() {
+            if found.is_empty() {
+                // Its topics are not mirrored, or not any more.
+                self.concerned.remove(&group);
+                self.active.remove(&group);
+                self.well(&group, UNCOMMITTED);
+            } else {
+                self.concerned.insert(group.clone());
                 entries.insert(group, found);
             }
         }
         entries
     }
 
-    /// Puts aside what has to be read for, as much as may wait; by partition, so that a group may be in both.
-    fn defer(&mut self, entries: Entries, waiting: &mut Waiting) -> Entries {
-        let mut known = Entries::new();
-        for (group, entries) in entries {
-            for entry in entries {
-                let countable = self.translator.countable(&entry.flow, entry.upstream);
-                let side = if countable && waiting.count < WAITING {
-                    waiting.count += 1;
-                    &mut waiting.entries
-                } else {
-                    if countable && self.first.is_none() {
-                        self.first = Some(group.clone());
-                    }
-                    &mut known
-                };
-                side.entry(group.clone()).or_default().push(entry);
+    /// Asks the target which of the groups have members there. Of a broker that does not tell it are those whose commits were
+    /// refused in this round.
+    async fn look_for_members(&mut self) {
+        if !self.settings.sync_offsets || self.concerned.is_empty() {
+            return;
+        }
+        let Ok(metadata) = self.target.metadata(Some(&[])).await else {
+            return;
+        };
+        let mut jobs = JoinSet::new();
+        for &broker in metadata.brokers.keys() {
+            let target = self.target.clone();
+            jobs.spawn(async move { target.groups_with_members(broker).await });
+        }
+        let (mut active, mut whole) = (BTreeSet::new(), true);
+        while let Some(done) = jobs.join_next().await {
+            match done {
+                Ok(Ok(Some(groups))) => {
+                    let here = |group: &String| self.concerned.contains(group);
+                    active.extend(groups.into_iter().filter(here));
+                }
+                _ => whole = false,
             }
         }
-        known
+        if whole {
+            self.active.clear();
+        }
+        self.active.extend(active);
     }
 
-    /// Reads for those that wait, within what a round may take, beginning where the last one ended.
+    /// Reads for those that wait, of both kinds, within what a round may take, beginning where the last one ended.
     async fn count(&mut self, waiting: &Waiting) {
         let mut open: BTreeMap<FlowKey, BTreeSet<i64>> = BTreeMap::new();
-        for entry in waiting.entries.values().flatten() {
+        let shared = &self.share.waiting.entries;
+        for entry in waiting.entries.values().chain(shared.values()).flatten() {
             let offsets = open.entry(entry.flow.clone()).or_default();
             offsets.insert(entry.upstream);
         }
@@ -457,6 +515,7 @@ impl Groups {
             .translator
             .count(after.into_iter().chain(open), &budget)
             .await;
+        self.share.was_read();
     }
 
     pub(crate) fn well(&mut self, group: &str, id: &'static str) {

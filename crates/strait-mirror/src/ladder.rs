@@ -245,8 +245,27 @@ pub(crate) struct Written {
     pub(crate) upstream: i64,
     /// What it was translated to.
     pub(crate) downstream: i64,
-    /// What it was translated to before.
-    pub(crate) previous: i64,
+    /// What Strait had committed on the target before, as far as is known.
+    pub(crate) own: Option<i64>,
+    /// The translated offset was about to be committed, and what became of that is not known.
+    pub(crate) open: bool,
+}
+
+impl Written {
+    /// Strait's last commit, as far as is known.
+    pub(crate) fn last_own(&self) -> Option<i64> {
+        if self.open {
+            Some(self.downstream)
+        } else {
+            self.own
+        }
+    }
+
+    /// Whether a commit of the translated offset is Strait's own: one of the same value that somebody else made cannot be told
+    /// from it.
+    fn is_own(&self, committed: i64) -> bool {
+        committed == self.downstream && (self.open || self.own == Some(committed))
+    }
 }
 
 /// What becomes of a commit on the target.
@@ -261,7 +280,7 @@ pub(crate) enum Direction {
 }
 
 /// Whether a commit on the target is moved to `wanted`, the translation of `upstream`: forward always; back only where the
-/// target's commit is the one that was `written`, and the group went back on the source or `wanted` is known to be `exact`
+/// target's commit is Strait's own as far as what was `written` tells, and the group went back on the source or `wanted` is known to be `exact`
 /// (records that a commit counted are lost on the target); or where it lies beyond the `end` of the target's log (given where
 /// `wanted` lies below the commit).
 pub(crate) fn direction(
@@ -285,10 +304,10 @@ pub(crate) fn direction(
         return Direction::Stay;
     };
     let may = |since: bool| exact || since;
-    let went_back = committed == written.downstream && may(upstream < written.upstream);
+    let went_back = written.is_own(committed) && may(upstream < written.upstream);
     // Written down, but not committed: the process ended in between, or the group was active.
-    let unfinished = committed == written.previous
-        && written.downstream < written.previous
+    let unfinished = written.own == Some(committed)
+        && written.downstream < committed
         && may(upstream <= written.upstream);
     if wanted < committed && (went_back || unfinished) {
         Direction::Rewind

@@ -203,13 +203,17 @@ fn what_goes_back_is_another_history() {
 #[test]
 fn commits_go_forward_and_back_only_behind_their_own() {
     use Direction::{Forward, Rewind, Stay};
-    let own = |upstream, downstream, previous| {
+    let written = |upstream, downstream, own, open| {
         Some(Written {
             upstream,
             downstream,
-            previous,
+            own,
+            open,
         })
     };
+    let own = |upstream, downstream, before| written(upstream, downstream, Some(before), true);
+    let done = |upstream, downstream| written(upstream, downstream, Some(downstream), false);
+    let other = |upstream, downstream, own| written(upstream, downstream, own, false);
     let table = [
         // The first one, and forward whoever committed.
         (None, 50, 60, None, None, Forward),
@@ -220,6 +224,10 @@ fn commits_go_forward_and_back_only_behind_their_own() {
         // A consumer of the target has moved it.
         (Some(70), 20, 30, own(60, 50, 50), Some(900), Stay),
         (Some(70), 20, 30, None, Some(900), Stay),
+        (Some(50), 20, 30, done(60, 50), Some(900), Rewind),
+        // Somebody else committed what had only been written down.
+        (Some(50), 20, 30, other(60, 50, None), Some(900), Stay),
+        (Some(50), 20, 30, other(60, 50, Some(40)), Some(900), Stay),
         // A worse translation of an offset that did not go back.
         (Some(50), 20, 60, own(60, 50, 50), Some(900), Stay),
         (Some(50), 20, 61, own(60, 50, 50), Some(900), Stay),

@@ -1,208 +1,212 @@
-//! Share groups of a running link: where they begin to read is translated and set on the target.
+//! Share groups of a running link: where they begin to read is translated and set on the target, slice by slice between those
+//! of the consumer groups, so that neither kind waits for all of the other.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use strait_engine::FlowKey;
-use strait_net::{KafkaError, NetError, ShareOffsets};
-use tracing::{debug, warn};
+use strait_net::{GroupOffsets, KafkaError, NetError};
+use tokio::time::Instant;
+use tracing::{info, warn};
 
-use crate::groups::{Groups, UNREADABLE};
-use crate::translation::Budget;
+use crate::group_commits::{Entries, Kind, Waiting};
+use crate::groups::{Groups, SLICE};
 
-/// What may be read of the logs for them in one round.
-const READ: (u64, Duration) = (16 << 20, Duration::from_secs(2));
-/// Groups that are looked at at a time.
-const SLICE: usize = 100;
-/// A group's start offsets cannot be set on the target.
-const UNSET: &str = "group-uncommitted";
+/// How long until it is looked again whether a cluster has what is needed by now.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
 /// Share groups of a link, selected.
 #[derive(Debug, Default)]
 pub(crate) struct ShareGroups {
     /// As the source listed them last.
     pub(crate) names: Vec<String>,
-    /// A cluster does not have what is needed for them.
-    unsupported: bool,
+    /// What is left to do of a round.
+    left: VecDeque<Piece>,
+    /// Start offsets that wait for what has to be read.
+    pub(crate) waiting: Waiting,
+    /// When the last round began, and whether it goes on.
+    begun: Option<Instant>,
+    going_on: bool,
+    /// Groups of it with a place on mirrored partitions, and those that stand on the target where they should.
+    seen: usize,
+    standing: BTreeSet<String>,
+    /// How many these were in the last round that ended.
+    pub(crate) last: (usize, usize),
+    /// A cluster does not have what is needed for them, which was said.
+    lacking: bool,
+}
+
+/// A piece of a round.
+#[derive(Debug)]
+enum Piece {
+    /// Groups to look at.
+    Look(Vec<String>),
+    /// Translated start offsets.
+    Set(Entries),
+}
+
+impl ShareGroups {
+    fn begin(&mut self, now: Instant) {
+        self.begun = Some(now);
+        self.going_on = true;
+        self.seen = 0;
+        self.standing.clear();
+        // The ones first for which there was no room.
+        let first = self.waiting.full_at.take().unwrap_or_default();
+        let at = self.names.partition_point(|name| *name < first);
+        let (before, from) = self.names.split_at(at);
+        let names: Vec<String> = from.iter().chain(before).cloned().collect();
+        let slices = names.chunks(SLICE).map(|slice| Piece::Look(slice.to_vec()));
+        self.left = slices.collect();
+    }
+
+    /// Gives up the round that goes on, and what is known of the one before.
+    pub(crate) fn stop(&mut self) {
+        self.left.clear();
+        self.waiting = Waiting::default();
+        self.going_on = false;
+        self.last = (0, 0);
+    }
+
+    /// What was waited for was read.
+    pub(crate) fn was_read(&mut self) {
+        let mut waiting = self.waiting.take().into_iter().peekable();
+        while waiting.peek().is_some() {
+            let slice = waiting.by_ref().take(SLICE).collect();
+            self.left.push_back(Piece::Set(slice));
+        }
+    }
 }
 
 impl Groups {
-    /// All share groups once: how many have a place on mirrored partitions, and those that stand on the target where they
-    /// should.
-    pub(crate) async fn share_round(&mut self) -> (usize, usize) {
-        if !self.settings.sync_offsets || self.share.unsupported {
-            return (0, 0);
+    /// When there is something to do for share groups; `now` at the earliest.
+    pub(crate) fn share_due(&self, now: Instant) -> Option<Instant> {
+        let share = &self.share;
+        // Between clusters that mirror each other a start offset has no translation.
+        if !self.settings.sync_offsets || self.both_ways.is_some() || !self.open() {
+            return None;
         }
-        let names = self.share.names.clone();
-        let (mut seen, mut standing) = (0, 0);
-        for slice in names.chunks(SLICE) {
-            let source = self.source.share_offsets(slice).await;
-            if self.unsupported(&source) {
-                return (0, 0);
-            }
-            let wanted = self.share_wanted(source).await;
-            seen += wanted.len();
-            let groups: Vec<String> = wanted.keys().cloned().collect();
-            let mut target = self.target.share_offsets(&groups).await;
-            if self.unsupported(&target) {
-                return (0, 0);
-            }
-            for (group, wanted) in wanted {
-                if !self.open() {
-                    break;
-                }
-                let there = match target.remove(&group) {
-                    Some(Ok(there)) => there,
-                    Some(Err(error)) => {
-                        self.unset(&group, &error);
-                        continue;
-                    }
-                    None => continue,
-                };
-                standing += usize::from(self.share_set(&group, wanted, &there).await);
-            }
+        if share.going_on {
+            let waits = share.left.is_empty() && !share.waiting.entries.is_empty();
+            return (!waits).then_some(now);
         }
-        (seen, standing)
+        let pause = if share.lacking {
+            LOOK_AGAIN
+        } else {
+            self.settings.sync_interval
+        };
+        let wanted = !share.names.is_empty() || share.last != (0, 0);
+        wanted.then(|| share.begun.map_or(now, |begun| (begun + pause).max(now)))
     }
 
-    /// Whether a cluster lacks the API, which is said once.
-    fn unsupported(&mut self, found: &BTreeMap<String, Result<ShareOffsets, NetError>>) -> bool {
+    /// One slice of share groups, if one is due.
+    pub(crate) async fn share_step(&mut self) {
+        let now = self.rt.now();
+        if self.share_due(now).is_none_or(|at| at > now) {
+            return;
+        }
+        if !self.share.going_on {
+            self.share.begin(now);
+        }
+        match self.share.left.pop_front() {
+            Some(Piece::Look(names)) => {
+                let source = self.committed(Kind::Share, true, &names).await;
+                if self.share_lacks(&source) {
+                    return;
+                }
+                let entries = self.entries(Kind::Share, source);
+                self.share.seen += entries.len();
+                let mut waiting = std::mem::take(&mut self.share.waiting);
+                let known = self.defer(entries, &mut waiting);
+                self.share.waiting = waiting;
+                self.share_set(&known).await;
+            }
+            Some(Piece::Set(mut entries)) => {
+                self.take_up(&mut entries);
+                self.share_set(&entries).await;
+            }
+            None => {
+                self.share.going_on = false;
+                self.share.last = (self.share.seen, self.share.standing.len());
+            }
+        }
+    }
+
+    async fn share_set(&mut self, entries: &Entries) {
+        let standing = self.apply(Kind::Share, entries, false).await;
+        self.share.standing.extend(standing.unwrap_or_default());
+    }
+
+    /// Whether a cluster lacks the API, which is said once; it may have it later.
+    pub(crate) fn share_lacks(
+        &mut self,
+        found: &BTreeMap<String, Result<GroupOffsets, NetError>>,
+    ) -> bool {
         let lacks = found.values().find_map(|found| match found {
             Err(error @ NetError::Unsupported { .. }) => Some(error),
+            Err(error) if error.code() == Some(KafkaError::UNSUPPORTED_VERSION) => Some(error),
             _ => None,
         });
         if let Some(error) = lacks {
-            self.share.unsupported = true;
-            warn!(
-                link = %self.link, id = "share-groups-unsupported", groups = self.share.names.len(),
-                "share groups are not looked after: {error}; consumer groups are (Kafka 4.1 has what is needed)"
-            );
+            if !self.share.lacking {
+                warn!(
+                    link = %self.link, id = "share-groups-unsupported", groups = self.share.names.len(),
+                    "share groups are not looked after: {error}; consumer groups are (Kafka 4.1 has what is needed), and it is looked again whether it is there"
+                );
+            }
+            self.share.lacking = true;
+            self.share.stop();
         }
         lacks.is_some()
     }
 
-    /// The translated start offsets of groups with a place on mirrored partitions.
-    async fn share_wanted(
-        &mut self,
-        source: BTreeMap<String, Result<ShareOffsets, NetError>>,
-    ) -> BTreeMap<String, ShareOffsets> {
-        let mirrored = self.mirrored.borrow().clone();
-        let mut found: Vec<(String, FlowKey, i64)> = Vec::new();
-        let mut open: BTreeMap<FlowKey, BTreeSet<i64>> = BTreeMap::new();
-        for (group, offsets) in source {
-            let offsets = match offsets {
-                Ok(offsets) => {
-                    self.well(&group, UNREADABLE);
-                    offsets
-                }
-                Err(error) => {
-                    let cluster = self.source.alias().to_owned();
-                    let what = format!(
-                        "cannot read the start offsets of this share group on cluster {cluster}"
-                    );
-                    self.trouble(
-                        &group,
-                        UNREADABLE,
-                        &error,
-                        &what,
-                        "Describe on the group there",
-                    );
-                    continue;
-                }
-            };
-            for ((topic, partition), offset) in offsets {
-                let flow = FlowKey { topic, partition };
-                if !mirrored.contains(&flow) {
-                    continue;
-                }
-                if self.translator.countable(&flow, offset) {
-                    open.entry(flow.clone()).or_default().insert(offset);
-                }
-                found.push((group.clone(), flow, offset));
-            }
+    /// Both clusters have what is needed.
+    pub(crate) fn share_served(&mut self) {
+        if std::mem::take(&mut self.share.lacking) {
+            info!(link = %self.link, "share groups are looked after now");
         }
-        let budget = Arc::new(Budget::new(&self.rt, READ.0, READ.1));
-        self.translator.count(open, &budget).await;
-        let mut wanted: BTreeMap<String, ShareOffsets> = BTreeMap::new();
-        for (group, flow, offset) in found {
-            if let Some(at) = self.translator.known(&flow, offset) {
-                let offsets = wanted.entry(group).or_default();
-                offsets.insert((at.topic, at.partition), at.offset);
-            }
-        }
-        wanted
-    }
-
-    /// Sets what lies behind on the target; whether the group then stands where it should.
-    async fn share_set(&mut self, group: &str, wanted: ShareOffsets, there: &ShareOffsets) -> bool {
-        // Forward alone: whoever reads on the target may have gone on there.
-        let behind = |(place, offset): &(&(String, i32), &i64)| {
-            there.get(*place).is_none_or(|now| now < *offset)
-        };
-        let places: BTreeSet<(String, i32)> = wanted
-            .iter()
-            .filter(behind)
-            .map(|(p, _)| p.clone())
-            .collect();
-        if places.is_empty() {
-            self.well(group, UNSET);
-            return true;
-        }
-        let ends = self.target.log_ends(&places).await;
-        let mut offsets = ShareOffsets::new();
-        for place in places {
-            let (Some(Ok((start, end))), Some(&offset)) = (ends.get(&place), wanted.get(&place))
-            else {
-                continue;
-            };
-            let offset = offset.clamp(*start, (*end).max(*start));
-            if there.get(&place).is_none_or(|now| *now < offset) {
-                offsets.insert(place, offset);
-            }
-        }
-        if offsets.is_empty() {
-            return true;
-        }
-        let codes = match self.target.alter_share_offsets(group, &offsets).await {
-            Ok(codes) => codes,
-            Err(error) if error.code() == Some(KafkaError(NON_EMPTY_GROUP)) => {
-                debug!(link = %self.link, group, "the share group has members on the target");
-                self.active.insert(group.to_owned());
-                self.troubles.remove(group);
-                return false;
-            }
-            Err(error) => {
-                self.unset(group, &error);
-                return false;
-            }
-        };
-        self.active.remove(group);
-        let done = codes.values().filter(|code| code.0 == 0).count();
-        self.gauges.commits.increment(done as u64);
-        match codes.iter().find(|(_, code)| code.0 != 0) {
-            Some((_, code)) => {
-                let what = format!("group '{group}' on cluster {}", self.target.alias());
-                let error = NetError::kafka(code.0, "AlterShareGroupOffsets", what);
-                self.unset(group, &error);
-                false
-            }
-            None => {
-                self.troubles.remove(group);
-                true
-            }
-        }
-    }
-
-    fn unset(&mut self, group: &str, error: &NetError) {
-        let what = format!(
-            "cannot set where this share group begins on cluster {}, the others go on",
-            self.target.alias()
-        );
-        let right = "Read on the group there, and Read on the mirrored topics";
-        self.trouble(group, UNSET, error, &what, right);
     }
 }
 
-/// The code for a group that has members.
-const NON_EMPTY_GROUP: i16 = 68;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left(share: &ShareGroups) -> Vec<String> {
+        let names = share.left.iter().flat_map(|piece| match piece {
+            Piece::Look(names) => names.clone(),
+            Piece::Set(entries) => entries.keys().cloned().collect(),
+        });
+        names.collect()
+    }
+
+    #[test]
+    fn a_round_begins_where_there_was_no_room_in_the_one_before() {
+        let names: Vec<String> = (0..250).map(|n| format!("hand-{n:03}")).collect();
+        let mut share = ShareGroups {
+            names: names.clone(),
+            ..ShareGroups::default()
+        };
+        let now = strait_net::Runtime::system().now();
+        share.begin(now);
+        assert_eq!(left(&share), names);
+        assert_eq!(share.left.len(), 3);
+        share.waiting.full_at = Some("hand-120".to_owned());
+        share.begin(now);
+        let from = [&names[120..], &names[..120]].concat();
+        assert_eq!(left(&share), from);
+        share.begin(now);
+        assert_eq!(left(&share), names);
+    }
+
+    #[test]
+    fn what_was_read_comes_in_slices_too() {
+        let mut share = ShareGroups::default();
+        for n in 0..250 {
+            let group = format!("hand-{n:03}");
+            share.waiting.entries.insert(group, Vec::new());
+        }
+        share.was_read();
+        assert_eq!((share.left.len(), left(&share).len()), (3, 250));
+        assert!(share.waiting.entries.is_empty());
+    }
+}

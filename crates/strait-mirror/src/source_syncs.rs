@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use strait_config::LinkConfig;
 use strait_engine::{
-    FlowKey, KnownPosition, LinkStatus, PositionTail, SessionError, SideLog, holds_positions,
-    syncs_topic,
+    FlowKey, KnownPosition, LinkStatus, PositionTail, SEPARATOR, SessionError, SideLog,
+    holds_positions, syncs_topic,
 };
 use strait_net::{Cluster, KafkaError, NetError, NewTopic, Runtime};
 use strait_wire::{OffsetSync, Position, Record, SyncKind};
@@ -26,6 +26,8 @@ const REPLICATION: i16 = 3;
 struct Place {
     cluster: Cluster,
     topic: String,
+    /// The topic that they are copied from, on the target.
+    positions: String,
     on_source: bool,
 }
 
@@ -34,9 +36,14 @@ impl Place {
     /// positions do not stand under.
     fn of(config: &LinkConfig, source: &Cluster, target: &Cluster) -> Option<Self> {
         let separator = &config.internal_separator;
+        let of_positions = match holds_positions(separator) {
+            true => separator.as_str(),
+            false => SEPARATOR,
+        };
         let place = |cluster: &Cluster, other: &Cluster| Self {
             cluster: cluster.clone(),
             topic: syncs_topic(separator, other.alias()),
+            positions: syncs_topic(of_positions, source.alias()),
             on_source: config.syncs_on_source,
         };
         if config.syncs_on_source {
@@ -45,24 +52,39 @@ impl Place {
         (!holds_positions(separator)).then(|| place(target, source))
     }
 
-    fn unwritten(&self, why: &str) -> String {
-        let (topic, alias) = (&self.topic, self.cluster.alias());
+    /// What is wrong, in words, with what helps.
+    fn unwritten(&self, failed: Failed, target: &str) -> String {
+        let why = |error: SessionError| match error {
+            SessionError::Lost(why) => why,
+            error => error.to_string(),
+        };
         let (what, elsewhere, instead) = if self.on_source {
             (
                 "on the source",
-                "on the target they are",
+                format!("on cluster {target} they are"),
                 "take offset-syncs.topic.location = source (offset-syncs-on-source) from the configuration",
             )
         } else {
             (
                 "under MirrorMaker 2's name",
-                "under Strait's they are",
+                format!("in {} they are", self.positions),
                 "set replication.policy.internal.topic.separator.enabled = false (internal-separator = \".\") where nobody reads them",
             )
         };
-        format!(
-            "offset syncs are not written {what}, trying again; {elsewhere}, and everything else goes on: {why}; give Strait's user Create and Write on {topic} on cluster {alias}, or {instead}"
-        )
+        let why = match failed {
+            Failed::Write(error) => format!(
+                "{elsewhere}, and cluster {} does not take them: {}; Strait's user needs Describe, Create and Write on {} there, or {instead}",
+                self.cluster.alias(),
+                why(error),
+                self.topic
+            ),
+            Failed::Read(error) => format!(
+                "they cannot be read on cluster {target}, from where they are copied: {}; Strait's user needs Describe and Read on {} there",
+                why(error),
+                self.positions
+            ),
+        };
+        format!("offset syncs are not written {what}, trying again; everything else goes on: {why}")
     }
 }
 
@@ -80,22 +102,28 @@ pub(crate) async fn keep(
     let mut said = None;
     // The link ends the other parts as well.
     while status.wait_for(|status| status.open).await.is_ok() {
-        let Err(error) = copy(rt, config, &place, source, target, &mut status).await else {
+        let Err(failed) = copy(rt, config, &place, source, target, &mut status).await else {
             continue;
         };
-        let text = match error {
-            SessionError::Lost(why) => why,
-            error => error.to_string(),
-        };
+        let text = place.unwritten(failed, target.alias());
         if said.as_ref() == Some(&text) {
             debug!(link = %config.name, "{text}");
         } else {
-            warn!(link = %config.name, id = "source-syncs-unwritten", "{}", place.unwritten(&text));
+            warn!(link = %config.name, id = "source-syncs-unwritten", "{text}");
             said = Some(text);
         }
         rt.sleep(RETRY).await;
     }
     std::future::pending().await
+}
+
+/// What went wrong.
+#[derive(Debug)]
+enum Failed {
+    /// They cannot be written where they are wanted.
+    Write(SessionError),
+    /// They cannot be read on the target, where positions are.
+    Read(SessionError),
 }
 
 /// Copies until the session ends.
@@ -106,11 +134,13 @@ async fn copy(
     source: &Cluster,
     target: &Cluster,
     status: &mut watch::Receiver<LinkStatus>,
-) -> Result<(), SessionError> {
+) -> Result<(), Failed> {
     let (on, topic) = (&place.cluster, &place.topic);
-    create(config, on, topic).await?;
+    let created = create(config, on, topic).await;
+    created.map_err(Failed::Write)?;
     let replication = config.internal_replication_factor;
-    let log = SideLog::open(rt, &config.name, on.clone(), topic, replication).await?;
+    let log = SideLog::open(rt, &config.name, on.clone(), topic, replication).await;
+    let log = log.map_err(Failed::Write)?;
     let mut tail = PositionTail::new(rt, target.clone(), source.alias());
     // Whoever does not own the link writes nothing.
     while status.borrow_and_update().open {
@@ -123,14 +153,15 @@ async fn copy(
             }
             _ => {}
         })
-        .await?;
+        .await
+        .map_err(Failed::Read)?;
         let now = rt.wall_ms();
         let records = news
             .iter()
             .flat_map(|(flow, (rebased, position))| records(flow, *rebased, position, now));
         let records: Vec<Record> = records.collect();
         if !records.is_empty() {
-            log.append(records).await?;
+            log.append(records).await.map_err(Failed::Write)?;
         }
         rt.sleep(EVERY).await;
     }
@@ -187,5 +218,40 @@ async fn create(config: &LinkConfig, cluster: &Cluster, topic: &str) -> Result<(
         // TOPIC_ALREADY_EXISTS
         Err(error) if error.code() == Some(KafkaError(36)) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_right_that_is_missing_is_named_with_its_cluster() {
+        let rt = Runtime::system();
+        let identity = strait_net::Identity {
+            client_id: "test".to_owned(),
+            software_name: "test".to_owned(),
+            software_version: "0".to_owned(),
+        };
+        let place = Place {
+            cluster: Cluster::new(rt, "west", Vec::new(), Default::default(), identity),
+            topic: "mm2-offset-syncs.east.internal".to_owned(),
+            positions: "mm2-offset-syncs.west.internal".to_owned(),
+            on_source: true,
+        };
+        let denied = || NetError::kafka(29, "Fetch", "a topic").into();
+        let there = place.unwritten(Failed::Write(denied()), "east");
+        assert!(there.contains("cluster west does not take them"), "{there}");
+        assert!(
+            there.contains("Create and Write on mm2-offset-syncs.east.internal there"),
+            "{there}"
+        );
+        let here = place.unwritten(Failed::Read(denied()), "east");
+        assert!(here.contains("cannot be read on cluster east"), "{here}");
+        assert!(
+            here.contains("Read on mm2-offset-syncs.west.internal there"),
+            "{here}"
+        );
+        assert!(!here.contains("Write") && here.contains("(29)"), "{here}");
     }
 }

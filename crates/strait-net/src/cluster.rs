@@ -36,6 +36,8 @@ pub(crate) const CONNECTIONS_TRIED: u32 = 3;
 /// How long a broker that could not be reached is not asked again for what is asked over and over: it would be waited for
 /// each time.
 const AWAY_FOR: Duration = Duration::from_secs(30);
+/// And where it does not answer about share groups alone: consumer groups have their turn between the tries.
+const SHARE_AWAY_FOR: Duration = Duration::from_secs(120);
 
 /// The slot of the connection that was opened through a bootstrap address.
 const BOOTSTRAP: i32 = -1;
@@ -67,6 +69,15 @@ struct Inner {
     tick: AtomicU64,
 }
 
+/// What a broker that gave no answer in time is not asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Spared {
+    /// Anything: it hangs.
+    Everything,
+    /// What is stored of share groups: that lies in a log of its own, and the broker may answer about all the rest.
+    ShareGroups,
+}
+
 type Slot = Arc<tokio::sync::Mutex<Shared>>;
 
 /// A connection that many use.
@@ -91,8 +102,8 @@ struct State {
     brokers: BTreeMap<i32, (String, u16)>,
     controller: i32,
     coordinators: BTreeMap<(CoordinatorKind, String), i32>,
-    /// Brokers that could not be reached, since when and why.
-    away: BTreeMap<i32, (Instant, NetError)>,
+    /// Brokers that could not be reached, for what, since when and why.
+    away: BTreeMap<(i32, Spared), (Instant, NetError)>,
     /// Which bootstrap address or broker comes first next time.
     rotation: usize,
 }
@@ -238,9 +249,7 @@ impl Cluster {
             .map(|(id, _)| *id)
             .collect();
         state.controller = metadata.controller;
-        for id in &moved {
-            state.away.remove(id);
-        }
+        state.away.retain(|(id, _), _| !moved.contains(id));
         drop(state);
         for shared in [&self.0.connections, &self.0.readers] {
             let mut shared = lock(shared);
@@ -509,28 +518,57 @@ impl Cluster {
         };
     }
 
-    /// Why a broker is not asked at present, if so: it could not be reached a moment ago.
-    pub(crate) fn away(&self, broker: i32) -> Option<NetError> {
-        let now = self.0.rt.now();
+    /// Remembers the groups that a broker coordinates, and none besides.
+    pub(crate) fn set_groups_of<'a>(&self, broker: i32, groups: impl Iterator<Item = &'a str>) {
         let mut state = self.state();
-        let (since, error) = state.away.get(&broker)?;
-        if now.saturating_duration_since(*since) < AWAY_FOR {
-            return Some(error.clone());
-        }
-        state.away.remove(&broker);
-        None
+        let group = CoordinatorKind::Group;
+        state
+            .coordinators
+            .retain(|(kind, _), at| *kind != group || *at != broker);
+        let groups = groups.map(|id| ((group, id.to_owned()), broker));
+        state.coordinators.extend(groups);
     }
 
-    /// A request to a broker ended like this.
-    pub(crate) fn went_away(&self, broker: i32, error: &NetError) {
-        let gone = matches!(
-            error,
-            NetError::Connect { .. } | NetError::TimedOut { .. } | NetError::Resolve { .. }
-        );
-        if gone {
-            let now = self.0.rt.now();
-            self.state().away.insert(broker, (now, error.clone()));
+    /// Asks a broker, unless it could not be reached a moment ago: then that error is the answer. An end that says so is
+    /// remembered.
+    pub(crate) async fn sparing<T>(
+        &self,
+        broker: i32,
+        spared: Spared,
+        asking: impl Future<Output = Result<T, NetError>>,
+    ) -> Result<T, NetError> {
+        if let Some(error) = self.away(broker, spared) {
+            return Err(error);
         }
+        asking
+            .await
+            .inspect_err(|error| self.went_away(broker, spared, error))
+    }
+
+    fn away(&self, broker: i32, spared: Spared) -> Option<NetError> {
+        let now = self.0.rt.now();
+        let mut state = self.state();
+        state.away.retain(|(_, spared), (since, _)| {
+            let time = match spared {
+                Spared::Everything => AWAY_FOR,
+                Spared::ShareGroups => SHARE_AWAY_FOR,
+            };
+            now.saturating_duration_since(*since) < time
+        });
+        let of = |spared| state.away.get(&(broker, spared));
+        let found = of(Spared::Everything).or_else(|| of(spared));
+        found.map(|(_, error)| error.clone())
+    }
+
+    fn went_away(&self, broker: i32, spared: Spared, error: &NetError) {
+        let spared = match error {
+            NetError::Connect { .. } | NetError::Resolve { .. } => Spared::Everything,
+            NetError::TimedOut { .. } => spared,
+            _ => return,
+        };
+        let now = self.0.rt.now();
+        let away = (now, error.clone());
+        self.state().away.insert((broker, spared), away);
     }
 
     fn slot(&self, broker: i32) -> Slot {

@@ -1,13 +1,14 @@
 //! Coordinators of groups and transactions.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use kafka_protocol::messages::FindCoordinatorRequest;
 use kafka_protocol::protocol::StrBytes;
 use tokio::task::JoinSet;
 
 use crate::call::Call;
-use crate::cluster::{CONNECTIONS_TRIED, Cluster, REQUEST_TIMEOUT};
+use crate::cluster::{CONNECTIONS_TRIED, Cluster, REQUEST_TIMEOUT, Spared};
 use crate::connection::Connection;
 use crate::error::{Action, NetError};
 use crate::kafka_error::KafkaError;
@@ -119,15 +120,32 @@ impl Cluster {
         request: R,
         error: fn(&R::Response) -> i16,
     ) -> Result<(Connection, R::Response), NetError> {
+        self.ask_coordinator_sparing((kind, key), (None, REQUEST_TIMEOUT), request, error)
+            .await
+    }
+
+    /// [`ask_coordinator`](Self::ask_coordinator) with so much time for an answer; a broker that is to be `spared` and could not be
+    /// reached a moment ago is not asked.
+    pub(crate) async fn ask_coordinator_sparing<R: Call + Clone>(
+        &self,
+        (kind, key): (CoordinatorKind, &str),
+        (spared, patience): (Option<Spared>, Duration),
+        request: R,
+        error: fn(&R::Response) -> i16,
+    ) -> Result<(Connection, R::Response), NetError> {
         let mut first_try = true;
         loop {
             let broker = self.coordinator(kind, key).await?;
-            let asked = async {
+            let asking = async {
                 let connection = self.control(broker).await?;
-                let answer = connection.request(request.clone(), REQUEST_TIMEOUT).await?;
+                let answer = connection.request(request.clone(), patience).await?;
                 Ok((connection, answer))
             };
-            match asked.await {
+            let asked = match spared {
+                Some(spared) => self.sparing(broker, spared, asking).await,
+                None => asking.await,
+            };
+            match asked {
                 Ok((_, answer)) if first_try && error(&answer) == KafkaError::NOT_COORDINATOR.0 => {
                     first_try = false;
                     self.forget_coordinator(kind, key);
@@ -139,7 +157,6 @@ impl Cluster {
                     return Ok((connection, answer));
                 }
                 Err(e) => {
-                    let e: NetError = e;
                     if e.action() == Action::Reconnect {
                         self.forget_coordinator(kind, key);
                     }

@@ -3,8 +3,8 @@
 use kafka_protocol::messages::{DescribeGroupsRequest, GroupId};
 
 use crate::call::Call;
-use crate::cluster::Cluster;
-use crate::coordinator::{CoordinatorKind, refusal};
+use crate::cluster::{Cluster, Spared};
+use crate::coordinator::refusal;
 use crate::error::NetError;
 use crate::metadata::text;
 
@@ -20,7 +20,7 @@ impl Cluster {
     pub async fn group_members(&self, group: &str) -> Result<usize, NetError> {
         let request = DescribeGroupsRequest::default().with_groups(vec![GroupId(text(group))]);
         let (connection, answer) = self
-            .ask_coordinator(CoordinatorKind::Group, group, request, |answer| {
+            .ask_group(Spared::Everything, group, request, |answer| {
                 answer.groups.first().map_or(0, |g| g.error_code)
             })
             .await?;

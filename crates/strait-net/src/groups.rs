@@ -11,22 +11,29 @@ use kafka_protocol::messages::{
     GroupId, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest, OffsetFetchResponse,
 };
 
-use tokio::task::JoinSet;
-
 use crate::call::Call;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Spared};
 use crate::connection::Connection;
-use crate::coordinator::{CoordinatorKind, refusal};
-use crate::error::{Action, NetError};
+use crate::coordinator::refusal;
+use crate::error::NetError;
+use crate::group_coordinators::Answers;
 use crate::kafka_error::KafkaError;
 use crate::metadata::{text, topic_name};
 
 /// Time a broker has to answer about groups; it is asked again with the next round.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Groups whose offsets are asked for in one request.
-const GROUPS_PER_FETCH: usize = 100;
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// From this version on one OffsetFetch takes many groups (KIP-709).
 const FETCH_MANY: i16 = 8;
+/// From this version on ListGroups tells the groups in some states (KIP-518).
+const LIST_STATES: i16 = 4;
+/// States of groups that have members, of any protocol.
+const WITH_MEMBERS: [&str; 5] = [
+    "PreparingRebalance",
+    "CompletingRebalance",
+    "Assigning",
+    "Reconciling",
+    "Stable",
+];
 /// From this version on OffsetFetch without topics means all of them.
 const FETCH_ALL_TOPICS: i16 = 2;
 
@@ -68,23 +75,19 @@ pub struct CommittedOffset {
 pub type GroupOffsets = BTreeMap<(String, i32), CommittedOffset>;
 
 impl Cluster {
-    /// The groups that `broker` coordinates and shows to Strait's user. A group's coordinator is known from then on.
+    /// The groups that `broker` coordinates and shows to Strait's user. Who coordinates them is known from then on.
     ///
     /// # Errors
     /// [`NetError::Kafka`] with the broker's code, for instance while it loads its groups; the usual ones of a connection.
     pub async fn list_groups(&self, broker: i32) -> Result<Vec<ListedGroup>, NetError> {
-        if let Some(error) = self.away(broker) {
-            return Err(error);
-        }
-        let asked = async {
+        let asking = async {
             let connection = self.control(broker).await?;
             let request = ListGroupsRequest::default();
             let answer = connection.request(request, PATIENCE).await?;
-            Ok::<_, NetError>((connection, answer))
+            Ok((connection, answer))
         };
-        let (connection, answer) = asked
-            .await
-            .inspect_err(|error| self.went_away(broker, error))?;
+        let asked = self.sparing(broker, Spared::Everything, asking).await;
+        let (connection, answer) = asked?;
         let what = || connection.peer().to_string();
         refusal(answer.error_code, ListGroupsRequest::NAME, what, None)?;
         let groups = answer.groups.into_iter().map(|g| ListedGroup {
@@ -94,10 +97,35 @@ impl Cluster {
             state: g.group_state.to_string(),
         });
         let groups: Vec<ListedGroup> = groups.collect();
-        for group in &groups {
-            self.set_coordinator(CoordinatorKind::Group, &group.id, Some(broker));
-        }
+        self.set_groups_of(broker, groups.iter().map(|group| group.id.as_str()));
         Ok(groups)
+    }
+
+    /// Those that have members of the groups that `broker` coordinates and shows to Strait's user; nothing where the broker does
+    /// not tell (before Kafka 2.6).
+    ///
+    /// # Errors
+    /// As [`Cluster::list_groups`].
+    pub async fn groups_with_members(&self, broker: i32) -> Result<Option<Vec<String>>, NetError> {
+        let asking = async {
+            let connection = self.control(broker).await?;
+            let (api, newest) = (ListGroupsRequest::API, ListGroupsRequest::MAX);
+            let Ok(version) = connection.version(api, newest, LIST_STATES) else {
+                return Ok(None);
+            };
+            let states = WITH_MEMBERS.map(text).to_vec();
+            let request = ListGroupsRequest::default().with_states_filter(states);
+            let answer = connection.request_at(request, version, PATIENCE).await?;
+            Ok(Some((connection, answer)))
+        };
+        let asked = self.sparing(broker, Spared::Everything, asking).await?;
+        let Some((connection, answer)) = asked else {
+            return Ok(None);
+        };
+        let what = || connection.peer().to_string();
+        refusal(answer.error_code, ListGroupsRequest::NAME, what, None)?;
+        let groups = answer.groups.into_iter().map(|g| g.group_id.to_string());
+        Ok(Some(groups.collect()))
     }
 
     /// What each group has committed, asked of its coordinator, the coordinators side by side; many groups in one request
@@ -107,55 +135,19 @@ impl Cluster {
         &self,
         groups: &[String],
     ) -> BTreeMap<String, Result<GroupOffsets, NetError>> {
-        let mut found = BTreeMap::new();
-        let mut by_broker: BTreeMap<i32, Vec<String>> = BTreeMap::new();
-        for (group, broker) in self.coordinators(CoordinatorKind::Group, groups).await {
-            match broker {
-                Ok(broker) => by_broker.entry(broker).or_default().push(group),
-                Err(error) => drop(found.insert(group, Err(error))),
-            }
-        }
-        let mut jobs = JoinSet::new();
-        for (broker, groups) in by_broker {
-            let cluster = self.clone();
-            jobs.spawn(async move { cluster.committed_of(broker, &groups).await });
-        }
-        while let Some(done) = jobs.join_next().await {
-            found.extend(done.into_iter().flatten());
-        }
-        found
-    }
-
-    async fn committed_of(
-        &self,
-        broker: i32,
-        groups: &[String],
-    ) -> BTreeMap<String, Result<GroupOffsets, NetError>> {
-        let mut found = BTreeMap::new();
-        for piece in groups.chunks(GROUPS_PER_FETCH) {
-            let answers = match self.away(broker) {
-                Some(error) => Err(error),
-                None => self.committed_at(broker, piece).await,
-            };
-            match answers {
-                Ok(answers) => found.extend(answers),
-                Err(error) => {
-                    self.went_away(broker, &error);
-                    for group in piece {
-                        self.group_failed(group, &error);
-                        found.insert(group.clone(), Err(error.clone()));
-                    }
-                }
-            }
-        }
-        found
+        self.ask_about_groups(
+            Spared::Everything,
+            groups,
+            |cluster, broker, groups| async move { cluster.committed_at(broker, &groups).await },
+        )
+        .await
     }
 
     async fn committed_at(
         &self,
         broker: i32,
         groups: &[String],
-    ) -> Result<BTreeMap<String, Result<GroupOffsets, NetError>>, NetError> {
+    ) -> Result<(Connection, Answers<GroupOffsets>), NetError> {
         let connection = self.control(broker).await?;
         let version = connection.version(
             OffsetFetchRequest::API,
@@ -199,20 +191,7 @@ impl Cluster {
                 found.insert(id, offsets);
             }
         }
-        for group in groups {
-            match found.get(group) {
-                Some(Err(error)) => self.group_failed(group, error),
-                Some(Ok(_)) => {}
-                None => {
-                    let error = NetError::Malformed {
-                        peer: connection.peer().clone(),
-                        what: format!("the answer to OffsetFetch lacks group '{group}'"),
-                    };
-                    found.insert(group.clone(), Err(error));
-                }
-            }
-        }
-        Ok(found)
+        Ok((connection, found))
     }
 
     /// Commits for a group as one that is no member of it: the coordinator takes that from groups without live members only,
@@ -246,18 +225,12 @@ impl Cluster {
             .with_generation_id_or_member_epoch(-1)
             .with_group_instance_id(None)
             .with_topics(topics.collect());
-        let broker = self.coordinator(CoordinatorKind::Group, group).await?;
-        if let Some(error) = self.away(broker) {
-            self.forget_coordinator(CoordinatorKind::Group, group);
-            return Err(error);
-        }
-        let asked = self
-            .ask_coordinator(CoordinatorKind::Group, group, request, |answer| {
+        let (_, answer) = self
+            .ask_group(Spared::Everything, group, request, |answer| {
                 let mut codes = answer.topics.iter().flat_map(|t| &t.partitions);
                 codes.next().map_or(0, |p| p.error_code)
             })
-            .await;
-        let (_, answer) = asked.inspect_err(|error| self.went_away(broker, error))?;
+            .await?;
         let mut codes = BTreeMap::new();
         for topic in answer.topics {
             let name = topic.name.to_string();
@@ -266,16 +239,6 @@ impl Cluster {
             }
         }
         Ok(codes)
-    }
-
-    /// Asks for the coordinator anew after an error that may come from a wrong one.
-    fn group_failed(&self, group: &str, error: &NetError) {
-        let moved = error.code().is_some_and(|code| {
-            code == KafkaError::NOT_COORDINATOR || code == KafkaError::COORDINATOR_NOT_AVAILABLE
-        });
-        if moved || error.action() == Action::Reconnect {
-            self.forget_coordinator(CoordinatorKind::Group, group);
-        }
     }
 }
 

@@ -14,6 +14,7 @@ mod coordinator;
 mod driver;
 mod error;
 mod frame;
+mod group_coordinators;
 mod group_members;
 mod groups;
 mod handshake;

@@ -8,7 +8,7 @@ use kafka_protocol::messages::{BrokerId, ListOffsetsRequest};
 use tokio::task::JoinSet;
 
 use crate::call::Call;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Spared};
 use crate::connection::Connection;
 use crate::coordinator::refusal;
 use crate::error::NetError;
@@ -133,14 +133,10 @@ impl Cluster {
     ) -> LogEnds {
         let mut found = LogEnds::new();
         for places in places.chunks(AT_ONCE) {
-            let answers = match self.away(leader) {
-                Some(error) => Err(error),
-                None => self.offsets_asked_of(leader, places, ask, time).await,
-            };
-            match answers {
+            let asking = self.offsets_asked_of(leader, places, ask, time);
+            match self.sparing(leader, Spared::Everything, asking).await {
                 Ok(answers) => found.extend(answers),
                 Err(error) => {
-                    self.went_away(leader, &error);
                     let all = places.iter();
                     found.extend(all.map(|(p, _)| (p.clone(), Err(error.clone()))));
                 }

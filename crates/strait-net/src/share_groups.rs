@@ -1,7 +1,6 @@
 //! Share groups (KIP-932): where they begin to read, and setting that from outside.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use kafka_protocol::messages::alter_share_group_offsets_request::{
     AlterShareGroupOffsetsRequestPartition, AlterShareGroupOffsetsRequestTopic,
@@ -12,16 +11,15 @@ use kafka_protocol::messages::{
 };
 
 use crate::call::Call;
-use crate::cluster::Cluster;
-use crate::coordinator::{CoordinatorKind, refusal};
-use crate::error::{Action, NetError};
+use crate::cluster::{Cluster, Spared};
+use crate::connection::Connection;
+use crate::coordinator::refusal;
+use crate::error::NetError;
+use crate::group_coordinators::Answers;
+use crate::groups::PATIENCE;
 use crate::kafka_error::KafkaError;
 use crate::metadata::{text, topic_name};
 
-/// Groups that are asked about in one request.
-const GROUPS_PER_REQUEST: usize = 100;
-/// Time a broker has to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// GROUP_ID_NOT_FOUND.
 const NO_SUCH_GROUP: i16 = 69;
 
@@ -29,50 +27,23 @@ const NO_SUCH_GROUP: i16 = 69;
 pub type ShareOffsets = BTreeMap<(String, i32), i64>;
 
 impl Cluster {
-    /// The start offset of each share group on each partition that it has one for. A group that does not exist has none. One
-    /// group's error is its own.
+    /// The start offset of each share group on each partition that it has one for, asked like
+    /// [`committed_offsets`](Self::committed_offsets). A group that does not exist has none. One group's error is its own.
     pub async fn share_offsets(
         &self,
         groups: &[String],
     ) -> BTreeMap<String, Result<ShareOffsets, NetError>> {
-        let mut found = BTreeMap::new();
-        let mut by_broker: BTreeMap<i32, Vec<String>> = BTreeMap::new();
-        for (group, broker) in self.coordinators(CoordinatorKind::Group, groups).await {
-            match broker {
-                Ok(broker) => by_broker.entry(broker).or_default().push(group),
-                Err(error) => drop(found.insert(group, Err(error))),
-            }
-        }
-        for (broker, groups) in by_broker {
-            for groups in groups.chunks(GROUPS_PER_REQUEST) {
-                let answers = match self.away(broker) {
-                    Some(error) => Err(error),
-                    None => self.share_offsets_at(broker, groups).await,
-                };
-                let error = match answers {
-                    Ok(answers) => {
-                        found.extend(answers);
-                        continue;
-                    }
-                    Err(error) => error,
-                };
-                self.went_away(broker, &error);
-                for group in groups {
-                    if error.action() == Action::Reconnect {
-                        self.forget_coordinator(CoordinatorKind::Group, group);
-                    }
-                    found.insert(group.clone(), Err(error.clone()));
-                }
-            }
-        }
-        found
+        self.ask_about_groups(Spared::ShareGroups, groups, |cluster, broker, groups| async move {
+            cluster.share_offsets_at(broker, &groups).await
+        })
+        .await
     }
 
     async fn share_offsets_at(
         &self,
         broker: i32,
         groups: &[String],
-    ) -> Result<BTreeMap<String, Result<ShareOffsets, NetError>>, NetError> {
+    ) -> Result<(Connection, Answers<ShareOffsets>), NetError> {
         let connection = self.control(broker).await?;
         let asked = groups.iter().map(|group| {
             DescribeShareGroupOffsetsRequestGroup::default()
@@ -84,9 +55,6 @@ impl Cluster {
         let mut found = BTreeMap::new();
         for group in answer.groups {
             let id = group.group_id.to_string();
-            if KafkaError(group.error_code) == KafkaError::NOT_COORDINATOR {
-                self.forget_coordinator(CoordinatorKind::Group, &id);
-            }
             let what = || format!("group '{id}' on {}", connection.peer());
             let name = DescribeShareGroupOffsetsRequest::NAME;
             let code = match group.error_code {
@@ -104,13 +72,7 @@ impl Cluster {
             });
             found.insert(id, offsets);
         }
-        if let Some(group) = groups.iter().find(|group| !found.contains_key(*group)) {
-            return Err(NetError::Malformed {
-                peer: connection.peer().clone(),
-                what: format!("the answer to DescribeShareGroupOffsets lacks group '{group}'"),
-            });
-        }
-        Ok(found)
+        Ok((connection, found))
     }
 
     /// Sets where a share group without members begins to read; the coordinator refuses others with NON_EMPTY_GROUP (68). A
@@ -141,7 +103,7 @@ impl Cluster {
             .with_group_id(GroupId(text(group)))
             .with_topics(topics.collect());
         let (connection, answer) = self
-            .ask_coordinator(CoordinatorKind::Group, group, request, |a| a.error_code)
+            .ask_group(Spared::ShareGroups, group, request, |a| a.error_code)
             .await?;
         let what = || format!("group '{group}' on {}", connection.peer());
         let name = AlterShareGroupOffsetsRequest::NAME;

@@ -20,6 +20,7 @@ use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
 use kafka_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult,
 };
+use kafka_protocol::messages::describe_share_group_offsets_response::DescribeShareGroupOffsetsResponseGroup;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
@@ -27,6 +28,10 @@ use kafka_protocol::messages::list_offsets_response::{
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
+use kafka_protocol::messages::offset_commit_response::{
+    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
+use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponseGroup;
 use kafka_protocol::messages::offset_for_leader_epoch_response::{
     EpochEndOffset, OffsetForLeaderTopicResult,
 };
@@ -51,6 +56,8 @@ struct Script {
     dead: Option<i32>,
     /// This broker takes connections and answers nothing.
     hung: Option<i32>,
+    /// This API of this broker has no answer.
+    mute: Option<(i32, i16)>,
     ranges: &'static [(i16, i16, i16)],
     /// (broker, API) of every request but ApiVersions.
     asked: Vec<(i32, i16)>,
@@ -67,6 +74,7 @@ impl Script {
             delay: Duration::ZERO,
             dead: None,
             hung: None,
+            mute: None,
             ranges: MODERN,
             asked: Vec::new(),
         }))
@@ -107,6 +115,39 @@ impl Script {
                 let request: MetadataRequest = asked.decode();
                 assert!(!request.allow_auto_topic_creation);
                 encode(&self.metadata(request), v)
+            }
+            8 => {
+                let request: OffsetCommitRequest = asked.decode();
+                let error = if self.coordinator == id { 0 } else { 16 };
+                let topics = request.topics.into_iter().map(|topic| {
+                    let partitions = topic.partitions.into_iter().map(|p| {
+                        OffsetCommitResponsePartition::default()
+                            .with_partition_index(p.partition_index)
+                            .with_error_code(error)
+                    });
+                    OffsetCommitResponseTopic::default()
+                        .with_name(topic.name)
+                        .with_partitions(partitions.collect())
+                });
+                let answer = OffsetCommitResponse::default().with_topics(topics.collect());
+                encode(&answer, v)
+            }
+            9 => {
+                let request: OffsetFetchRequest = asked.decode();
+                let groups = request
+                    .groups
+                    .into_iter()
+                    .map(|group| OffsetFetchResponseGroup::default().with_group_id(group.group_id));
+                let answer = OffsetFetchResponse::default().with_groups(groups.collect());
+                encode(&answer, v)
+            }
+            90 => {
+                let request: DescribeShareGroupOffsetsRequest = asked.decode();
+                let groups = request.groups.into_iter().map(|group| {
+                    DescribeShareGroupOffsetsResponseGroup::default().with_group_id(group.group_id)
+                });
+                let answer = DescribeShareGroupOffsetsResponse::default();
+                encode(&answer.with_groups(groups.collect()), v)
             }
             10 => {
                 let request: FindCoordinatorRequest = asked.decode();
@@ -279,6 +320,9 @@ fn serve(net: &Arc<Net>, script: &Arc<Mutex<Script>>) {
                 while let Some(asked) = peer.next().await {
                     if dead() {
                         return;
+                    }
+                    if script.lock().unwrap().mute == Some((id, asked.api)) {
+                        return std::future::pending().await;
                     }
                     let delay = script.lock().unwrap().delay;
                     tokio::time::sleep(delay).await;
@@ -474,6 +518,67 @@ async fn a_broker_that_hangs_fails_its_groups_once() {
     let refused = cluster.commit_offsets("group-3", &offsets.into()).await;
     assert!(refused.is_err());
     assert!(began.elapsed() <= Duration::from_secs(11), "{began:?}");
+}
+
+/// Asked in every round, it would otherwise be away for as long as there are rounds.
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_hung_is_asked_again() {
+    let (_net, script, cluster) = scripted();
+    cluster.metadata(None).await.unwrap();
+    script.lock().unwrap().hung = Some(2);
+    let groups = names(&["billing"]);
+    let found = cluster.committed_offsets(&groups).await;
+    assert!(found["billing"].is_err());
+    script.lock().unwrap().hung = None;
+    let mut rounds = 0;
+    while cluster.committed_offsets(&groups).await["billing"].is_err() {
+        rounds += 1;
+        assert!(rounds < 10, "50 s after it answers again");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+    assert!(rounds > 3, "it was left alone for a while");
+}
+
+/// Their state lies in a log of its own: what hangs there says nothing about consumer groups.
+#[tokio::test(start_paused = true)]
+async fn share_groups_that_hang_leave_consumer_groups_alone() {
+    let (_net, script, cluster) = scripted();
+    let ranges = MODERN.iter().copied().chain([(90, 0, 0), (91, 0, 0)]);
+    script.lock().unwrap().ranges = ranges.collect::<Vec<_>>().leak();
+    script.lock().unwrap().mute = Some((2, 90));
+    let groups = names(&["billing"]);
+    let began = tokio::time::Instant::now();
+    for _ in 0..3 {
+        assert!(cluster.share_offsets(&groups).await["billing"].is_err());
+        let found = cluster.committed_offsets(&groups).await;
+        assert_eq!(found["billing"].as_ref().unwrap().len(), 0);
+    }
+    let offsets = [(("t".to_owned(), 0), 5)].into();
+    let refused = cluster.alter_share_offsets("billing", &offsets).await;
+    assert_eq!(refused.unwrap_err().id(), "timed-out");
+    assert!(began.elapsed() <= Duration::from_secs(11), "{began:?}");
+    // The other way round it is: a broker that answers nothing about groups hangs.
+    script.lock().unwrap().mute = Some((2, 9));
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(cluster.committed_offsets(&groups).await["billing"].is_err());
+    let found = cluster.share_offsets(&groups).await;
+    assert_eq!(found["billing"].as_ref().unwrap_err().id(), "timed-out");
+}
+
+/// The group moved to a broker that hangs: the one that told of it goes on with its other groups.
+#[tokio::test(start_paused = true)]
+async fn the_broker_that_failed_is_the_one_left_alone() {
+    let (_net, script, cluster) = scripted();
+    script.lock().unwrap().coordinator = 1;
+    let offsets = [(("t".to_owned(), 0), strait_net::CommittedOffset::default())].into();
+    let done = cluster.commit_offsets("billing", &offsets).await;
+    assert_eq!(done.unwrap()[&("t".to_owned(), 0)].0, 0);
+    script.lock().unwrap().coordinator = 2;
+    script.lock().unwrap().hung = Some(2);
+    assert!(cluster.commit_offsets("billing", &offsets).await.is_err());
+    script.lock().unwrap().coordinator = 1;
+    let found = cluster.committed_offsets(&names(&["shipping"])).await;
+    assert_eq!(found["shipping"].as_ref().unwrap().len(), 0);
 }
 
 #[tokio::test(start_paused = true)]

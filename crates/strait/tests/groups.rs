@@ -240,17 +240,28 @@ fn a_group_with_members_on_the_target_is_left_alone() {
         let at = [(topic, 0, 60)];
         oracle.commit_offsets(west, group, &at).unwrap();
     }
+    for group in ["busy-nobody", "busy-ahead"] {
+        let at = [(topic, 0, 40)];
+        oracle.commit_offsets(west, group, &at).unwrap();
+    }
+    // One has gone on there: there is nothing to commit for it, and it has a member all the same.
+    let ahead = ("busy-ahead", "west.busy-orders");
     oracle
-        .commit_offsets(west, "busy-nobody", &[(topic, 0, 40)])
+        .commit_offsets(east, ahead.0, &[(ahead.1, 0, 70)])
         .unwrap();
+    let ahead = oracle.join_group(east, ahead, "classic").unwrap();
     let mut mirror = mirror(&all, topic, "busy-.*").arguments(&["--admin-listen", &listen]);
     mirror.start();
     let link = "{link=\"busy-orders\"}";
     let metric = |name: &str| page::metric(port, &format!("{name}{link}"));
-    wait_until("both are known to be active", SOON, || {
+    wait_until("all three are known to be active", SOON, || {
+        metric("strait_groups_active") == Some(3.0)
+            && metric("strait_groups_committed") == Some(2.0)
+            && metric("strait_groups") == Some(4.0)
+    });
+    ahead.leave().unwrap();
+    wait_until("one of them no longer", SOON, || {
         metric("strait_groups_active") == Some(2.0)
-            && metric("strait_groups_committed") == Some(1.0)
-            && metric("strait_groups") == Some(3.0)
     });
     assert_eq!(metric("strait_groups_troubled"), Some(0.0));
     let committed = |group: &str| {
@@ -269,6 +280,11 @@ fn a_group_with_members_on_the_target_is_left_alone() {
     wait_until("they are committed for", SOON, || {
         groups.iter().all(|(group, _)| committed(group) == Some(60))
     });
+    wait_until("nobody is active any more", SOON, || {
+        metric("strait_groups_active") == Some(0.0)
+            && metric("strait_groups_committed") == Some(4.0)
+    });
+    assert_eq!(committed("busy-ahead"), Some(70));
     assert!(metric("strait_group_commits_total") >= Some(3.0));
     assert!(!mirror.log().contains("group="), "{}", mirror.tail());
     // Kept for a start long after: type 4, the link's name, the topic.
@@ -335,6 +351,50 @@ fn a_rewind_follows_only_behind_commits_of_straits_own() {
     assert_eq!(committed(), Some(300), "somebody else's commit stays");
     commit(west, topic, 450);
     wait_until("forward again", SOON, || committed() == Some(450));
+    mirror.stop();
+}
+
+/// A group that reads on both sides came to the same place by itself: its commit there is not Strait's, also for a process that
+/// knows it from its checkpoints alone.
+#[test]
+fn a_commit_that_only_equals_a_checkpoint_is_not_taken_back() {
+    let all = clusters();
+    let (oracle, west, east) = (&all.oracle, &all.west, &all.east);
+    let (topic, target, group) = ("level", "west.level", "level-group");
+    oracle.create_topic(west, topic, 1, 1, &[]).unwrap();
+    oracle.produce(west, &Workload::new(topic), 100).unwrap();
+    let mut mirror = mirror(&all, topic, "level-.*").started();
+    let held = || {
+        let options = DumpOptions::default();
+        let dump = oracle.dump(east, target, Isolation::ReadCommitted, options);
+        dump.map_or(0, |d| d.count())
+    };
+    wait_until("all is mirrored", SOON, || held() == 100);
+    let read = oracle.consume_group(east, (group, target), u64::MAX >> 1, "earliest");
+    assert_eq!(read.unwrap().len(), 100);
+    let place = (target.to_owned(), 0);
+    let committed = || oracle.committed_offsets(east, group).unwrap()[&place];
+    let checkpoint = || {
+        let told = oracle.translated_offsets(east, "west", group).unwrap();
+        told.get(&place).map(|(offset, _)| *offset)
+    };
+    let end = committed();
+    let goes_to = |offset: i64| {
+        let at = [(topic, 0, offset)];
+        oracle.commit_offsets(west, group, &at).unwrap();
+        wait_until(&format!("a checkpoint of {offset}"), SOON, || {
+            checkpoint() == Some(offset)
+        });
+    };
+    for (level, back) in [(100, [40, 45]), (100, [30, 35])] {
+        goes_to(level);
+        assert_eq!(committed(), end, "they stand at the same place");
+        mirror.kill9();
+        mirror.start();
+        // The second one tells that the first one was acted on.
+        back.into_iter().for_each(goes_to);
+        assert_eq!(committed(), end, "it is the group's own");
+    }
     mirror.stop();
 }
 

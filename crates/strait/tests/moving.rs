@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use rig::{Mirror, free_port, wait_until};
+use rig::{Mirror, wait_until};
 use strait_testkit::kafka::{
     Codec, DumpOptions, Isolation, KafkaCluster, Oracle, PartitionDump, RecordSpec, run_java,
 };
@@ -217,7 +217,6 @@ fn write_file(folder: &Path, count: u64) {
 }
 
 fn run_worker(kafka: &str, folder: &Path, more: &[&str]) {
-    let port = free_port().to_string();
-    let begin = [kafka, &port, folder.to_str().unwrap()];
+    let begin = [kafka, folder.to_str().unwrap()];
     java("Worker.java", &[&begin, more].concat());
 }

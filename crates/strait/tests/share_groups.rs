@@ -31,13 +31,17 @@ fn node() -> KafkaOptions {
         .property("share.coordinator.state.topic.min.isr", "1")
 }
 
-fn share(arguments: &[&str]) -> Vec<u64> {
+/// Beside the one that is looked at: more than one slice of them.
+const MANY: i64 = 110;
+
+fn share(arguments: &[&str]) -> Vec<i64> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let said = run_java(&tests.join("look/ShareGroups.java"), arguments).unwrap();
     said.lines().map(|line| line.parse().unwrap()).collect()
 }
 
-/// Nothing is left out; who has members on the target is left alone; and a target that knows no share groups is told of once.
+/// Nothing is left out; who has members on the target is left alone; consumer groups go on beside; a target that knows no share
+/// groups is told of once, and one that learns to know them has them from then on.
 #[test]
 fn a_share_group_begins_on_the_target_where_it_was() {
     let old = KafkaOptions::new().version(Version::V3_9);
@@ -50,13 +54,16 @@ fn a_share_group_begins_on_the_target_where_it_was() {
         .flush_every(7)
         .transaction(TransactionSpec::new("dealt", 13).abort_every(4));
     oracle.produce(west, &workload, 200).unwrap();
-    // It has taken care of what lies below, over some transactions.
-    share(&["alter", west, "dealers", topic, "100"]);
+    // Each has taken care of what lies below, over some transactions.
+    let hands: Vec<String> = (0..MANY).map(|n| format!("hand-{n}")).collect();
+    let hands: Vec<&str> = hands.iter().map(String::as_str).collect();
+    share(&[&["alter", west, topic, "60", "dealers"], &hands[..]].concat());
+    share(&["feature", east, "0"]);
 
     let port = free_port();
     let link = |target: &str| {
         format!(
-            "[[links]]\nname = \"west->{target}\"\nsource = \"west\"\ntarget = {target:?}\ntopics = [{topic:?}]\ngroups = [\"dealers\"]\nrefresh-topics = \"1s\"\nsync-group-offsets-interval = \"1s\"\nemit-checkpoints-interval = \"1s\"\n"
+            "[[links]]\nname = \"west->{target}\"\nsource = \"west\"\ntarget = {target:?}\ntopics = [{topic:?}]\ngroups = [\"dealers\", \"hand-.*\", \"readers\"]\nrefresh-topics = \"1s\"\nrefresh-groups = \"1s\"\nsync-group-offsets-interval = \"1s\"\nemit-checkpoints-interval = \"1s\"\n"
         )
     };
     let toml = format!(
@@ -67,10 +74,20 @@ fn a_share_group_begins_on_the_target_where_it_was() {
     let listen = format!("127.0.0.1:{port}");
     let mut mirror = Mirror::new(&toml).arguments(&["--admin-listen", &listen]);
     mirror.start();
-    mirror.wait_for_log("id=share-groups-unsupported", SOON);
     let metric = |name: &str| page::metric(port, &format!("{name}{{link=\"west->east\"}}"));
-    wait_until("the group stands on the target", SOON, || {
+    let unsupported = |log: &str| log.matches("id=share-groups-unsupported").count();
+    wait_until("both targets know none", SOON, || {
+        unsupported(&mirror.log()) == 2
+    });
+    oracle
+        .commit_offsets(west, "readers", &[(topic, 0, 60)])
+        .unwrap();
+    wait_until("consumer groups go on", SOON, || {
         metric("strait_groups_committed") == Some(1.0)
+    });
+    share(&["feature", east, "1"]);
+    wait_until("all stand on the target", SOON, || {
+        metric("strait_groups_committed") == Some((MANY + 2) as f64)
     });
     let options = DumpOptions {
         records: true,
@@ -80,27 +97,26 @@ fn a_share_group_begins_on_the_target_where_it_was() {
         let dump = oracle.dump(kafka, topic, Isolation::ReadCommitted, options);
         dump.unwrap().partitions.remove(0).records
     };
-    let number = |value: Option<&[u8]>| -> u64 {
+    let number = |value: Option<&[u8]>| -> i64 {
         let text = String::from_utf8(value.unwrap().to_vec()).unwrap();
         text.split('/').nth(1).unwrap().parse().unwrap()
     };
-    let unread: BTreeSet<u64> = records(west, topic)
-        .iter()
-        .filter(|record| record.offset >= 100)
-        .map(|record| number(record.value.as_deref()))
-        .collect();
-    let there = records(east, target);
-    let first = there
-        .iter()
-        .find(|record| unread.contains(&number(record.value.as_deref())));
-    // Nothing but markers lies between.
-    let start = share(&["offsets", east, "dealers"])[0] as i64;
-    let first = first.unwrap().offset;
-    assert!(
-        there.iter().all(|r| r.offset < start || r.offset >= first),
-        "{start} {first}"
-    );
-    assert!(start <= first);
+    let (here, there) = (records(west, topic), records(east, target));
+    let unread = |from: i64| -> BTreeSet<i64> {
+        let rest = here.iter().filter(|record| record.offset >= from);
+        rest.map(|record| number(record.value.as_deref())).collect()
+    };
+    // Nothing but markers lies between the start and what is unread, and nothing that was not read before it.
+    let stands = |start: i64, from: i64| {
+        let rest = there.iter().filter(|record| record.offset >= start);
+        let rest: BTreeSet<i64> = rest.map(|r| number(r.value.as_deref())).collect();
+        start >= 0 && rest == unread(from)
+    };
+    let last = hands[hands.len() - 1];
+    wait_until("they begin where they were", SOON, || {
+        let told = share(&["offsets", east, "dealers", hands[0], last]);
+        stands(told[0], 60) && stands(told[1], 61) && stands(told[2], 60 + MANY)
+    });
 
     let folder = tempfile::tempdir().unwrap();
     let end = folder.path().join("end");
@@ -109,19 +125,26 @@ fn a_share_group_begins_on_the_target_where_it_was() {
         let east = east.clone();
         std::thread::spawn(move || share(&["read", &east, "dealers", target, &until]))
     };
-    wait_until("it reads", SOON, || {
-        folder.path().join("end.begun").exists()
+    let left = unread(60);
+    wait_until("it has read all that was left", SOON, || {
+        let read = std::fs::read_to_string(folder.path().join("end.read"));
+        read.is_ok_and(|read| read.parse::<usize>().unwrap() >= left.len())
     });
     // It goes on here and there: not moved under a member's feet.
-    share(&["alter", west, "dealers", topic, "150"]);
+    share(&["alter", west, topic, "190", "dealers"]);
     wait_until("it is known to be active", SOON, || {
         metric("strait_groups_active") == Some(1.0)
     });
     std::fs::write(&end, "").unwrap();
-    let read: BTreeSet<u64> = member.join().unwrap().into_iter().collect();
-    assert_eq!(read, unread);
+    let read = member.join().unwrap();
+    assert_eq!(read.iter().copied().collect::<BTreeSet<_>>(), left);
+    assert_eq!(read.len(), left.len(), "each once");
+    wait_until("nobody is active any more", SOON, || {
+        metric("strait_groups_active") == Some(0.0)
+    });
     let said = mirror.log();
-    assert_eq!(said.matches("id=share-groups-unsupported").count(), 1);
+    assert_eq!(unsupported(&said), 2);
+    assert!(said.contains("share groups are looked after now"));
     assert!(!said.contains("id=group-un"), "{}", mirror.tail());
     mirror.stop();
 }

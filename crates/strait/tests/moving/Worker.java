@@ -11,7 +11,7 @@ import org.apache.kafka.connect.cli.ConnectDistributed;
 import org.apache.kafka.connect.runtime.Connect;
 
 /**
- * A Connect worker: {@code BOOTSTRAP PORT FOLDER LINES [create]}. It runs until the file {@code out} of the folder has so
+ * A Connect worker: {@code BOOTSTRAP FOLDER LINES [create]}. It runs until the file {@code out} of the folder has so
  * many lines, and ends cleanly. With {@code create} it is told of two connectors over its REST port first: one writes the
  * lines of the file {@code in} to topic {@code through-connect}, the other writes that topic to {@code out}.
  */
@@ -19,8 +19,7 @@ public final class Worker {
     private static final String FILES = "org.apache.kafka.connect.file.FileStream";
 
     public static void main(String[] args) throws Exception {
-        Path folder = Path.of(args[2]);
-        String url = "http://127.0.0.1:" + args[1];
+        Path folder = Path.of(args[1]);
         Map<String, String> settings = new HashMap<>(Map.of(
             "bootstrap.servers", args[0],
             "group.id", "connect-moving",
@@ -30,7 +29,7 @@ public final class Worker {
             "offset.storage.topic", "connect-moving-offsets",
             "status.storage.topic", "connect-moving-status",
             "offset.flush.interval.ms", "500",
-            "listeners", url,
+            "listeners", "http://127.0.0.1:0",
             "plugin.discovery", "service_load"));
         for (String topic : new String[] {"config", "offset", "status"}) {
             settings.put(topic + ".storage.replication.factor", "1");
@@ -38,12 +37,13 @@ public final class Worker {
         settings.put("offset.storage.partitions", "3");
         Connect<?> connect = new ConnectDistributed().startConnect(settings);
         try {
-            if (args.length > 4) {
+            if (args.length > 3) {
+                String url = connect.rest().serverUrl().resolve("/").toString();
                 create(url, "reader", "Source", "\"topic\":\"through-connect\",\"file\":\"" + folder.resolve("in") + "\"");
                 create(url, "writer", "Sink", "\"topics\":\"through-connect\",\"file\":\"" + folder.resolve("out") + "\"");
             }
             Instant end = Instant.now().plusSeconds(60);
-            while (lines(folder) < Long.parseLong(args[3])) {
+            while (lines(folder) < Long.parseLong(args[2])) {
                 if (Instant.now().isAfter(end)) {
                     throw new IllegalStateException("only " + lines(folder) + " lines came through");
                 }
@@ -64,7 +64,7 @@ public final class Worker {
     /** The worker answers once it has joined its group. */
     private static void create(String url, String name, String kind, String more) throws Exception {
         String body = "{\"name\":\"" + name + "\",\"config\":{\"connector.class\":\"" + FILES + kind + "Connector\",\"tasks.max\":\"1\"," + more + "}}";
-        HttpRequest request = HttpRequest.newBuilder(URI.create(url + "/connectors"))
+        HttpRequest request = HttpRequest.newBuilder(URI.create(url + "connectors"))
             .header("Content-Type", "application/json").POST(HttpRequest.BodyPublishers.ofString(body)).build();
         Instant end = Instant.now().plusSeconds(30);
         while (true) {
