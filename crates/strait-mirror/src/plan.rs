@@ -410,7 +410,7 @@ fn ends_of(config: &LinkConfig) -> AskEnds {
     }
 }
 
-/// What is known of these partitions; those of which nothing is are told, one for all brokers and reasons.
+/// What is known of these partitions; of the others one is named for each reason.
 fn known<T>(
     cluster: &str,
     found: BTreeMap<(String, i32), Result<T, NetError>>,
@@ -423,7 +423,7 @@ fn known<T>(
             Ok(found) => drop(known.insert(place, found)),
             Err(error) => {
                 let first = || (0, format!("{}-{}", place.0, place.1));
-                why.entry(error.to_string()).or_insert_with(first).0 += 1;
+                why.entry(shortly(&error)).or_insert_with(first).0 += 1;
             }
         }
     }

@@ -121,19 +121,13 @@ pub(crate) fn wait(args: &WaitArgs, quiet: bool) -> Exit {
         })
     });
     let ended = runtime.block_on(links::side_by_side(waiting));
+    let (told, exits): (Vec<String>, Vec<Exit>) = ended.into_iter().unzip();
     let whole = match of.json {
-        true => {
-            let all: Vec<String> = ended.iter().map(|(text, _)| text.clone()).collect();
-            format!("[{}]\n", all.join(","))
-        }
-        false => {
-            let all: Vec<String> = ended.iter().map(|(text, _)| text.clone()).collect();
-            all.join("\n")
-        }
+        true => format!("[{}]\n", told.join(",")),
+        false => told.join("\n"),
     };
     // What waiting does not help is told rather than that it takes longer.
     let bad = |exit: &&Exit| !matches!(exit, Exit::Ok);
-    let exits: Vec<Exit> = ended.into_iter().map(|(_, exit)| exit).collect();
     let worst = exits.iter().find(|e| bad(e) && **e != Exit::NotYet);
     let exit = worst.or_else(|| exits.iter().find(bad)).copied();
     links::print(&whole, exit.unwrap_or(Exit::Ok))

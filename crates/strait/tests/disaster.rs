@@ -288,7 +288,7 @@ fn a_is_lost_for_good_and_c_takes_its_place() {
     // What A acknowledged in its last moment may not have arrived.
     a.produce(300..350);
     lost.kill9(0).unwrap();
-    let said = strait(&a_to_b, &["wait", "caught-up"], &["--timeout", "1m"], 5);
+    let said = strait(&a_to_b, &["wait", "caught-up"], &["--timeout", "3s"], 5);
     assert!(said.contains("cannot reach cluster 'A'"), "{said}");
     a_to_b.stop();
     let arrived: i64 = b.ends(from_a).iter().sum();
