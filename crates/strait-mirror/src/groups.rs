@@ -23,7 +23,7 @@ const ROUND_BYTES: u64 = 64 << 20;
 /// And for how long.
 const ROUND_TIME: Duration = Duration::from_secs(5);
 /// Groups that are looked at at a time.
-pub(crate) const SLICE: usize = 100;
+const SLICE: usize = 100;
 /// How often ladders are kept.
 const KEEP_LADDERS: Duration = Duration::from_secs(300);
 /// How many in one piece, and the time to the next one.

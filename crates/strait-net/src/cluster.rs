@@ -37,7 +37,7 @@ pub(crate) const CONNECTIONS_TRIED: u32 = 3;
 /// each time.
 const AWAY_FOR: Duration = Duration::from_secs(30);
 /// And where it does not answer about share groups alone: consumer groups have their turn between the tries.
-const SHARE_AWAY_FOR: Duration = Duration::from_secs(120);
+const SHARE_AWAY_FOR: Duration = Duration::from_secs(60);
 
 /// The slot of the connection that was opened through a bootstrap address.
 const BOOTSTRAP: i32 = -1;

@@ -22,7 +22,7 @@ use strait_testkit::kafka::{
     run_java,
 };
 
-const SOON: Duration = Duration::from_secs(90);
+const SOON: Duration = Duration::from_secs(120);
 
 /// The one node can hold the state of share groups.
 fn node() -> KafkaOptions {
@@ -32,7 +32,7 @@ fn node() -> KafkaOptions {
 }
 
 /// Beside the one that is looked at: more than one slice of them.
-const MANY: i64 = 110;
+const MANY: i64 = 60;
 
 fn share(arguments: &[&str]) -> Vec<i64> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
