@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use strait_config::LinkConfig;
 use strait_engine::{
-    FlowKey, KnownPosition, LinkStatus, PositionTail, SessionError, SideLog, holds_positions,
-    syncs_topic,
+    FlowKey, KnownPosition, LinkStatus, PositionTail, SessionError, SideLog, existing,
+    holds_positions, syncs_topic,
 };
 use strait_net::{Cluster, KafkaError, NetError, NewTopic, Runtime};
 use strait_wire::{OffsetSync, Position, Record, SyncKind};
@@ -107,7 +107,12 @@ async fn copy(
     target: &Cluster,
     status: &mut watch::Receiver<LinkStatus>,
 ) -> Result<(), SessionError> {
-    let (on, topic) = (&place.cluster, &place.topic);
+    let on = &place.cluster;
+    let other = if place.on_source { target } else { source }.alias();
+    let older = existing(on, |separator| syncs_topic(separator, other)).await?;
+    // One that Kafka takes for the same name stays in use, as it does where positions stand.
+    let older = older.filter(|_| holds_positions(&config.internal_separator));
+    let topic = older.as_ref().unwrap_or(&place.topic);
     create(config, on, topic).await?;
     let replication = config.internal_replication_factor;
     let log = SideLog::open(rt, &config.name, on.clone(), topic, replication).await?;
