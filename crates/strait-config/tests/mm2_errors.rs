@@ -265,6 +265,46 @@ fn toml_names_what_is_taken_over_in_its_own_keys() {
 }
 
 #[test]
+fn mirror_maker_2s_own_topics_have_its_separator_unless_it_is_told_not_to() {
+    const SEPARATOR: &str = "replication.policy.separator =";
+    const IDENTITY: &str = "replication.policy.class = IdentityReplicationPolicy\n";
+    const OFF: &str = "replication.policy.internal.topic.separator.enabled = false\n";
+    for (lines, expected) in [
+        (String::new(), "."),
+        (OFF.to_owned(), "."),
+        (format!("{SEPARATOR} _\n"), "_"),
+        (format!("{SEPARATOR} _\n{OFF}"), "."),
+        (format!("{SEPARATOR} _\n{OFF}a->b.{SEPARATOR} -\n"), "."),
+        (format!("{SEPARATOR} _\n{IDENTITY}"), "_"),
+        (format!("{SEPARATOR}\n{IDENTITY}"), ""),
+        (format!("{SEPARATOR} _\n{IDENTITY}{OFF}"), "."),
+    ] {
+        let text = format!("{MM2}{lines}");
+        let config = load("f.properties", text.as_bytes()).unwrap();
+        assert_eq!(config.links[0].internal_separator, expected, "{lines}");
+    }
+    for (keys, expected) in [
+        ("", "."),
+        ("separator = \"_\"", "_"),
+        ("separator = \"_\"\ninternal-separator = \".\"", "."),
+        ("naming = \"suffix\"\nseparator = \"_\"", "."),
+        ("naming = \"identity\"\ninternal-separator = \"\"", ""),
+    ] {
+        let text = format!(
+            "[clusters]\na = \"a:1\"\nb = \"b:1\"\n\n[[links]]\nsource = \"a\"\ntarget = \"b\"\ntopics = [\"t\"]\n{keys}\n"
+        );
+        let config = load("f.toml", text.as_bytes()).unwrap();
+        assert_eq!(config.links[0].internal_separator, expected, "{keys}");
+    }
+    mm2(
+        "replication.policy.internal.topic.separator.enabled = no\nreplication.policy.separator = _",
+        &[
+            "f.properties:5: replication.policy.internal.topic.separator.enabled = no: this is neither true nor false. Write true or false.",
+        ],
+    );
+}
+
+#[test]
 fn offset_syncs_are_written_on_the_source_where_that_is_said() {
     let on_source = |lines: &str| {
         let text = format!("{MM2}{lines}");

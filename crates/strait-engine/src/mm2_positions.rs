@@ -425,6 +425,42 @@ async fn each_record(
 mod tests {
     use super::*;
 
+    fn flushed(connector: &str, topic: &str, offset: Option<i64>) -> Mm2Offset {
+        Mm2Offset {
+            connector: connector.to_owned(),
+            cluster: "a".to_owned(),
+            topic: topic.to_owned(),
+            partition: 0,
+            offset,
+        }
+    }
+
+    #[test]
+    fn connectors_are_counted_and_only_topics_that_can_be_are_kept() {
+        let mut offsets = Offsets::default();
+        for (connector, offset) in [("x", Some(9)), ("y", Some(5)), ("x", Some(12)), ("y", None)] {
+            offsets.take(flushed(connector, "t", offset)).unwrap();
+        }
+        let long = "t".repeat(LONGEST_TOPIC + 1);
+        offsets.take(flushed("x", &long, Some(1))).unwrap();
+        assert_eq!((offsets.kept, offsets.flows.len()), (1, 1));
+        let positions = Mm2Positions {
+            offsets: offsets.clone(),
+            ..Mm2Positions::default()
+        };
+        let flow = FlowKey {
+            topic: "t".to_owned(),
+            partition: 0,
+        };
+        assert_eq!(positions.mirrored(&flow), Some(12));
+        assert!((100..1_000).contains(&positions.bytes()));
+        let taken = (0..=limits::MM2_CONNECTORS)
+            .map(|n| offsets.take(flushed(&format!("c{n}"), "t", Some(1))))
+            .find_map(Result::err);
+        let why = taken.unwrap().to_string();
+        assert!(why.contains("more than 1000 connectors"), "{why}");
+    }
+
     #[test]
     fn of_many_pairs_some_are_kept_from_the_first_to_the_last() {
         let mut pairs = Vec::new();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use strait_config::LinkConfig;
 use strait_engine::{
-    FlowKey, KnownPosition, LinkStatus, PositionTail, SEPARATOR, SessionError, SideLog,
+    FlowKey, KnownPosition, LinkStatus, PositionTail, SEPARATOR, SessionError, SideLog, existing,
     holds_positions, syncs_topic,
 };
 use strait_net::{Cluster, KafkaError, NetError, NewTopic, Runtime};
@@ -135,7 +135,13 @@ async fn copy(
     target: &Cluster,
     status: &mut watch::Receiver<LinkStatus>,
 ) -> Result<(), Failed> {
-    let (on, topic) = (&place.cluster, &place.topic);
+    let on = &place.cluster;
+    let other = if place.on_source { target } else { source }.alias();
+    let older = existing(on, |separator| syncs_topic(separator, other)).await;
+    // One that Kafka takes for the same name stays in use, as it does where positions stand.
+    let older = older.map_err(|error| Failed::Write(error.into()))?;
+    let older = older.filter(|_| holds_positions(&config.internal_separator));
+    let topic = older.as_ref().unwrap_or(&place.topic);
     let created = create(config, on, topic).await;
     created.map_err(Failed::Write)?;
     let replication = config.internal_replication_factor;

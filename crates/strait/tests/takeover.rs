@@ -15,6 +15,7 @@ use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rig::{Mirror, wait_until};
@@ -25,6 +26,9 @@ use strait_testkit::kafka::{
 use tempfile::TempDir;
 
 const SOON: Duration = Duration::from_secs(60);
+
+/// Held by tests that kill MirrorMaker 2: each is a heavy process, and no more than two run at a time.
+static KILLING: Mutex<()> = Mutex::new(());
 
 /// Two clusters under aliases of the test's own, and its two topics: one plain, one written in transactions.
 struct Scene {
@@ -218,9 +222,10 @@ impl Scene {
 /// The number before a word in the log's line about what was taken over.
 fn said(mirror: &Mirror, field: &str) -> u64 {
     let log = mirror.log();
+    // Said again where a flow could go on later.
     let line = log
         .lines()
-        .find(|line| line.contains("took over from MirrorMaker 2"));
+        .rfind(|line| line.contains("took over from MirrorMaker 2"));
     let line = line.unwrap_or_else(|| panic!("{}", mirror.tail()));
     let (_, rest) = line.split_once(&format!(" {field}=")).unwrap();
     rest.split(' ').next().unwrap().parse().unwrap()
@@ -310,6 +315,7 @@ fn where_mirror_maker_2_was_stopped_strait_goes_on() {
 /// Strait waits while it runs, and goes on by itself once it is gone: killed, with a minute of records behind its position.
 #[test]
 fn where_mirror_maker_2_was_killed_strait_goes_on_as_soon_as_it_is_gone() {
+    let _turn = KILLING.lock().unwrap_or_else(PoisonError::into_inner);
     let scene = Scene::new("west");
     let properties = scene.properties("east.offset.flush.interval.ms = 4000");
     let load = scene.load();
@@ -416,7 +422,7 @@ impl Connect {
             ("offset-syncs.topic.replication.factor", "1"),
             ("sync.topic.configs.enabled", "false"),
             ("sync.topic.acls.enabled", "false"),
-            ("producer.override.transaction.timeout.ms", "10000"),
+            ("producer.override.transaction.timeout.ms", "4000"),
             ("tasks.max", "2"),
         ];
         let settings = settings
@@ -434,6 +440,7 @@ impl Connect {
 /// are and its own with another separator, and was killed with a transaction open.
 #[test]
 fn its_connector_on_a_connect_cluster_is_taken_over() {
+    let _turn = KILLING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut scene = Scene::new("rome");
     scene.identity = true;
     let load = scene.load();
