@@ -374,7 +374,8 @@ fn follow(flows: &mut BTreeMap<FlowKey, History>, link: &str, flow: FlowKey, kno
         let mut ladder = Ladder::default();
         ladder.restart(rung);
         let begun = matches!(position.kind, SyncKind::Rebase | SyncKind::Takeover)
-            || position.forwarded == 0;
+            || position.forwarded == 0
+            || position.flags.contains(PositionFlags::SHARED);
         let kept = Vec::new();
         flows.insert(
             flow,
@@ -390,7 +391,10 @@ fn follow(flows: &mut BTreeMap<FlowKey, History>, link: &str, flow: FlowKey, kno
         return;
     };
     let last = &history.position;
+    // Of a target that others write to too it is not known whose records stand between two positions.
+    let shared = position.flags | last.flags;
     let breaks = matches!(position.kind, SyncKind::Rebase | SyncKind::Takeover)
+        || shared.contains(PositionFlags::SHARED)
         || position.isolation != last.isolation
         || position.target_topic != last.target_topic
         || differ(&position.source_topic_id, &last.source_topic_id)
@@ -427,9 +431,11 @@ impl History {
     }
 
     /// Whether the source may have records in the interval that were not forwarded: those that the target refused, and
-    /// those of other links.
+    /// those of other links; or the target those of others.
     fn uncountable(&self, interval: &Interval) -> bool {
-        if self.position.flags.contains(PositionFlags::PROVENANCE)
+        let flags = self.position.flags;
+        if flags.contains(PositionFlags::PROVENANCE)
+            || flags.contains(PositionFlags::SHARED)
             || self.sum(GapReason::OtherLink) > 0
         {
             return true;
@@ -545,6 +551,39 @@ mod tests {
         // Kept by somebody who had not seen it.
         rebased.restore(&vec![(90, 90, 90), (0, 0, 0)]);
         assert_eq!(rebased.ladder.find(50), Found::Unknown);
+    }
+
+    /// Records of others may stand on the target between two positions, also where nobody may write there any more.
+    #[test]
+    fn positions_of_a_shared_target_bound_nothing() {
+        let shared = |source, target, forwarded| {
+            let mut known = position(Periodic, source, target, forwarded);
+            if let KnownPosition::Strait(position) = &mut known {
+                position.flags = PositionFlags::SHARED;
+            }
+            known
+        };
+        let positions = [
+            position(Periodic, 100, 100, 100),
+            shared(200, 250, 200),
+            shared(300, 360, 300),
+            position(SyncKind::Session, 300, 370, 300),
+            position(Periodic, 400, 475, 400),
+        ];
+        let mut known = history(positions.to_vec());
+        let open = [150, 200, 250, 299].map(|offset| known.ladder.find(offset));
+        assert_eq!(open, [Found::Unknown; 4]);
+        assert_eq!(known.ladder.find(300), Found::Exact(370));
+        let counted = interval((300, 370, 300), (400, 475, 400));
+        assert_eq!(known.ladder.find(350), Found::Between(counted));
+        assert!(!known.uncountable(&counted));
+        // Kept before others began to write.
+        known.restore(&vec![(90, 90, 90), (0, 0, 0)]);
+        assert_eq!(known.ladder.find(250), Found::Unknown);
+        let mut open = history(positions[2..3].to_vec());
+        open.restore(&vec![(90, 90, 90), (0, 0, 0)]);
+        assert_eq!(open.ladder.find(250), Found::Unknown);
+        assert!(open.uncountable(&counted));
     }
 
     #[test]
