@@ -19,26 +19,6 @@ pub struct Contents {
     pub were: Vec<(i64, i64)>,
 }
 
-impl Contents {
-    /// Offsets of `nothing` from `from` to below `to`.
-    pub fn nothing_between(&self, from: i64, to: i64) -> i64 {
-        between(&self.nothing, from, to)
-    }
-
-    /// Offsets of `were` from `from` to below `to`.
-    pub fn were_between(&self, from: i64, to: i64) -> i64 {
-        between(&self.were, from, to)
-    }
-}
-
-fn between(ranges: &[(i64, i64)], from: i64, to: i64) -> i64 {
-    let begin = ranges.partition_point(|(_, end)| *end <= from);
-    let inside = ranges.iter().skip(begin);
-    let inside = inside.take_while(|(begin, _)| *begin < to);
-    let overlap = |(a, b): &(i64, i64)| ((*b).min(to) - (*a).max(from)).max(0);
-    inside.map(overlap).sum()
-}
-
 impl Tally {
     /// What the source has of a stretch, as it would be forwarded: `most` records at the most. Nothing where it has more,
     /// where its log begins behind the stretch, or where `budget` is used up before.

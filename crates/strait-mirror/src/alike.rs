@@ -14,17 +14,59 @@ use crate::ladder::Interval;
 #[derive(Debug)]
 pub(crate) struct Alike<'a> {
     interval: Interval,
-    source: &'a Contents,
     target: &'a Contents,
+    /// What the source's batches tell of its offsets, and the target's of its own.
+    nothing: Ranges<'a>,
+    were: Ranges<'a>,
+    were_there: Ranges<'a>,
     /// Source and target offset of each, in order; the two ends of the interval around them.
     pairs: Vec<(i64, i64)>,
-    /// Before which pair was looked last, and what stands open there.
-    open: (usize, Vec<i64>),
+    /// Before which pair was looked last, what stands open there, and how much of it was records.
+    open: (usize, Vec<i64>, i64),
+}
+
+/// Ranges in order, with how many offsets lie in those before each: there may be very many of them, and of questions.
+#[derive(Debug)]
+struct Ranges<'a> {
+    ranges: &'a [(i64, i64)],
+    before: Vec<i64>,
+    all: i64,
+}
+
+impl<'a> Ranges<'a> {
+    fn new(ranges: &'a [(i64, i64)]) -> Self {
+        let mut all = 0;
+        let before = ranges.iter().map(|(from, to)| {
+            let before = all;
+            all += (to - from).max(0);
+            before
+        });
+        let before = before.collect();
+        Self {
+            ranges,
+            before,
+            all,
+        }
+    }
+
+    /// Offsets in them below this one.
+    fn below(&self, offset: i64) -> i64 {
+        let at = self.ranges.partition_point(|(_, to)| *to <= offset);
+        match (self.ranges.get(at), self.before.get(at)) {
+            (Some((from, _)), Some(before)) => before + (offset - from).max(0),
+            _ => self.all,
+        }
+    }
+
+    /// Offsets in them from `from` to below `to`.
+    fn between(&self, from: i64, to: i64) -> i64 {
+        (self.below(to) - self.below(from)).max(0)
+    }
 }
 
 impl<'a> Alike<'a> {
     /// Compares both sides of an interval; what the source's batches tell of records that are gone has to be true of what was
-    /// forwarded. Nothing where they contradict each other.
+    /// forwarded. Nothing where they contradict each other, or the target has records that are not the link's.
     pub(crate) fn new(
         interval: &Interval,
         source: &'a Contents,
@@ -56,12 +98,16 @@ impl<'a> Alike<'a> {
             [a, b] => a.0 < b.0 && a.1 < b.1,
             _ => false,
         });
-        in_order.then_some(Self {
+        let were_there = Ranges::new(&target.were);
+        let there = were_there.between(below.target, above.target);
+        (in_order && there <= interval.forwarded()).then_some(Self {
             interval: *interval,
-            source,
             target,
+            nothing: Ranges::new(&source.nothing),
+            were: Ranges::new(&source.were),
+            were_there,
             pairs,
-            open: (0, Vec::new()),
+            open: (0, Vec::new(), 0),
         })
     }
 
@@ -76,12 +122,14 @@ impl<'a> Alike<'a> {
         }
         // Offsets that may be, or have been, forwarded records; of the source those below the cut and those from it on.
         if self.open.0 != at {
-            self.open = (at, self.open_places(before.1 + 1, after.1));
+            let (from, to) = (before.1 + 1, after.1);
+            let here = self.were_there.between(from, to);
+            self.open = (at, self.open_places(from, to), here);
         }
-        let open = &self.open.1;
-        let may = |from: i64, to: i64| to - from - self.source.nothing_between(from, to);
-        let are = |from: i64, to: i64| self.source.were_between(from, to);
-        let here = self.target.were_between(before.1 + 1, after.1);
+        let (_, open, here) = &self.open;
+        let here = *here;
+        let may = |from: i64, to: i64| to - from - self.nothing.between(from, to);
+        let are = |from: i64, to: i64| self.were.between(from, to);
         let certain = open.len() as i64 == here;
         let least = (here - may(cut, after.0)).max(are(before.0 + 1, cut));
         let most = (open.len() as i64 - are(cut, after.0)).min(may(before.0 + 1, cut));
@@ -155,6 +203,20 @@ mod tests {
     fn left(mut batches: Vec<(i64, i64)>, records: &[(i64, u128)]) -> Vec<(i64, i64)> {
         batches.retain(|(from, to)| !between(records, *from, *to).is_empty());
         batches
+    }
+
+    #[test]
+    fn offsets_in_ranges_are_counted() {
+        let all = [(3, 5), (5, 6), (9, 9), (10, 14)];
+        let ranges = Ranges::new(&all);
+        let inside = |offset: &i64| all.iter().any(|(a, b)| (*a..*b).contains(offset));
+        for from in 0..16 {
+            for to in from..16 {
+                let expected = (from..to).filter(inside).count() as i64;
+                assert_eq!(ranges.between(from, to), expected, "{from} to {to}");
+            }
+        }
+        assert_eq!(Ranges::new(&[]).between(0, 9), 0);
     }
 
     /// Random histories with transactions, fences, records that look alike, compaction on the source and on the target.
@@ -249,6 +311,13 @@ mod tests {
             ..Contents::default()
         };
         let (source, target) = (of(&[(1, 7), (4, 9)]), of(&[(1, 9), (3, 7)]));
+        assert!(Alike::new(&interval, &source, &target).is_none());
+        // Records of others stand on the target as well.
+        let source = of(&[(1, 7), (4, 9)]);
+        let mut target = of(&[(1, 7), (3, 9)]);
+        target.were = vec![(0, 8)];
+        assert!(Alike::new(&interval, &source, &target).is_some());
+        target.were = vec![(0, 4), (5, 10)];
         assert!(Alike::new(&interval, &source, &target).is_none());
     }
 }
