@@ -68,6 +68,8 @@ pub(crate) enum Follows {
     Commit,
     /// None that is known of.
     Nothing,
+    /// None, and what became of the commit before cannot be seen at the moment: where that is open, it is not written over.
+    Unseen,
     /// Its commit was made before.
     Done,
     /// Its commit was refused.
@@ -149,6 +151,19 @@ impl Checkpoints {
         }
     }
 
+    /// What the target has `committed` tells what became of a commit that was to follow the last checkpoint; unless somebody
+    /// else has committed there since.
+    pub(crate) fn seen(&mut self, place: &Place, committed: Option<i64>) {
+        let Some(last) = self.last(place).filter(|last| last.open) else {
+            return;
+        };
+        if committed == Some(last.downstream) {
+            self.settle(place, true);
+        } else if last.own.is_some() && committed == last.own {
+            self.settle(place, false);
+        }
+    }
+
     /// Forgets groups that have not been `present` on the source for a day; their checkpoints stay in the topic.
     pub(crate) fn forget_gone(&mut self, present: impl Fn(&str) -> bool, now: Instant) {
         for (name, &number) in &self.names.numbers {
@@ -191,10 +206,11 @@ impl Checkpoints {
             let same = last.filter(|l| (l.upstream, l.downstream) == (upstream, downstream));
             let known = same.is_some_and(|l| match follows {
                 Follows::Commit => l.open || l.own == Some(downstream),
-                Follows::Nothing => true,
+                Follows::Nothing | Follows::Unseen => true,
                 Follows::Done | Follows::Refused => false,
             });
-            if known {
+            let unseen = follows == Follows::Unseen && last.is_some_and(|l| l.open);
+            if known || unseen {
                 continue;
             }
             // A commit of this value may have been made before.
@@ -270,6 +286,7 @@ fn read(record: &Record) -> Option<(Place, Written)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ladder::{Direction, direction};
 
     fn checkpoint(upstream: i64, downstream: i64) -> Checkpoint {
         Checkpoint {
@@ -322,6 +339,42 @@ mod tests {
         assert_eq!(checkpoints.last(&place()), written(50, 40, Some(20), false));
         checkpoints.settle(&place(), true);
         assert_eq!(checkpoints.last(&place()), written(50, 40, Some(40), false));
+    }
+
+    /// A commit that had no answer may have been made or not; the group reads on before the target can be asked.
+    #[tokio::test]
+    async fn a_rewind_without_an_answer_is_not_forgotten() {
+        use Follows::{Commit, Nothing, Unseen};
+        let write = async |checkpoints: &mut Checkpoints, at: (i64, i64), follows| {
+            let one = vec![(checkpoint(at.0, at.1), follows)];
+            checkpoints.write(one, 0).await.unwrap();
+            checkpoints.last(&place()).unwrap()
+        };
+        for (committed, expected) in [
+            (50, Direction::Rewind),
+            (20, Direction::Forward),
+            // Somebody else's.
+            (33, Direction::Stay),
+        ] {
+            let mut checkpoints = Checkpoints::in_memory();
+            write(&mut checkpoints, (60, 50), Commit).await;
+            checkpoints.seen(&place(), Some(50));
+            let rewind = write(&mut checkpoints, (30, 20), Commit).await;
+            assert_eq!((rewind.own, rewind.open), (Some(50), true));
+            assert_eq!(write(&mut checkpoints, (31, 21), Unseen).await, rewind);
+            checkpoints.seen(&place(), Some(committed));
+            let decided = |known| direction(Some(committed), (21, true), 31, Some(known), None);
+            let known = checkpoints.last(&place()).unwrap();
+            assert_eq!(decided(known), expected);
+            // Nor where it does not come to that in this round.
+            let known = write(&mut checkpoints, (31, 21), Nothing).await;
+            assert_eq!(decided(known), expected);
+        }
+        // Without an open one there is nothing to wait for.
+        let mut checkpoints = Checkpoints::in_memory();
+        for at in [(60, 50), (61, 51)] {
+            assert_eq!(write(&mut checkpoints, at, Unseen).await.upstream, at.0);
+        }
     }
 
     /// Consumers that begin under a new group name each time would fill the memory.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use strait_engine::{FlowKey, SessionError};
-use strait_net::{CommittedOffset, GroupOffsets, KafkaError, NetError, ShareOffsets};
+use strait_net::{Action, CommittedOffset, GroupOffsets, KafkaError, NetError, ShareOffsets};
 use strait_wire::mm2::Checkpoint;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -198,10 +198,10 @@ impl Groups {
         emit: bool,
     ) -> Result<BTreeSet<String>, SessionError> {
         let mut standing = BTreeSet::new();
-        let commits = if self.settings.sync_offsets && !entries.is_empty() {
+        let (commits, unseen) = if self.settings.sync_offsets && !entries.is_empty() {
             self.commits(kind, entries, &mut standing).await
         } else {
-            BTreeMap::new()
+            (BTreeMap::new(), BTreeSet::new())
         };
         if kind == Kind::Consumer {
             let mut written = Vec::new();
@@ -216,7 +216,11 @@ impl Groups {
                 for entry in entries {
                     let now = commit.is_some_and(|c| c.offsets.contains_key(&entry.key()));
                     if (emit || now) && !self.worse(group, entry) {
-                        let follows = if now { follows } else { Follows::Nothing };
+                        let follows = match now {
+                            true => follows,
+                            false if unseen.contains(group) => Follows::Unseen,
+                            false => Follows::Nothing,
+                        };
                         written.push((entry.checkpoint(group), follows));
                     }
                 }
@@ -228,19 +232,19 @@ impl Groups {
         Ok(standing)
     }
 
-    /// What is to be committed for each group.
+    /// What is to be committed for each group; and those of which it cannot be seen at the moment what the target has.
     async fn commits(
         &mut self,
         kind: Kind,
         entries: &Entries,
         standing: &mut BTreeSet<String>,
-    ) -> BTreeMap<String, Commit> {
-        let mut commits = BTreeMap::new();
+    ) -> (BTreeMap<String, Commit>, BTreeSet<String>) {
+        let (mut commits, mut unseen) = (BTreeMap::new(), BTreeSet::new());
         let groups: Vec<String> = entries.keys().cloned().collect();
         let target = self.committed(kind, false, &groups).await;
         if kind == Kind::Share {
             if self.share_lacks(&target) {
-                return commits;
+                return (commits, unseen);
             }
             if target.values().any(Result::is_ok) {
                 self.share_served();
@@ -253,6 +257,12 @@ impl Groups {
             };
             let error = match committed {
                 Ok(committed) => {
+                    if let (Kind::Consumer, Some(checkpoints)) = (kind, &mut self.checkpoints) {
+                        for key in entries.iter().map(Entry::key) {
+                            let now = committed.get(&key).map(|c| c.offset);
+                            checkpoints.seen(&(group.clone(), key), now);
+                        }
+                    }
                     let commit = self.decide(kind, &group, entries, &committed, &asked);
                     if commit.offsets.is_empty() {
                         self.well(&group, UNCOMMITTED);
@@ -266,6 +276,9 @@ impl Groups {
                 }
                 Err(error) => error,
             };
+            if error.action() != Action::Stop {
+                unseen.insert(group.clone());
+            }
             self.active.remove(&group);
             let what = format!(
                 "cannot read what this {kind} has committed on cluster {}, so nothing is committed for it there",
@@ -274,7 +287,7 @@ impl Groups {
             let right = "Read (Describe is in it) on the group there";
             self.trouble(&group, UNCOMMITTED, &error, &what, right);
         }
-        commits
+        (commits, unseen)
     }
 
     /// Whether the last commit for the group was refused.
