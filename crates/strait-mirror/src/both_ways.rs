@@ -64,6 +64,8 @@ impl BothWays {
 
     /// Learns what a round goes by.
     pub(crate) async fn refresh(&mut self) -> Result<(), SessionError> {
+        // Those of a round that did not come to its end.
+        self.again = 0;
         // Where both sides end is asked before it is read who writes to them: whoever begins later writes behind that.
         self.ask_ends().await;
         self.on_source.refresh(|_| ()).await?;
@@ -175,6 +177,11 @@ impl BothWays {
         } else {
             debug!(%link, %group, %topic, partition, "not translated: {why}");
         }
+    }
+
+    /// Whoever cannot look tells of nothing that is read again.
+    pub(crate) fn nothing_known(&self) {
+        self.rereads.set(0.0);
     }
 
     /// Ends a round: how many groups are not translated, in part at least.

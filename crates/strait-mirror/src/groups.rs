@@ -64,6 +64,8 @@ pub(crate) struct Groups {
     listed: Option<Instant>,
     emitted: Option<Instant>,
     keep_at: Instant,
+    /// The last round was told which groups there are, and the positions.
+    ready: bool,
     /// Where the target partitions begin and end.
     pub(crate) ends: Ends,
     /// The group that the next round begins with, and the flow that it counts first.
@@ -108,9 +110,35 @@ impl Gauges {
 
     /// Whoever does not own the link has none.
     fn none(&self) {
-        self.nothing_known();
         self.seen.set(0.0);
         self.troubled.set(0.0);
+    }
+}
+
+/// What comes next between two rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// The next round.
+    Round,
+    /// A piece of the ladders.
+    Keep,
+    /// A slice of the share groups.
+    Share,
+    /// Nothing before this.
+    Wait(Instant),
+}
+
+/// Ladders go first: share groups may always have something to do.
+fn turn(now: Instant, until: Instant, keep_at: Instant, share: Option<Instant>) -> Turn {
+    let keep = Some(keep_at.max(now)).filter(|at| *at + KEEP_PAUSE < until);
+    if now >= until {
+        Turn::Round
+    } else if keep == Some(now) {
+        Turn::Keep
+    } else if share.is_some_and(|at| at <= now) {
+        Turn::Share
+    } else {
+        Turn::Wait(keep.into_iter().chain(share).fold(until, Instant::min))
     }
 }
 
@@ -146,6 +174,7 @@ impl Groups {
             listed: None,
             emitted: None,
             keep_at: rt.now() + KEEP_FIRST,
+            ready: false,
             ends: Ends::default(),
             first: None,
             first_flow: None,
@@ -176,20 +205,20 @@ impl Groups {
             // Whoever does not own the link commits nothing.
             if !self.open() {
                 self.gauges.none();
+                self.nothing_known();
                 self.share.stop();
             }
             if !self.owns().await {
                 return;
             }
             let ended = self.round().await;
-            let well = ended.is_ok();
             let wait = match ended {
                 Ok(()) => {
                     said = None;
                     self.interval()
                 }
                 Err(error) => {
-                    self.gauges.nothing_known();
+                    self.nothing_known();
                     let text = match error {
                         SessionError::Lost(why) => why,
                         error => error.to_string(),
@@ -206,7 +235,14 @@ impl Groups {
                     RETRY
                 }
             };
-            self.pause(wait, well).await;
+            self.pause(wait).await;
+        }
+    }
+
+    fn nothing_known(&self) {
+        self.gauges.nothing_known();
+        if let Some(both_ways) = &self.both_ways {
+            both_ways.nothing_known();
         }
     }
 
@@ -237,6 +273,7 @@ impl Groups {
             (Some(at), Some(interval)) => now.saturating_duration_since(at) >= interval,
             (Some(_), None) => false,
         };
+        self.ready = false;
         if refresh {
             self.list().await?;
         }
@@ -244,6 +281,7 @@ impl Groups {
             Some(both_ways) => both_ways.refresh().await?,
             None => self.translator.refresh().await?,
         }
+        self.ready = true;
         let emit = self.settings.emit_checkpoints
             && self.emitted.is_none_or(|at| {
                 now.saturating_duration_since(at) + Duration::from_millis(500)
@@ -254,25 +292,14 @@ impl Groups {
         let first = order.partition_point(|group| *group < first);
         order.rotate_left(first);
         let mut waiting = Waiting::default();
-        let (mut seen, mut standing) = (0, BTreeSet::new());
-        for slice in order.chunks(SLICE) {
-            if !self.open() {
-                return Ok(());
-            }
-            let source = self.committed(Kind::Consumer, true, slice).await;
-            let entries = self.entries(Kind::Consumer, source);
-            seen += entries.len();
-            // Whoever mirrors no groups needs no rights for them.
-            if self.checkpoints.is_none() && !entries.is_empty() {
-                self.checkpoints = Some(self.open_checkpoints().await?);
-            }
-            // What is known is not held up by what has to be read.
-            let known = self.defer(entries, &mut waiting);
-            standing.extend(self.apply(Kind::Consumer, &known, emit).await?);
-            self.share_step().await;
+        let looked = self.look(&order, emit, &mut waiting).await;
+        if !self.open() {
+            return looked.map(drop);
         }
         self.first = waiting.full_at.take();
+        // Share groups need no checkpoints: what they wait for is read all the same.
         self.count(&waiting).await;
+        let (seen, mut standing) = looked?;
         let mut waiting: Vec<(String, Vec<Entry>)> = waiting.entries.into_iter().collect();
         while !waiting.is_empty() && self.open() {
             let rest = waiting.split_off(waiting.len().min(SLICE));
@@ -299,29 +326,55 @@ impl Groups {
         Ok(())
     }
 
+    /// Translates and commits for these groups as far as is known; how many there are with something to commit, and those that
+    /// stand on the target where they should.
+    async fn look(
+        &mut self,
+        groups: &[String],
+        emit: bool,
+        waiting: &mut Waiting,
+    ) -> Result<(usize, BTreeSet<String>), SessionError> {
+        let (mut seen, mut standing) = (0, BTreeSet::new());
+        for slice in groups.chunks(SLICE) {
+            if !self.open() {
+                break;
+            }
+            let source = self.committed(Kind::Consumer, true, slice).await;
+            let entries = self.entries(Kind::Consumer, source);
+            seen += entries.len();
+            // Whoever mirrors no groups needs no rights for them.
+            if self.checkpoints.is_none() && !entries.is_empty() {
+                self.checkpoints = Some(self.open_checkpoints().await?);
+            }
+            // What is known is not held up by what has to be read.
+            let known = self.defer(entries, waiting);
+            standing.extend(self.apply(Kind::Consumer, &known, emit).await?);
+            self.share_step().await;
+        }
+        Ok((seen, standing))
+    }
+
     /// Whether a session is open now.
     pub(crate) fn open(&self) -> bool {
         self.handle.status().borrow().open
     }
 
-    /// Waits for the next round; meanwhile share groups have their turn if all is `well`, and ladders are kept, few at a time:
-    /// the lease goes by the same log.
-    async fn pause(&mut self, wait: Duration, well: bool) {
+    /// Waits for the next round; meanwhile ladders are kept, few at a time (the lease goes by the same log), and share groups
+    /// have their turn if the last round knew the positions.
+    async fn pause(&mut self, wait: Duration) {
         let until = self.rt.now() + self.rt.jitter(wait);
+        let mut keep_at = self.keep_at;
         loop {
             let now = self.rt.now();
-            let share = self.share_due(now).filter(|_| well);
-            if now >= until {
-                return;
-            }
-            if share.is_some_and(|at| at <= now) {
-                self.share_step().await;
-            } else if now >= self.keep_at && now + KEEP_PAUSE < until {
-                self.keep_ladders().await;
-                self.rt.sleep(KEEP_PAUSE).await;
-            } else {
-                let next = share.map_or(until, |at| at.min(until));
-                self.rt.sleep_until(next).await;
+            let share = self.share_due(now).filter(|_| self.ready);
+            match turn(now, until, keep_at, share) {
+                Turn::Round => return,
+                Turn::Keep => {
+                    self.keep_ladders().await;
+                    keep_at = self.keep_at.max(self.rt.now() + KEEP_PAUSE);
+                }
+                Turn::Share => self.share_step().await,
+                Turn::Wait(until) => self.rt.sleep_until(until).await,
             }
         }
     }
@@ -551,3 +604,7 @@ impl Groups {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "groups_test.rs"]
+mod tests;

@@ -1,0 +1,139 @@
+use std::io;
+
+use strait_config::{Pattern, TopicSelection};
+use strait_engine::{FlowSpec, Link, LinkSpec, Policies, Start, Takeover};
+use strait_net::{Identity, Security, World};
+use strait_testkit::{Broker, BrokerConfig, Fault, Rule};
+use tokio::io::DuplexStream;
+
+use super::*;
+
+/// Rounds of many share groups may follow one on the other without a pause.
+#[test]
+fn ladders_are_kept_though_share_groups_always_have_something_to_do() {
+    let mut now = Runtime::system().now();
+    let (until, mut keep_at) = (now + Duration::from_secs(1), now);
+    let mut turns = Vec::new();
+    while turn(now, until, keep_at, Some(now)) != Turn::Round {
+        let next = turn(now, until, keep_at, Some(now));
+        // There are more ladders than go into this pause.
+        if next == Turn::Keep {
+            keep_at = now + KEEP_PAUSE;
+        }
+        turns.push(next);
+        now += Duration::from_millis(30);
+    }
+    let kept = turns.iter().filter(|t| **t == Turn::Keep).count();
+    let shares = turns.iter().filter(|t| **t == Turn::Share).count();
+    assert!(kept >= 5 && shares >= 2 * kept, "{turns:?}");
+    assert_eq!(kept + shares, turns.len());
+}
+
+#[test]
+fn between_two_rounds_it_is_waited_for_what_comes_first() {
+    let now = Runtime::system().now();
+    let after = |ms| now + Duration::from_millis(ms);
+    let (until, never) = (after(1_000), after(5_000));
+    let next = |keep_at, share| turn(now, until, keep_at, share);
+    assert_eq!(next(never, None), Turn::Wait(until));
+    assert_eq!(next(never, Some(after(300))), Turn::Wait(after(300)));
+    assert_eq!(next(after(200), Some(after(300))), Turn::Wait(after(200)));
+    // Too little time is left for a piece.
+    assert_eq!(next(after(950), None), Turn::Wait(until));
+    assert_eq!(next(now, None), Turn::Keep);
+    assert_eq!(turn(until, until, now, Some(now)), Turn::Round);
+}
+
+/// A network that has both clusters.
+struct Both(Broker, Broker);
+
+impl World for Both {
+    fn connect(&self, host: &str, port: u16) -> io::Result<DuplexStream> {
+        let at = |broker: &Broker| broker.at_address(host, port);
+        let broker = at(&self.0).or_else(|| at(&self.1));
+        broker
+            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?
+            .connect()
+    }
+
+    fn wall_ms(&self) -> i64 {
+        self.0.now_ms()
+    }
+}
+
+/// Both clusters know no share groups, which is found out with their first turn.
+#[tokio::test(start_paused = true)]
+async fn share_groups_have_their_turn_where_checkpoints_cannot_be_written() {
+    let broker = |id: &str| Broker::new(BrokerConfig::simulated(id));
+    let (source, target) = (broker("source"), broker("target"));
+    source.create_topic("t", 1, &[]).unwrap();
+    target.create_topic("source.t", 1, &[]).unwrap();
+    source.commit("billing", "t", 0, 0);
+    let rt = Runtime::simulated(Arc::new(Both(source.clone(), target.clone())), 1);
+    let cluster = |broker: &Broker, alias: &str| {
+        let identity = Identity {
+            client_id: "test".to_owned(),
+            software_name: "test".to_owned(),
+            software_version: "0".to_owned(),
+        };
+        let (host, port) = broker.address();
+        let bootstrap = vec![format!("{host}:{port}")];
+        Cluster::new(rt.clone(), alias, bootstrap, Security::default(), identity)
+    };
+    let (here, there) = (cluster(&source, "source"), cluster(&target, "target"));
+    let topics = TopicSelection::new(vec![Pattern::new("t").unwrap()], Vec::new());
+    let config = LinkConfig::new("source", "target", topics);
+    let spec = LinkSpec {
+        name: config.name.clone(),
+        source: here.clone(),
+        target: there.clone(),
+        isolation: strait_wire::Isolation::ReadCommitted,
+        instance: "one".to_owned(),
+        lock_dir: None,
+        internal_replication: None,
+        take_over: false,
+        memory_budget: 64 << 20,
+        lanes: 1,
+        long_poll: Duration::from_millis(500),
+        request_timeout: Duration::from_secs(5),
+        open_transaction: Duration::from_secs(300),
+        drain: Duration::from_secs(5),
+        policies: Policies::default(),
+        only_local: false,
+        takeover: Takeover::default(),
+    };
+    let (link, handle) = Link::new(rt.clone(), spec);
+    let running = rt.spawn(link.run());
+    let flow = FlowKey {
+        topic: "t".to_owned(),
+        partition: 0,
+    };
+    let flows = vec![FlowSpec {
+        key: flow.clone(),
+        target_topic: "source.t".to_owned(),
+        start: Start::Earliest,
+        compacted: false,
+        target_compacted: false,
+        min_insync: 1,
+        max_batch_bytes: None,
+    }];
+    handle.set_flows(flows).await;
+    let mirrored = watch::Sender::new(Arc::new(BTreeSet::from([flow.clone()])));
+    let seen = mirrored.subscribe();
+    let mut groups = Groups::new(rt.clone(), &config, here, there, handle, seen);
+    assert!(groups.owns().await);
+    while !groups.translator.mirrors(&flow) {
+        rt.sleep(Duration::from_secs(1)).await;
+        groups.translator.refresh().await.unwrap();
+    }
+    groups.groups = vec!["billing".to_owned()];
+    groups.share.names = vec!["hand".to_owned()];
+    groups.listed = Some(rt.now());
+    // CreateTopics, TOPIC_AUTHORIZATION_FAILED
+    target.faults().add(Rule::on(19, Fault::Error(29)));
+    groups.round().await.unwrap_err();
+    groups.pause(RETRY).await;
+    let next = groups.share_due(rt.now());
+    assert!(next.is_some_and(|at| at > rt.now()), "none had its turn");
+    running.abort();
+}
