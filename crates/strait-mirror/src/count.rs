@@ -94,20 +94,27 @@ impl Count {
     }
 
     /// Takes what it can tell out of what is wanted now, and tells nothing else from now on: but the last place that was counted,
-    /// from which somebody else can go on.
+    /// from which somebody else can go on. Where another position is known since before an offset, it is not counted from here.
     pub(crate) fn want(&mut self, works: &mut [Work]) {
         let wanted: BTreeSet<i64> = works.iter().flat_map(|w| &w.cuts).copied().collect();
         let last = self.passed.last().map(|p| p.offset);
         self.passed
             .retain(|p| wanted.contains(&p.offset) || last == Some(p.offset));
         let passed: BTreeSet<i64> = self.passed.iter().map(|p| p.offset).collect();
-        let ahead = self.reached.0..self.interval.above.source;
-        let ahead = |cut: &i64| ahead.contains(cut) && !passed.contains(cut);
-        self.cuts = wanted.iter().copied().filter(ahead).collect();
-        self.settled &= self.cuts.is_empty();
+        let (reached, ahead) = (self.reached.0, self.reached.0..self.interval.above.source);
+        let mut cuts = BTreeSet::new();
         for work in works {
-            work.cuts.retain(|c| !ahead(c) && !passed.contains(c));
+            let here = work.interval.below.source <= reached;
+            work.cuts.retain(|cut| {
+                let taken = here && ahead.contains(cut) && !passed.contains(cut);
+                if taken {
+                    cuts.insert(*cut);
+                }
+                !taken && !passed.contains(cut)
+            });
         }
+        self.cuts = cuts.into_iter().collect();
+        self.settled &= self.cuts.is_empty();
     }
 
     /// Goes on until the budget is used up; nothing is wanted any more at the end.
@@ -412,6 +419,20 @@ mod tests {
             countable: true,
         }];
         count.want(&mut works);
+        // Another one has a position right before it by now.
+        let mut near = [Work {
+            interval: Interval {
+                below: Rung {
+                    source: 940,
+                    ..count.interval.below
+                },
+                ..count.interval
+            },
+            cuts: vec![950],
+            countable: true,
+        }];
+        count.clone().want(&mut near);
+        assert_eq!(near[0].cuts, [950]);
         assert_eq!(
             (works[0].cuts.as_slice(), count.cuts.as_slice()),
             (&[860][..], &[920, 950][..])
