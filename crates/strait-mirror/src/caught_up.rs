@@ -222,13 +222,12 @@ impl CatchUp {
             within: patience,
         };
         let committed = self.link.isolation == Isolation::ReadCommitted;
-        let (ends, mut marks) =
-            tokio::join!(self.source.log_ends_as(&places, ask(committed)), async {
-                match committed {
-                    true => self.source.log_ends_as(&places, ask(false)).await,
-                    false => BTreeMap::new(),
-                }
-            });
+        // The marks first: a stable offset below one that was told before is held back by a transaction.
+        let mut marks = match committed {
+            true => self.source.log_ends_as(&places, ask(false)).await,
+            false => BTreeMap::new(),
+        };
+        let ends = self.source.log_ends_as(&places, ask(committed)).await;
         for ((topic, partition), found) in ends {
             let key = (topic, partition);
             let mark = marks.remove(&key);

@@ -120,7 +120,7 @@ impl Job {
                 .await?;
             Ok::<_, FlowError>(target.map(|target| (source, target)))
         };
-        let (mut source, target) = match both.await {
+        let (mut source, mut target) = match both.await {
             Ok(Some(both)) => both,
             Ok(None) if budget.spent() => return None,
             Ok(None) => return Some(BTreeMap::new()),
@@ -133,6 +133,10 @@ impl Job {
         if !self.complete {
             let records = source.records.iter();
             source.were = records.map(|(offset, _)| (*offset, offset + 1)).collect();
+        }
+        // Whatever the target has lost: no marker ever stood there.
+        if interval.markers() == 0 {
+            target.were = vec![range];
         }
         let Some(mut alike) = Alike::new(interval, &source, &target) else {
             return Some(BTreeMap::new());

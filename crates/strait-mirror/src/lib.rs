@@ -51,4 +51,4 @@ pub use read_back::{Back, ReadBack, read_back};
 pub use stored_selection::{SelectionError, StoredSelection, StoredSelections};
 pub use translation::{Budget, Exactness, Translated, Translator};
 pub use unread::{Unread, UnreadTopic};
-pub use untold::Untold;
+pub use untold::{Untold, Why};

@@ -157,10 +157,13 @@ pub async fn plan(
     let later_bytes = match (first_bytes, source.log_bytes(&found, &names).await) {
         (Ok(first), Ok(later)) => Some((first, later)),
         (Err(error), _) | (_, Err(error)) => {
-            unknown.push(format!(
-                "bytes on cluster {from}, where Strait's user needs Describe on the cluster: {}",
-                shortly(&error)
-            ));
+            let denied = matches!(error.code(), Some(KafkaError(29 | 31)));
+            let right = match denied {
+                true => ", where Strait's user needs Describe on the cluster",
+                false => "",
+            };
+            let why = shortly(&error);
+            unknown.push(format!("bytes on cluster {from}{right}: {why}"));
             None
         }
     };

@@ -63,7 +63,7 @@ async fn look(
         )
     };
     let (groups, untold) = listed_groups(source).await.map_err(|e| listed(e, source))?;
-    let told = |one: &Untold| format!("{}: {}", one.what, one.error);
+    let told = |one: &Untold| format!("{}: {}", one.what, one.why);
     let mut unlisted: Vec<String> = untold.iter().map(told).collect();
     let selected: Vec<String> = groups
         .into_iter()

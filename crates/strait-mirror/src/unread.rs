@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use strait_config::{LinkConfig, Pattern};
 use strait_engine::tally::Budget;
-use strait_engine::{KnownPosition, Left, Remaining, read_positions};
-use strait_net::{AskEnds, Cluster, GroupOffsets, Runtime};
+use strait_engine::{FlowKey, KnownPosition, Left, Remaining, read_positions};
+use strait_net::{AskEnds, Cluster, GroupOffsets, KafkaError, NetError, Runtime};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::mirror::MirrorError;
-use crate::untold::{Untold, selected_groups};
+use crate::untold::{Untold, Why, selected_groups};
 
 /// What one look may read to tell records from markers, in bytes, and how long.
 const LOOK: (u64, Duration) = (32 << 20, Duration::from_secs(5));
@@ -22,6 +22,9 @@ const LITTLE: i64 = 100_000;
 const READ_AT_ONCE: usize = 8;
 /// How long a number holds that is no exact one, before the log is read once more.
 const ROUGH_FOR: Duration = Duration::from_secs(30);
+
+/// How long a topic is not there before it counts as deleted.
+const GONE_FOR: Duration = Duration::from_secs(2);
 
 /// What a group has left to read of one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +63,10 @@ pub struct Unread {
     named: Vec<Pattern>,
     /// None before it is known which they are.
     topics: Option<BTreeSet<String>>,
+    /// Those of them whose partitions are not known yet, and since when the target does not know them, if so.
+    unseen: BTreeMap<String, Option<Instant>>,
+    /// Partitions of the source whose positions cannot be read, and why.
+    unreadable: Vec<(FlowKey, String)>,
     /// By topic and partition the log's start and end; none where they were not told yet.
     ends: BTreeMap<(String, i32), Option<(i64, i64)>>,
     /// Those to wait for; none: all that the link selects and that have commits there.
@@ -86,6 +93,8 @@ impl Unread {
             target,
             named: topics.to_vec(),
             topics: None,
+            unseen: BTreeMap::new(),
+            unreadable: Vec::new(),
             ends: BTreeMap::new(),
             groups: groups.to_vec(),
             counted: BTreeMap::new(),
@@ -110,7 +119,8 @@ impl Unread {
         if self.topics.is_none() {
             self.begin().await?;
         }
-        let mut untold = self.ask_ends(patience).await;
+        let mut untold = self.ask_partitions().await?;
+        untold.extend(self.ask_ends(patience).await);
         let groups = match self.groups.as_slice() {
             [] => {
                 let (groups, unlisted) = selected_groups(&self.link, &self.target).await?;
@@ -149,28 +159,59 @@ impl Unread {
                 KnownPosition::MirrorMaker2 => {
                     names.insert(self.link.remote_name(&flow.topic));
                 }
-                KnownPosition::Strait(_) | KnownPosition::Unreadable(_) => {}
+                KnownPosition::Unreadable(why) => self.unreadable.push((flow, why)),
+                KnownPosition::Strait(_) => {}
             }
         }
         let named = &self.named;
-        names.retain(|name| named.is_empty() || named.iter().any(|p| p.matches(name)));
-        if names.is_empty() {
-            self.topics = Some(names);
-            return Ok(());
-        }
-        let asked: Vec<String> = names.iter().cloned().collect();
-        let found = self.target.metadata(Some(&asked)).await?;
-        for name in asked {
-            match found.topics.get(&name).filter(|t| t.error == 0) {
-                Some(topic) => {
-                    let of = topic.partitions.keys().map(|p| ((name.clone(), *p), None));
-                    self.ends.extend(of);
-                }
-                None => drop(names.remove(&name)),
-            }
-        }
+        let counts = |name: &str| named.is_empty() || named.iter().any(|p| p.matches(name));
+        names.retain(|name| counts(name));
+        let of = |flow: &FlowKey| self.link.remote_name(&flow.topic);
+        self.unreadable.retain(|(flow, _)| counts(&of(flow)));
+        self.unseen = names.iter().map(|name| (name.clone(), None)).collect();
         self.topics = Some(names);
         Ok(())
+    }
+
+    /// Asks for the partitions of topics that are not known yet; what is not told.
+    async fn ask_partitions(&mut self) -> Result<Vec<Untold>, MirrorError> {
+        let unread = self.unreadable.iter().map(|(flow, why)| {
+            let what = format!("whether {flow} has been mirrored");
+            Untold::because(what, Why::Unreadable(why.clone()))
+        });
+        let mut untold: Vec<Untold> = unread.collect();
+        let asked: Vec<String> = self.unseen.keys().cloned().collect();
+        if asked.is_empty() {
+            return Ok(untold);
+        }
+        let found = self.target.metadata(Some(&asked)).await?;
+        let now = self.rt.now();
+        for name in asked {
+            let topic = found.topics.get(&name);
+            let error = topic.map_or(KafkaError::UNKNOWN_TOPIC_OR_PARTITION.0, |t| t.error);
+            if let (0, Some(topic)) = (error, topic) {
+                let of = topic.partitions.keys().map(|p| ((name.clone(), *p), None));
+                self.ends.extend(of);
+                self.unseen.remove(&name);
+                continue;
+            }
+            // A broker that has just started may not know it for a moment.
+            let gone = error == KafkaError::UNKNOWN_TOPIC_OR_PARTITION.0;
+            let since = self.unseen.get(&name).copied().flatten();
+            if gone && since.is_some_and(|at| now.saturating_duration_since(at) >= GONE_FOR) {
+                self.unseen.remove(&name);
+                if let Some(topics) = &mut self.topics {
+                    topics.remove(&name);
+                }
+                continue;
+            }
+            let what = format!("what topic {name} on cluster {} holds", self.target.alias());
+            let why = NetError::kafka(error, "Metadata", format!("topic '{name}'"));
+            untold.push(Untold::new(what, why));
+            let since = gone.then(|| since.unwrap_or(now));
+            self.unseen.insert(name, since);
+        }
+        Ok(untold)
     }
 
     /// Asks for the ends that are not known yet; those that are not told.

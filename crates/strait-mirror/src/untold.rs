@@ -13,25 +13,54 @@ pub struct Untold {
     /// What, in words that go on "is not known": `what group billing has committed`.
     pub what: String,
     /// Why.
-    pub error: NetError,
+    pub why: Why,
+}
+
+/// Why something is not known.
+#[derive(Clone, Debug)]
+pub enum Why {
+    /// A broker's error, or none answered.
+    Net(NetError),
+    /// It was not found out in the time and with the bytes of one look; the next one goes on.
+    Unfinished,
+    /// What stands there cannot be read, in words.
+    Unreadable(String),
 }
 
 impl Untold {
     pub(crate) fn new(what: impl Into<String>, error: NetError) -> Self {
+        Self::because(what, Why::Net(error))
+    }
+
+    pub(crate) fn because(what: impl Into<String>, why: Why) -> Self {
         let what = what.into();
-        Self { what, error }
+        Self { what, why }
     }
 
     /// Whether asking again may help before somebody changes something.
     pub fn passes(&self) -> bool {
-        self.error.action() != Action::Stop
+        match &self.why {
+            Why::Net(error) => error.action() != Action::Stop,
+            Why::Unfinished => true,
+            Why::Unreadable(_) => false,
+        }
     }
 }
 
 impl fmt::Display for Untold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, error } = self;
-        write!(f, "{what} is not known: {error} (id={})", error.id())
+        let Self { what, why } = self;
+        write!(f, "{what} is not known: {why}")
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Net(error) => write!(f, "{error} (id={})", error.id()),
+            Self::Unfinished => f.write_str("records are still being counted"),
+            Self::Unreadable(why) => f.write_str(why),
+        }
     }
 }
 

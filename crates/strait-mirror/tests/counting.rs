@@ -52,7 +52,7 @@ impl World for Both {
 struct Scene {
     rt: Runtime,
     translator: Translator,
-    /// Source and target offset of each record that was mirrored.
+    /// Source and target offset of each record that was mirrored, and that the target has still.
     pairs: Vec<(i64, i64)>,
     /// The source's end.
     end: i64,
@@ -126,8 +126,9 @@ impl Scene {
         Self::of((source, target), pairs, (end, target_end), flags, 0)
     }
 
-    /// A compacted topic with keys at random, of which some was `gone` before it was mirrored, and the more since.
-    fn compacted(seed: u64, gone: bool) -> (Self, Broker) {
+    /// A compacted topic with keys at random, of which some was `gone` before it was mirrored, and the more since: on the
+    /// source, or on both sides.
+    fn compacted(seed: u64, gone: bool, both_sides: bool) -> (Self, Broker) {
         let (source, target) = clusters();
         let mut random = seed;
         let mut some = |count: usize| {
@@ -165,8 +166,8 @@ impl Scene {
             pairs.extend(batch.iter().map(|r| r.offset).zip(base..));
         }
         let (target_end, holes) = (pairs.len() as i64, end - pairs.len() as i64);
-        let both = (source.clone(), target);
-        let scene = Self::of(
+        let both = (source.clone(), target.clone());
+        let mut scene = Self::of(
             both,
             pairs,
             (end, target_end),
@@ -175,6 +176,12 @@ impl Scene {
         );
         some(150);
         source.compact(TOPIC);
+        if both_sides {
+            target.compact(MIRRORED);
+            let left = target.records(MIRRORED, 0, true);
+            let left: BTreeSet<i64> = left.iter().map(|record| record.offset).collect();
+            scene.pairs.retain(|(_, there)| left.contains(there));
+        }
         (scene, source)
     }
 
@@ -352,8 +359,8 @@ async fn a_group_that_moves_is_caught_up_with() {
 async fn what_is_left_of_batches_tells_how_much_of_them_was_mirrored() {
     let (mut exact, mut asked) = ([0, 0], [0, 0]);
     for seed in 1..40 {
-        for gone in [false, true] {
-            let (mut scene, source) = Scene::compacted(seed, gone);
+        for (gone, both_sides) in [(false, false), (false, true), (true, false), (true, true)] {
+            let (mut scene, source) = Scene::compacted(seed, gone, both_sides);
             let left = source.records(TOPIC, 0, true).len();
             assert!(left < 100, "{left}");
             scene.translator.refresh().await.unwrap();

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use strait_config::{Config, LinkConfig};
-use strait_mirror::{GoneTopic, MirrorError, Unread, UnreadTopic, gone_topics};
-use strait_net::{Cluster, Runtime};
+use strait_mirror::{GoneTopic, MirrorError, Unread, UnreadTopic, Why, gone_topics};
+use strait_net::{Cluster, KafkaError, Runtime};
 
 use crate::exit::Exit;
 use crate::gaps::{aligned, quoted};
@@ -89,9 +89,17 @@ pub(crate) fn status(of: &OfLinks) -> Exit {
         let unread = match unread {
             Ok((unread, untold)) => {
                 for one in untold {
-                    let error = MirrorError::from(one.error);
-                    let why = format!("{error} (id={})", error.id());
-                    asking.untold(&one.what, (why, exit_for(&error)));
+                    let exit = match &one.why {
+                        // It was deleted: nobody has anything to read of it.
+                        Why::Net(error)
+                            if error.code() == Some(KafkaError::UNKNOWN_TOPIC_OR_PARTITION) =>
+                        {
+                            continue;
+                        }
+                        Why::Net(error) => exit_for(&MirrorError::from(error.clone())),
+                        Why::Unfinished | Why::Unreadable(_) => Exit::Failed,
+                    };
+                    asking.untold(&one.what, (one.why.to_string(), exit));
                 }
                 Some(unread)
             }

@@ -143,6 +143,8 @@ pub(super) struct Waiting<'a> {
     times: Times,
     quiet: bool,
     told: Option<(String, Instant)>,
+    /// A look has brought something: the clusters were to be reached.
+    reached: bool,
 }
 
 impl<'a> Waiting<'a> {
@@ -160,6 +162,7 @@ impl<'a> Waiting<'a> {
             times,
             quiet,
             told: None,
+            reached: false,
         }
     }
 
@@ -183,6 +186,7 @@ impl<'a> Waiting<'a> {
                 Some(Ok(found)) => {
                     let state = what.state(&found);
                     (seen.found, seen.trouble) = (Some(found), None);
+                    self.reached = true;
                     match state {
                         State::Done => return seen,
                         State::Never => {
@@ -194,8 +198,8 @@ impl<'a> Waiting<'a> {
                 }
                 Some(Err(trouble)) => {
                     let waited = self.rt.now().saturating_duration_since(self.times.begun);
-                    let first = seen.found.is_none();
-                    let lost = first && trouble.unreachable && waited >= self.times.out_of_reach;
+                    let lost =
+                        !self.reached && trouble.unreachable && waited >= self.times.out_of_reach;
                     if !trouble.passes || lost || over && trouble.unreachable {
                         return self.ends(seen, trouble.exit, trouble.text);
                     }
