@@ -9,6 +9,7 @@ pub mod answer;
 mod appender;
 mod comparison;
 mod contents;
+mod displaced;
 mod error;
 mod expiry;
 mod fence;

@@ -727,3 +727,45 @@ fn groups_are_not_placed_by_syncs_of_the_other_direction() {
     alone.pair(40, 39);
     assert_eq!(alone.pairs_before(60), [(10, 9), (40, 39)]);
 }
+
+/// A MirrorMaker 2 that goes the other way writes its syncs where positions stand, under the same key: compaction would leave
+/// the sync alone.
+#[test]
+fn a_position_is_written_again_over_a_sync_of_the_other_direction() {
+    let scene = Scene::new(&[]);
+    let topic = "mm2-offset-syncs_source_internal";
+    let positions = || scene.target.records(topic, 0, false);
+    let of_strait = |record: &KitRecord| record.headers.iter().any(|(key, _)| key == "strait.pos");
+    let begun = Instant::now();
+    let rewritten = || {
+        let before = positions().len();
+        Scene::sync(&scene.target, topic, (7_000, 9_000));
+        while positions().len() < before + 2 || !of_strait(positions().last().unwrap()) {
+            assert!(begun.elapsed() < Duration::from_secs(40), "not yet");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    scene.write(0..10);
+    scene.run(&all(0..10), || ());
+    // While nothing was running; what follows is neither doubled nor left out.
+    Scene::sync(&scene.target, topic, (7_000, 9_000));
+    scene.write(10..20);
+    let mut expected = all(0..10);
+    expected.push(1_000_000);
+    expected.extend(10..20);
+    scene.run(&expected, || ());
+    assert!(of_strait(positions().last().unwrap()));
+    expected.push(1_000_000);
+    // One that has nothing to mirror, and one that had: the position stands last at once.
+    let runtime = runtime();
+    let (handle, task) = scene.link(&runtime);
+    let mut status = handle.status();
+    runtime
+        .block_on(status.wait_for(|s| s.running > 0))
+        .unwrap();
+    rewritten();
+    rewritten();
+    runtime.block_on(handle.stop());
+    runtime.block_on(task).unwrap().unwrap();
+    assert_eq!(scene.mirrored(), expected);
+}
