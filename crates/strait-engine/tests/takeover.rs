@@ -728,11 +728,13 @@ fn groups_are_not_placed_by_syncs_of_the_other_direction() {
     assert_eq!(alone.pairs_before(60), [(10, 9), (40, 39)]);
 }
 
-/// A MirrorMaker 2 that goes the other way writes its syncs where positions stand, under the same key: compaction would leave
+/// A MirrorMaker 2 that goes the other way writes its syncs where positions stand (`position-overwritten`), under the same key: compaction would leave
 /// the sync alone.
 #[test]
 fn a_position_is_written_again_over_a_sync_of_the_other_direction() {
     let scene = Scene::new(&[]);
+    // Nothing is taken over, so that nothing but the position tells where to go on.
+    assert!(scene.target.delete_topic(OFFSETS));
     let topic = "mm2-offset-syncs_source_internal";
     let positions = || scene.target.records(topic, 0, false);
     let of_strait = |record: &KitRecord| record.headers.iter().any(|(key, _)| key == "strait.pos");
