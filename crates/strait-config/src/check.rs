@@ -99,6 +99,15 @@ pub(crate) fn conflicts(config: &Config, places: &[Place]) -> Vec<Problem> {
             let instead = "Exclude in one link what the other mirrors";
             problems.push(Problem::at(place.line, place.key.clone(), why, instead));
         }
+        if let Some(back) = over_positions(config, link) {
+            let why = format!(
+                "link {:?} keeps its positions in the same topic on {}, in which syncs of topics of the same name would stand over them",
+                back.name, link.source
+            );
+            let key = format!("{}.offset-syncs-on-source", place.key);
+            let instead = "Leave it out: readers of offset syncs find those on the target";
+            problems.push(Problem::at(place.line, key, why, instead));
+        }
         if let Some(round) = loop_through(config, index) {
             let why = format!(
                 "identity naming sends the same topics round and round: {}",
@@ -201,6 +210,16 @@ fn glob(pattern: &str) -> Option<String> {
 }
 
 /// Two links whose equal source topics have one target topic.
+/// The link of the other direction whose positions stand where this one writes offset syncs on its source. Under names with
+/// another separator than these there are no positions.
+pub(crate) fn over_positions<'c>(config: &'c Config, link: &LinkConfig) -> Option<&'c LinkConfig> {
+    if !link.syncs_on_source || ![".", "_"].contains(&link.internal_separator.as_str()) {
+        return None;
+    }
+    let back = |other: &&LinkConfig| other.source == link.target && other.target == link.source;
+    config.links.iter().find(back)
+}
+
 fn same_targets(a: &LinkConfig, b: &LinkConfig) -> bool {
     (&a.source, &a.target, &a.naming, &a.names) == (&b.source, &b.target, &b.naming, &b.names)
 }

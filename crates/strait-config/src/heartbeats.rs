@@ -47,6 +47,9 @@ pub struct Heartbeats {
     pub replication_factor: Option<i16>,
     /// Whether the source's heartbeat topics are mirrored whatever the selection says.
     pub replicate: bool,
+    /// The separator in their names on the target, under identity naming, which has none of its own. `None`: that of MirrorMaker
+    /// 2's own topics.
+    pub separator: Option<String>,
     /// Whether those on the source are this link's to write; not if a link of the other direction does it.
     pub on_source: bool,
 }
@@ -58,6 +61,7 @@ impl Default for Heartbeats {
             interval: DEFAULT_HEARTBEATS_INTERVAL,
             replication_factor: None,
             replicate: true,
+            separator: None,
             on_source: false,
         }
     }

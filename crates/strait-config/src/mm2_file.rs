@@ -13,6 +13,7 @@ use crate::mm2_keys::{Meaning, Refusal, is_worker_key, known_keys, meaning};
 use crate::model::{
     AdminConfig, ClusterConfig, Config, Isolation, LinkConfig, MM2_REFRESH_TOPICS, share_memory,
 };
+use crate::naming::Naming;
 use crate::nearest::nearest;
 use crate::pattern::Pattern;
 use crate::properties::{Entry, Properties, Scope, split_scope};
@@ -138,8 +139,17 @@ impl Reading {
             key: format!("{}->{}", flow.source, flow.target),
         };
         let places: Vec<Place> = flows.iter().map(place).collect();
-        self.problems = check::problems(&config, &places);
+        let over = |link: &LinkConfig| check::over_positions(&config, link).is_some();
+        let over: Vec<bool> = config.links.iter().map(over).collect();
         config.warnings = self.warnings(file, &flows);
+        for (link, _) in config.links.iter_mut().zip(over).filter(|(_, over)| *over) {
+            link.syncs_on_source = false;
+            config.warnings.push(format!(
+                "link {}: offset-syncs.topic.location = source is not obeyed, since the other direction is mirrored too: its positions stand in that topic on {}; offset syncs are written on {} alone, as with target",
+                link.name, link.source, link.target
+            ));
+        }
+        self.problems = check::problems(&config, &places);
         config.warnings.extend(check::warnings(&config));
         Some(config)
     }
@@ -380,6 +390,12 @@ impl Reading {
             link.isolation = self.read_isolation(&entry)?;
         }
         link.heartbeats = self.read_heartbeats(flow)?;
+        // `isHeartbeatsTopic` of the identity policy goes by it, whatever stands in the names of MirrorMaker 2's own topics.
+        let entry = self.flow_entry(flow, "replication.policy.separator");
+        let separator = entry.map(|entry| entry.value).filter(|s| {
+            link.naming == Naming::Identity && !s.is_empty() && *s != link.internal_separator
+        });
+        link.heartbeats.separator = separator;
         link.beside = self.read_beside(flow)?;
         let location = self.flow_entry(flow, "offset-syncs.topic.location");
         let left = takeover::of_file(&self.properties, (&flow.source, &flow.target), location);

@@ -44,10 +44,7 @@ pub(crate) fn read_naming(reader: &mut Reader<'_>, table: &Table<'_, '_>) -> Opt
                     refuse_separator(reader, table, why);
                     return Some(own);
                 }
-                (None, "identity") => {
-                    refuse_separator(reader, table, "identity naming keeps names as they are");
-                    return Some(Naming::Identity);
-                }
+                (None, "identity") => return Some(Naming::Identity),
                 (None, kind) => kind,
             }
         }
@@ -194,6 +191,22 @@ pub(crate) fn read_internal_separator(
         return None;
     }
     Some(text.to_owned())
+}
+
+/// `separator` under identity naming, which heartbeats alone have in their names.
+pub(crate) fn read_heartbeats_separator(
+    reader: &mut Reader<'_>,
+    table: &Table<'_, '_>,
+) -> Option<Option<String>> {
+    let Some(field) = table.field(reader, "separator") else {
+        return Some(None);
+    };
+    let text = field.string(reader, "separator = \".\"")?;
+    if let Err((why, instead)) = check_separator(text) {
+        reader.problems.push(field.problem(why, instead));
+        return None;
+    }
+    Some(Some(text.to_owned()))
 }
 
 /// There may be none in the names of MirrorMaker 2's own topics.

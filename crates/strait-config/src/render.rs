@@ -96,7 +96,12 @@ fn write_link(out: &mut String, link: &LinkConfig) -> std::fmt::Result {
                 quoted(separator)
             )?;
         }
-        Naming::Identity => out.push_str("naming = \"identity\"\n"),
+        Naming::Identity => {
+            out.push_str("naming = \"identity\"\n");
+            if let Some(separator) = &link.heartbeats.separator {
+                writeln!(out, "separator = {}", quoted(separator))?;
+            }
+        }
         Naming::Template(template) => {
             writeln!(out, "naming = {}", quoted(&template.text()))?;
         }

@@ -17,7 +17,10 @@ use crate::model::{
     AdminConfig, Config, DEFAULT_ADMIN_LISTEN, Forward, Isolation, LinkConfig,
     MAX_FETCH_CONNECTIONS, MIN_MEMORY_BUDGET, Policy, share_memory,
 };
-use crate::naming_toml::{read_forward, read_internal_separator, read_names, read_naming};
+use crate::naming::Naming;
+use crate::naming_toml::{
+    read_forward, read_heartbeats_separator, read_internal_separator, read_names, read_naming,
+};
 use crate::nearest::nearest;
 use crate::pattern::Pattern;
 use crate::quantity::{parse_duration, parse_size};
@@ -311,6 +314,9 @@ fn read_link(reader: &mut Reader<'_>, field: &Field<'_, '_>) -> Option<LinkConfi
         link.open_transaction_warning = read_duration(reader, &field, range)?;
     }
     link.heartbeats = heartbeats::read(reader, &table)?;
+    if link.naming == Naming::Identity {
+        link.heartbeats.separator = read_heartbeats_separator(reader, &table)?;
+    }
     link.beside = beside::read(reader, &table)?;
     if link.forward == Forward::Local {
         // A group of the same name on either side may be two that know nothing of each other.

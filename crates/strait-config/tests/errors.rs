@@ -252,9 +252,9 @@ fn links() {
         ],
     );
     link(
-        "naming = \"identity\"\nseparator = \"_\"",
+        "naming = \"identity\"\nseparator = \"/\"",
         &[
-            "f.toml:9: links[0].separator = \"_\": identity naming keeps names as they are. Leave out separator, or write naming = \"default\".",
+            "f.toml:9: links[0].separator = \"/\": a separator becomes part of topic names and may have 1 to 16 letters, digits, '.', '_' and '-'. Write \".\", \"_\" or \"-\".",
         ],
     );
     link(
@@ -405,6 +405,17 @@ fn links_that_would_harm_each_other() {
         &format!("{CLUSTERS}{LINK}{other}"),
         &[
             "f.toml:8: links[1]: another link is called \"a->b\" too. Give one of them another name = \"...\".",
+        ],
+    );
+    let there = format!("{LINK}offset-syncs-on-source = true\n");
+    let back = LINK.replace(
+        "source = \"a\"\ntarget = \"b\"",
+        "source = \"b\"\ntarget = \"a\"",
+    );
+    toml(
+        &format!("{CLUSTERS}{there}{back}"),
+        &[
+            "f.toml:4: links[0].offset-syncs-on-source: link \"b->a\" keeps its positions in the same topic on a, in which syncs of topics of the same name would stand over them. Leave it out: readers of offset syncs find those on the target.",
         ],
     );
     let there = format!("{LINK}naming = \"identity\"\n");

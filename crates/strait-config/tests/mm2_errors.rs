@@ -304,6 +304,33 @@ fn mirror_maker_2s_own_topics_have_its_separator_unless_it_is_told_not_to() {
     );
 }
 
+/// The identity policy has the separator in the names of heartbeats, whatever stands in those of MirrorMaker 2's own topics.
+#[test]
+fn heartbeats_have_the_policy_s_separator_under_identity_naming() {
+    let identity = "replication.policy.class = org.apache.kafka.connect.mirror.IdentityReplicationPolicy\nreplication.policy.separator = _\n";
+    let apart = "replication.policy.internal.topic.separator.enabled = false\n";
+    for (lines, internal, heartbeats) in [
+        (identity.to_owned(), "_", None),
+        (format!("{identity}{apart}"), ".", Some("_")),
+        (
+            format!("replication.policy.separator = _\n{apart}"),
+            ".",
+            None,
+        ),
+    ] {
+        let config = load("f.properties", format!("{MM2}{lines}").as_bytes()).unwrap();
+        let link = &config.links[0];
+        assert_eq!(link.internal_separator, internal, "{lines}");
+        assert_eq!(link.heartbeats.separator.as_deref(), heartbeats, "{lines}");
+        // The same in TOML.
+        let again = load("f.toml", config.to_toml().as_bytes()).unwrap();
+        assert_eq!(
+            again.links[0].heartbeats.separator,
+            link.heartbeats.separator
+        );
+    }
+}
+
 #[test]
 fn offset_syncs_are_written_on_the_source_where_that_is_said() {
     let on_source = |lines: &str| {
@@ -315,6 +342,31 @@ fn offset_syncs_are_written_on_the_source_where_that_is_said() {
     assert!(!on_source(
         "offset-syncs.topic.location = source\na->b.offset-syncs.topic.location = target\n"
     ));
+    // Not where the other direction keeps its positions; the file starts all the same.
+    let both = |lines: &str| {
+        let text =
+            format!("{MM2}b->a.enabled = true\noffset-syncs.topic.location = source\n{lines}");
+        let config = load("f.properties", text.as_bytes()).unwrap();
+        let written: Vec<bool> = config.links.iter().map(|l| l.syncs_on_source).collect();
+        let said = config
+            .warnings
+            .iter()
+            .filter(|w| w.contains("location = source is not obeyed"));
+        (written, said.count())
+    };
+    assert_eq!(both(""), (vec![false, false], 2));
+    assert_eq!(
+        both("replication.policy.separator = _\n"),
+        (vec![false, false], 2)
+    );
+    assert_eq!(
+        both("replication.policy.separator = -\n"),
+        (vec![true, true], 0)
+    );
+    assert_eq!(
+        both("b->a.offset-syncs.topic.location = target\n"),
+        (vec![false, false], 1)
+    );
     mm2(
         "offset-syncs.topic.location = here",
         &[

@@ -271,7 +271,7 @@ async fn not_before(ends: &Ends, time: i64) -> Result<i64, FlowError> {
     ends.source.offset_at(time).await
 }
 
-fn reader(of: &PartitionReader, isolation: Isolation) -> PartitionReader {
+pub(crate) fn reader(of: &PartitionReader, isolation: Isolation) -> PartitionReader {
     PartitionReader {
         rt: of.rt.clone(),
         routes: Arc::clone(&of.routes),
@@ -282,13 +282,13 @@ fn reader(of: &PartitionReader, isolation: Isolation) -> PartitionReader {
     }
 }
 
-fn records(batch: &Outgoing) -> Result<Vec<Record>, FlowError> {
+pub(crate) fn records(batch: &Outgoing) -> Result<Vec<Record>, FlowError> {
     let records = batch.records();
     records.map_err(|source| StitchError::wire(batch.first, source).into())
 }
 
 /// Whether the broker stamped the batch itself.
-fn appended(batch: &Outgoing) -> bool {
+pub(crate) fn appended(batch: &Outgoing) -> bool {
     let header = match &batch.original {
         Some(Original::Batch(original)) => &original.header,
         _ => &batch.batch.header,

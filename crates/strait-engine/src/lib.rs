@@ -9,6 +9,7 @@ pub mod answer;
 mod appender;
 mod comparison;
 mod contents;
+mod displaced;
 mod error;
 mod expiry;
 mod fence;
@@ -30,6 +31,7 @@ mod partition;
 mod patience;
 mod plain_log;
 mod positions;
+mod proof;
 mod provenance;
 mod queue;
 pub mod ranges;
@@ -64,7 +66,7 @@ pub mod writer;
 pub use error::FlowError;
 pub use link::{Link, LinkHandle};
 pub use mm2_positions::{
-    Mm2Positions, Mm2Presence, Pair, mm2_presence, read_mm2_pairs, read_mm2_positions,
+    Mm2Positions, Mm2Presence, Pair, TakenAt, mm2_presence, read_mm2_pairs, read_mm2_positions,
 };
 pub use plain_log::PlainLog;
 pub use positions::{KnownPosition, PositionTail, Rungs, read_ladders, read_positions};

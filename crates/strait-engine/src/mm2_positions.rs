@@ -4,19 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use strait_net::{Cluster, KafkaError, NetError, Runtime};
-use strait_wire::{Isolation, Mm2Offset, OffsetSync};
+use strait_wire::{Isolation, Mm2Offset, OffsetSync, POSITION_HEADER, Record};
+use tokio::task::JoinSet;
 use tracing::debug;
 
 use crate::error::FlowError;
 use crate::internal_log::own_reader;
 use crate::limits;
 use crate::partition::PartitionReader;
+use crate::proof::same_record;
 use crate::routes::Routes;
 use crate::spec::{FlowKey, Takeover};
 use crate::syncs_topic::{SEPARATOR, holds_positions, syncs_topic};
 
 /// Pairs of one flow that are remembered.
 const PAIRS: usize = 64;
+/// Of them so many are looked at, from the last one on, to see that they are the flow's.
+const PROVEN_BY: usize = 4;
+/// Flows that are looked at side by side.
+const PROVING: usize = 16;
 /// The longest name that a topic can have.
 const LONGEST_TOPIC: usize = 249;
 
@@ -27,10 +33,13 @@ pub type Pair = (i64, i64);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mm2Positions {
     offsets: Offsets,
-    /// Of each flow the last sync of a topic, and of several topics the one further on.
-    pairs: BTreeMap<FlowKey, Pair>,
+    /// Of each flow the last sync of each topic that has one. A topic may hold the flow's of the same name in the other
+    /// direction.
+    pairs: BTreeMap<FlowKey, Vec<Pair>>,
     /// Why there are none.
     pairs_unread: Option<String>,
+    /// On the source Strait's positions of the other direction stand among them, which may have taken the place of the flow's.
+    displaced: bool,
 }
 
 /// The positions that it flushed.
@@ -119,15 +128,25 @@ impl Mm2Positions {
     }
 
     /// The first source offset that it may not have mirrored, by all that it wrote: what follows may be on the target as well.
+    /// Where syncs of several topics tell different things only its position counts.
     pub fn reaches(&self, flow: &FlowKey) -> Option<i64> {
         let mirrored = self.mirrored(flow);
-        let last = mirrored.max(self.pair(flow).map(|pair| pair.0))?;
-        Some(last.saturating_add(1))
+        let alone = match self.pairs(flow) {
+            [pair] if !self.displaced => Some(pair.0),
+            _ => None,
+        };
+        Some(mirrored.max(alone)?.saturating_add(1))
     }
 
-    /// One record of the flow on both sides, the last that it told of on the source.
-    pub(crate) fn pair(&self, flow: &FlowKey) -> Option<Pair> {
-        self.pairs.get(flow).copied()
+    /// The last syncs that may be the flow's, one of each topic: a record's offsets on both sides, or what another flow of the
+    /// same name tells of its own.
+    pub(crate) fn pairs(&self, flow: &FlowKey) -> &[Pair] {
+        self.pairs.get(flow).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether all its offset syncs were read, and nothing of Strait's can have taken the place of one.
+    pub(crate) fn all_pairs_known(&self) -> bool {
+        self.pairs_unread.is_none() && !self.displaced
     }
 
     /// About how much memory they take.
@@ -136,7 +155,8 @@ impl Mm2Positions {
         // With what the trees and the allocator add.
         let flows = flows.map(|flow| flow.topic.len() + 96);
         let connectors = self.offsets.connectors.keys().map(|name| name.len() + 64);
-        flows.chain(connectors).sum::<usize>() + self.offsets.kept * 16
+        let pairs = self.pairs.values().map(|pairs| 24 + pairs.capacity() * 16);
+        flows.chain(connectors).chain(pairs).sum::<usize>() + self.offsets.kept * 16
     }
 
     /// Why its offset syncs on the source were not read.
@@ -250,15 +270,15 @@ pub(crate) async fn read(
                 pairs.insert(flow, pair);
             }
         });
-        if let Err(error) = read.await {
-            let error = unreadable(on.cluster(), &topic, &error);
-            found.pairs_unread.get_or_insert(error.to_string());
+        match read.await {
+            Ok(positions) => found.displaced |= positions && Arc::ptr_eq(on, source),
+            Err(error) => {
+                let error = unreadable(on.cluster(), &topic, &error);
+                found.pairs_unread.get_or_insert(error.to_string());
+            }
         }
         for (flow, pair) in pairs {
-            let known = found.pairs.entry(flow).or_insert(pair);
-            if pair.1 > known.1 {
-                *known = pair;
-            }
+            found.pairs.entry(flow).or_default().push(pair);
         }
     }
     Ok(found)
@@ -298,7 +318,8 @@ async fn read_offsets(
             // With exactly.once.support they are written in the transactions of the records.
             isolation: Isolation::ReadCommitted,
         };
-        each_record(&reader, |key, value| {
+        each_record(&reader, |record| {
+            let (key, value) = (record.key.as_deref(), record.value.as_deref());
             let Some(found) = Mm2Offset::decode(key, value).filter(|o| o.cluster == alias) else {
                 return Ok(());
             };
@@ -309,47 +330,143 @@ async fn read_offsets(
     Ok(())
 }
 
-/// MirrorMaker 2's offset syncs on both clusters, under names with this separator or its default one, for these flows, in the order of their target offsets, 64 of each at the
-/// most. What lies at or above the target offset of a flow was written by Strait, which took over there, and is none of
-/// them. Clusters that hide theirs have none.
+/// Where a flow was taken over from MirrorMaker 2: the target partition, and the next offset there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakenAt {
+    /// The topic on the target.
+    pub topic: String,
+    /// The partition there.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+}
+
+/// What the topics of syncs may have of each flow, one list of each topic.
+type OfTopics = BTreeMap<FlowKey, Vec<Vec<Pair>>>;
+
+/// MirrorMaker 2's offset syncs on both clusters, under names with this separator or its default one, for these flows, in the
+/// order of their target offsets, 64 of each at the most. What lies at or above the target offset of a flow was written by
+/// Strait, which took over there, and is none of them. Clusters that hide theirs have none.
+///
+/// Where syncs of both directions can be among them, those of a flow count that stand for the same record on both sides.
 pub async fn read_mm2_pairs(
     rt: &Runtime,
     source: Cluster,
     target: Cluster,
     separator: &str,
-    taken_at: &BTreeMap<FlowKey, i64>,
+    taken_at: &BTreeMap<FlowKey, TakenAt>,
 ) -> BTreeMap<FlowKey, Vec<Pair>> {
-    let mut all = BTreeMap::new();
+    let mut all = OfTopics::new();
+    let source = Arc::new(Routes::new(rt.clone(), source));
+    let target = Arc::new(Routes::new(rt.clone(), target));
     let mut topics = Vec::new();
     for separator in BTreeSet::from([SEPARATOR, separator]) {
         for (on, other) in [(&source, &target), (&target, &source)] {
-            topics.push((on.clone(), syncs_topic(separator, other.alias())));
+            let topic = syncs_topic(separator, other.cluster().alias());
+            topics.push((on, topic, Arc::ptr_eq(on, &source)));
         }
     }
-    for (cluster, topic) in topics {
-        let routes = Arc::new(Routes::new(rt.clone(), cluster));
+    let (mut with_pairs, mut mixed) = (0, false);
+    for (routes, topic, on_source) in topics {
         let mut pairs: BTreeMap<FlowKey, Vec<Pair>> = BTreeMap::new();
-        let read = read_syncs(rt, &routes, &topic, |flow, pair| {
-            let Some(&taken_at) = taken_at.get(&flow) else {
+        let read = read_syncs(rt, routes, &topic, |flow, pair| {
+            let Some(taken_at) = taken_at.get(&flow) else {
                 return;
             };
             if pair.0 < 0 || pair.1 < 0 {
                 pairs.remove(&flow);
-            } else if pair.1 < taken_at {
+            } else if pair.1 < taken_at.offset {
                 keep_pair(pairs.entry(flow).or_default(), pair);
             }
         });
-        if let Err(error) = read.await {
-            debug!(%topic, "cannot read offset syncs: {error}");
+        match read.await {
+            Ok(positions) => mixed |= positions && on_source,
+            Err(error) => {
+                mixed = true;
+                debug!(%topic, "cannot read offset syncs: {error}");
+            }
         }
+        with_pairs += usize::from(!pairs.is_empty());
         for (flow, found) in pairs {
-            all.entry(flow).or_insert_with(Vec::new).extend(found);
+            all.entry(flow).or_default().push(found);
         }
     }
-    for pairs in all.values_mut() {
-        pairs.sort_by_key(|pair| (pair.1, pair.0));
+    if mixed || with_pairs > 1 {
+        all = proven(rt, (&source, &target), all, taken_at).await;
     }
-    all
+    let merged = all.into_iter().map(|(flow, of_topics)| {
+        let mut pairs: Vec<Pair> = of_topics.into_iter().flatten().collect();
+        pairs.sort_by_key(|pair| (pair.1, pair.0));
+        (flow, pairs)
+    });
+    merged.collect()
+}
+
+/// Those of topics in which a flow's last records are the same on both sides. What cannot be seen in time does not count.
+async fn proven(
+    rt: &Runtime,
+    (source, target): (&Arc<Routes>, &Arc<Routes>),
+    all: OfTopics,
+    taken_at: &BTreeMap<FlowKey, TakenAt>,
+) -> OfTopics {
+    let deadline = rt.deadline(limits::SEEK_TIME);
+    let mut proven = OfTopics::new();
+    let mut jobs = JoinSet::new();
+    let mut todo = all.into_iter();
+    loop {
+        while jobs.len() < PROVING
+            && let Some((flow, of_topics)) = todo.next()
+        {
+            let Some(taken) = taken_at.get(&flow) else {
+                continue;
+            };
+            let reader = |routes: &Arc<Routes>, topic: &str, partition, source| PartitionReader {
+                source,
+                rt: rt.clone(),
+                routes: routes.clone(),
+                topic: topic.to_owned(),
+                partition,
+                isolation: Isolation::ReadUncommitted,
+            };
+            let source = reader(source, &flow.topic, flow.partition, true);
+            let target = reader(target, &taken.topic, taken.partition, false);
+            jobs.spawn(async move {
+                let mut own = Vec::new();
+                for pairs in of_topics {
+                    if are_own(&source, &target, &pairs).await {
+                        own.push(pairs);
+                    }
+                }
+                (flow, own)
+            });
+        }
+        let done = tokio::select! {
+            biased;
+            done = jobs.join_next() => done,
+            () = rt.sleep_until(deadline) => None,
+        };
+        match done {
+            Some(Ok((flow, own))) if !own.is_empty() => drop(proven.insert(flow, own)),
+            Some(_) => {}
+            None => return proven,
+        }
+    }
+}
+
+/// Whether the last of these pairs that both sides still have stands for one record.
+async fn are_own(source: &PartitionReader, target: &PartitionReader, pairs: &[Pair]) -> bool {
+    for &pair in pairs.iter().rev().take(PROVEN_BY) {
+        match same_record(source, target, pair, limits::DECODE_LEAST_BYTES).await {
+            Ok(Some(same)) => return same,
+            Ok(None) => {}
+            Err(error) => {
+                let (topic, partition) = (&source.topic, source.partition);
+                debug!(%topic, partition, "cannot see whose offset syncs these are: {error}");
+                return false;
+            }
+        }
+    }
+    false
 }
 
 /// Takes the flow's next pair.
@@ -369,23 +486,31 @@ fn keep_pair(pairs: &mut Vec<Pair>, pair: Pair) {
     }
 }
 
-/// Every pair of the topic in order; nothing where it does not exist.
+/// Every pair of the topic in order that MirrorMaker 2 may have written; nothing where it does not exist. Strait's positions
+/// are none of them: answers whether there are any.
 pub(crate) async fn read_syncs(
     rt: &Runtime,
     routes: &Arc<Routes>,
     topic: &str,
     mut each: impl FnMut(FlowKey, Pair),
-) -> Result<(), FlowError> {
+) -> Result<bool, FlowError> {
     let name = topic.to_owned();
     let metadata = routes.cluster().metadata(Some(std::slice::from_ref(&name)));
     let error = metadata.await?.topics.get(topic).map_or(3, |t| t.error);
     match error {
         0 => {}
-        3 => return Ok(()),
+        3 => return Ok(false),
         error => return Err(NetError::kafka(error, "Metadata", name).into()),
     }
     let reader = own_reader(rt, routes, topic, true);
-    each_record(&reader, |key, value| {
+    let mut positions = false;
+    each_record(&reader, |record| {
+        let (key, value) = (record.key.as_deref(), record.value.as_deref());
+        let header = |(key, _): &(_, _)| *key == POSITION_HEADER.as_bytes();
+        if record.headers.iter().any(header) {
+            positions = true;
+            return Ok(());
+        }
         let sync = key
             .zip(value)
             .map(|(key, value)| OffsetSync::decode(key, value));
@@ -400,20 +525,21 @@ pub(crate) async fn read_syncs(
         }
         Ok(())
     })
-    .await
+    .await?;
+    Ok(positions)
 }
 
-/// Key and value of every record up to the present end.
+/// Every record up to the present end.
 async fn each_record(
     reader: &PartitionReader,
-    mut each: impl FnMut(Option<&[u8]>, Option<&[u8]>) -> Result<(), FlowError>,
+    mut each: impl FnMut(&Record) -> Result<(), FlowError>,
 ) -> Result<(), FlowError> {
     let (start, end) = (reader.log_start().await?, reader.offset_at(-1).await?);
     let most = limits::DECODE_LEAST_BYTES;
     reader
         .each_batch(start, end, most, |batch| {
             for record in batch.records()? {
-                each(record.key.as_deref(), record.value.as_deref())?;
+                each(&record)?;
             }
             Ok(true)
         })

@@ -1,6 +1,6 @@
 //! Reading positions from outside: what each flow of a link has forwarded and left out, also while it runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use strait_net::{Cluster, Runtime};
@@ -33,6 +33,8 @@ pub struct PositionTail {
     /// Where they stand, as soon as that is known, and the next offset there.
     topic: String,
     next: i64,
+    /// Partitions of topics that have a position of Strait's.
+    known: BTreeMap<String, BTreeSet<i32>>,
 }
 
 impl PositionTail {
@@ -44,10 +46,12 @@ impl PositionTail {
             source: source.to_owned(),
             topic: String::new(),
             next: 0,
+            known: BTreeMap::new(),
         }
     }
 
-    /// What was written since the last call, whichever link wrote it; nothing where the topic does not exist yet.
+    /// What was written since the last call, whichever link wrote it; behind a position of Strait's no sync of MirrorMaker 2's, which
+    /// may be of another flow of this name: of the other direction. Nothing where the topic does not exist yet.
     ///
     /// # Errors
     /// The target cannot be reached or read, or the topic holds what is no sync at all.
@@ -62,8 +66,9 @@ impl PositionTail {
         if self.topic != found {
             self.topic = found;
             self.next = 0;
+            self.known.clear();
         }
-        let topic = &self.topic;
+        let (topic, known) = (&self.topic, &mut self.known);
         let mut reached = self.next;
         let take = |offset, record: &Record| {
             let (key, position) = match SyncRecord::from_record(record) {
@@ -89,6 +94,15 @@ impl PositionTail {
                 }
             };
             let (topic, partition) = key;
+            if position != KnownPosition::MirrorMaker2 {
+                known.entry(topic.clone()).or_default().insert(partition);
+            } else if known
+                .get(&topic)
+                .is_some_and(|all| all.contains(&partition))
+            {
+                reached = offset + 1;
+                return Ok(());
+            }
             each(FlowKey { topic, partition }, position);
             reached = offset + 1;
             Ok(())

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::displaced::Displaced;
 use crate::fence::{Epoch, Fencer, Owner, fence_own, new_epoch, producer_record};
 use crate::internal_log::{InternalLog, Until, read_log};
 use crate::lease::Lease;
@@ -45,6 +46,8 @@ pub(crate) struct Session {
     /// The topic of positions.
     pub(crate) syncs_topic: String,
     pub(crate) positions: BTreeMap<FlowKey, SyncRecord>,
+    /// Positions that others' syncs stand over.
+    pub(crate) displaced: Displaced,
     /// Why a flow's last position cannot be used by this version.
     pub(crate) unusable: BTreeMap<FlowKey, String>,
     pub(crate) closed_cleanly: bool,
@@ -198,7 +201,8 @@ impl Session {
 
         let mut positions = BTreeMap::new();
         let mut unusable = BTreeMap::new();
-        read_log(rt, &target, &syncs_topic, 0, marker, |offset, record| {
+        let displaced = Displaced::default();
+        let read_to = read_log(rt, &target, &syncs_topic, 0, marker, |offset, record| {
             let key = |topic: &str, partition| FlowKey {
                 topic: topic.to_owned(),
                 partition,
@@ -206,6 +210,13 @@ impl Session {
             match SyncRecord::from_record(record) {
                 Ok(sync) => {
                     let key = key(&sync.topic, sync.partition);
+                    let known = positions
+                        .get(&key)
+                        .and_then(|s: &SyncRecord| s.position.as_ref());
+                    if sync.position.is_none() && (known.is_some() || unusable.contains_key(&key)) {
+                        displaced.add(key);
+                        return Ok(());
+                    }
                     unusable.remove(&key);
                     positions.insert(key, sync);
                 }
@@ -222,6 +233,8 @@ impl Session {
             Ok(())
         })
         .await?;
+        let watch = displaced.clone();
+        tasks.spawn(watch.watch(rt.clone(), target.clone(), syncs_topic.clone(), read_to));
         let producer_expiration = producer_expiration(spec).await;
         let provenance = Provenance::new(rt.clone(), source.clone(), source_id);
         let provenance = Arc::new(provenance);
@@ -241,6 +254,7 @@ impl Session {
             fencer,
             syncs_topic,
             positions,
+            displaced,
             unusable,
             closed_cleanly,
             created_ms,

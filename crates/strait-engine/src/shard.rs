@@ -153,6 +153,8 @@ pub(crate) struct Shard<'a> {
     tight: bool,
     sums: Sums,
     syncing: bool,
+    /// Flows whose position is to be written again, and whether that was said.
+    displaced: (BTreeSet<FlowKey>, bool),
     routing: BTreeSet<Side>,
     /// Brokers that cannot be used at the moment, with the cause.
     ills: BTreeMap<(Side, i32), Ill>,
@@ -199,6 +201,7 @@ impl<'a> Shard<'a> {
             tight: false,
             sums,
             syncing: false,
+            displaced: Default::default(),
             routing: BTreeSet::new(),
             ills: BTreeMap::new(),
             woken: BTreeMap::new(),
@@ -325,6 +328,7 @@ impl<'a> Shard<'a> {
             self.settle_at = now + limits::IDLE_BUFFERS_FOR;
             self.pool.settle();
         }
+        self.watch_displaced(now);
         self.write_syncs(now);
         self.publish();
     }

@@ -45,8 +45,8 @@ pub async fn existing(
     Ok(visible)
 }
 
-/// The topic on `target` that may hold the positions of flows from the cluster of this alias: one that is there, else one that
-/// is hidden.
+/// The topic on `target` that may hold the positions of flows from the cluster of this alias: one that is there, else the
+/// first where both are hidden: one that nobody may see for want of a right that the other name has is not there.
 ///
 /// # Errors
 /// The target cannot be reached.
@@ -58,7 +58,7 @@ pub(crate) async fn positions_topic(
     Ok(visible.or(hidden))
 }
 
-/// The name that is there, and the first that may be.
+/// The name that is there, and the first where both are hidden.
 async fn look(
     cluster: &Cluster,
     name: impl Fn(&str) -> String,
@@ -66,15 +66,37 @@ async fn look(
     let names = [SEPARATOR, COLLIDING].map(name);
     let metadata = cluster.metadata(Some(&names)).await?;
     let error = |name: &String| metadata.topics.get(name).map_or(3, |t| t.error);
+    let errors = names.each_ref().map(error);
+    Ok(of_errors(errors).map(|at| names.get(at?).cloned()))
+}
+
+/// The place of the name that is there, and of the first where both are hidden.
+fn of_errors(errors: [i16; 2]) -> [Option<usize>; 2] {
     // UNKNOWN_TOPIC_OR_PARTITION, TOPIC_AUTHORIZATION_FAILED
-    let visible = names.iter().find(|name| ![3, 29].contains(&error(name)));
-    let hidden = names.iter().find(|name| error(name) == 29);
-    Ok([visible.cloned(), hidden.cloned()])
+    let visible = errors.iter().position(|error| ![3, 29].contains(error));
+    [visible, (errors == [29, 29]).then_some(0)]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A user with rights on one of them does not see the other one, which nobody can create beside it.
+    #[test]
+    fn a_name_that_is_hidden_beside_one_that_is_not_there_is_not_there_either() {
+        for (errors, found) in [
+            ([3, 29], None),
+            ([29, 3], None),
+            ([3, 3], None),
+            ([29, 29], Some(0)),
+            ([0, 29], Some(0)),
+            ([29, 0], Some(1)),
+            ([3, 5], Some(1)),
+        ] {
+            let [visible, hidden] = of_errors(errors);
+            assert_eq!(visible.or(hidden), found, "{errors:?}");
+        }
+    }
 
     #[test]
     fn an_alias_is_read_from_both_names_of_a_topic_of_positions() {

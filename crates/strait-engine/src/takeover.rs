@@ -8,15 +8,16 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use strait_net::Charge;
-use strait_wire::SyncKind;
+use strait_wire::{Isolation, SyncKind};
 use tokio::sync::OnceCell;
 use tracing::{debug, warn};
 
-use crate::comparison::{Found, Stretch};
+use crate::comparison::{Found, Stretch, reader};
 use crate::error::FlowError;
 use crate::ledger::Ledger;
 use crate::mm2_positions::{Mm2Positions, Mm2Presence, Pair, mm2_presence, read};
 use crate::open::{Ends, Opening, Resumed};
+use crate::proof::same_record;
 use crate::session_error::SessionError;
 use crate::spec::{LinkSpec, Policy, Takeover};
 use crate::status::TakenOver;
@@ -103,6 +104,15 @@ fn running(spec: &LinkSpec, group: String, members: usize) -> SessionError {
         group,
         members,
     }
+}
+
+/// Pairs of a flow, after a look at the records.
+#[derive(Debug, Default)]
+struct Believed {
+    /// The last one of which both sides hold the same record.
+    pair: Option<Pair>,
+    /// Those of which one side does not hold the record.
+    open: Vec<Pair>,
 }
 
 /// Where MirrorMaker 2 stopped.
@@ -207,19 +217,26 @@ impl Opening {
         let mirrored = positions
             .mirrored(key)
             .map(|offset| offset.saturating_add(1));
-        // Both are records that it wrote: the one further on tells more.
         let own = self
             .last
             .as_ref()
             .map(|sync| (sync.upstream, sync.downstream));
-        let pairs = own.into_iter().chain(positions.pair(key));
-        let pair = pairs
-            .filter(|pair| pair.0 >= 0 && pair.1 >= 0)
-            .max_by_key(|pair| pair.1);
-        if mirrored.is_none() && pair.is_none() && positions.is_empty() {
+        let pairs = own.into_iter().chain(positions.pairs(key).iter().copied());
+        let pairs: BTreeSet<Pair> = pairs.filter(|pair| pair.0 >= 0 && pair.1 >= 0).collect();
+        if mirrored.is_none() && pairs.is_empty() && positions.is_empty() {
             return Ok(None);
         }
         let (first, last) = (ends.source.log_start().await?, ends.source.log_end().await?);
+        let Believed { pair, open } = self.believed(ends, pairs).await?;
+        // Alone beside a position it is the flow's. Of several, one may be another flow's: of this name, in the other direction.
+        let alone = match open.as_slice() {
+            [pair] if mirrored.is_some() && positions.all_pairs_known() => Some(*pair),
+            _ => None,
+        };
+        let alone = alone.filter(|alone| pair.is_none() && alone.0 < last);
+        // What one of those tells of that nobody can look at is not on the target any more, or never was.
+        let maybe_lost = pair.or(alone).is_none() && open.iter().any(|pair| pair.1 >= end);
+        let pair = pair.or(alone);
         let taken = |next, matched, doubt| {
             Ok(Some(Taken {
                 next,
@@ -274,6 +291,15 @@ impl Opening {
             Some(next) if found.matched > 0 && found.next >= next => {
                 taken(found.next, found.matched, strangers(&found))
             }
+            Some(next) if maybe_lost => match found.matched > 0 && found.left == 0 {
+                true => {
+                    let doubt = format!(
+                        "its own position is {next}, but the target ends before that; mirroring what it lacks again"
+                    );
+                    taken(found.next, found.matched, Some(doubt))
+                }
+                false => Ok(None),
+            },
             Some(next) => {
                 let why = positions
                     .pairs_unread()
@@ -293,6 +319,27 @@ impl Opening {
             None if found.matched > 0 && found.left == 0 => taken(found.next, found.matched, None),
             None => Ok(None),
         }
+    }
+
+    /// Looks at the records that pairs stand for. A topic of syncs may hold those of another flow of the same name: of the other
+    /// direction, whose source is this flow's target.
+    async fn believed(&self, ends: &Ends, pairs: BTreeSet<Pair>) -> Result<Believed, FlowError> {
+        let source = reader(&ends.source, Isolation::ReadUncommitted);
+        let target = reader(&ends.target, Isolation::ReadUncommitted);
+        let max = self.session.spec.decode_bytes();
+        let mut believed = Believed::default();
+        // In the order of their source offsets.
+        for pair in pairs {
+            match same_record(&source, &target, pair, max).await? {
+                // The one further on tells more, unless both cannot be true.
+                Some(true) if believed.pair.is_none_or(|known| known.1 <= pair.1) => {
+                    believed.pair = Some(pair);
+                }
+                Some(_) => {}
+                None => believed.open.push(pair),
+            }
+        }
+        Ok(believed)
     }
 
     /// The source ends before what MirrorMaker 2 mirrored: it is another topic, or lost its end.

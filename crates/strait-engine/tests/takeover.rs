@@ -12,8 +12,8 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use strait_engine::{
-    FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, Policies, SessionError, Start, TakenOver,
-    Takeover,
+    FlowKey, FlowSpec, Link, LinkHandle, LinkSpec, Policies, SessionError, Start, TakenAt,
+    TakenOver, Takeover, read_mm2_pairs,
 };
 use strait_net::{Cluster, Identity, Runtime, Security};
 use strait_testkit::{Broker, BrokerConfig, Codec, KitProducer, KitRecord};
@@ -129,6 +129,29 @@ impl Scene {
         Self::internal(broker, topic, 0, &sync.key(), Some(&sync.value()));
     }
 
+    /// One of the flow of the same name in the other direction, on its source, which is this one's target.
+    fn reverse_pair(&self, upstream: i64, downstream: i64) {
+        let topic = "mm2-offset-syncs.source.internal";
+        let compacted = [("cleanup.policy", "compact")];
+        self.target.create_topic(topic, 1, &compacted).unwrap();
+        Self::sync(&self.target, topic, (upstream, downstream));
+    }
+
+    /// Strait's position of the flow of the same name in the other direction.
+    fn reverse_position(&self, upstream: i64, downstream: i64) {
+        let sync = OffsetSync {
+            topic: TOPIC.to_owned(),
+            partition: 0,
+            upstream,
+            downstream,
+        };
+        let (key, value) = (sync.key(), sync.value());
+        let record = KitRecord::new(self.source.now_ms(), Some(&key), Some(&value));
+        let record = record.header("strait.pos", Some(b"of another flow"));
+        let mut producer = self.source.plain_producer();
+        producer.send(SYNCS, 0, Codec::None, &[record]).unwrap();
+    }
+
     fn mirrored(&self) -> Vec<i64> {
         let records = self.target.records(MIRRORED, 0, false);
         let number = |r: KitRecord| {
@@ -147,15 +170,7 @@ impl Scene {
         self.run(expected, || ())
     }
 
-    /// A link between the two, at work.
-    fn link(&self, runtime: &tokio::runtime::Runtime) -> (LinkHandle, Running) {
-        let address = |broker: &Broker| {
-            runtime
-                .block_on(broker.listen("127.0.0.1:0"))
-                .unwrap()
-                .to_string()
-        };
-        let rt = Runtime::system();
+    fn clusters(&self, runtime: &tokio::runtime::Runtime) -> (Cluster, Cluster) {
         let cluster = |alias: &str, broker: &Broker| {
             let identity = Identity {
                 client_id: "test".to_owned(),
@@ -163,12 +178,42 @@ impl Scene {
                 software_version: "0".to_owned(),
             };
             let security = Security::default();
-            Cluster::new(rt.clone(), alias, vec![address(broker)], security, identity)
+            let address = runtime.block_on(broker.listen("127.0.0.1:0")).unwrap();
+            let bootstrap = vec![address.to_string()];
+            Cluster::new(Runtime::system(), alias, bootstrap, security, identity)
         };
+        (
+            cluster("source", &self.source),
+            cluster("target", &self.target),
+        )
+    }
+
+    /// MirrorMaker 2's pairs of the flow as groups know them, which was taken over at this target offset.
+    fn pairs_before(&self, offset: i64) -> Vec<(i64, i64)> {
+        let runtime = runtime();
+        let (source, target) = self.clusters(&runtime);
+        let flow = FlowKey {
+            topic: TOPIC.to_owned(),
+            partition: 0,
+        };
+        let taken = TakenAt {
+            topic: MIRRORED.to_owned(),
+            partition: 0,
+            offset,
+        };
+        let (rt, taken_at) = (Runtime::system(), [(flow.clone(), taken)].into());
+        let read = read_mm2_pairs(&rt, source, target, ".", &taken_at);
+        runtime.block_on(read).remove(&flow).unwrap_or_default()
+    }
+
+    /// A link between the two, at work.
+    fn link(&self, runtime: &tokio::runtime::Runtime) -> (LinkHandle, Running) {
+        let rt = Runtime::system();
+        let (source, target) = self.clusters(runtime);
         let spec = LinkSpec {
             name: "link".to_owned(),
-            source: cluster("source", &self.source),
-            target: cluster("target", &self.target),
+            source,
+            target,
             isolation: self.isolation,
             instance: "test".to_owned(),
             lock_dir: None,
@@ -591,4 +636,138 @@ fn without_its_position_nothing_is_taken_over() {
         why.contains("name its topic in takeover-offsets-topic"),
         "{why}"
     );
+}
+
+/// A MirrorMaker 2 that goes both ways at its defaults, with topics of one name: the other direction's syncs stand where this
+/// link has its positions.
+#[test]
+fn syncs_of_the_other_direction_count_for_nothing() {
+    for reverse in [
+        // Beyond the target's end; beyond the source's; between what was mirrored and that.
+        (30, 5_000),
+        (5_000, 55),
+        (90, 55),
+        (70, 59),
+    ] {
+        for (flushed, pair, stamped) in [
+            (Some(19), Some((40, 40)), false),
+            (None, Some((40, 40)), false),
+            (Some(19), None, false),
+            (Some(19), Some((40, 40)), true),
+        ] {
+            let settings: &[_] = match stamped {
+                true => &[("message.timestamp.type", "LogAppendTime")],
+                false => &[],
+            };
+            let scene = Scene::new(settings);
+            scene.write(0..100);
+            scene.copied(0..60);
+            if let Some(offset) = flushed {
+                scene.flushed(offset);
+            }
+            if let Some((upstream, downstream)) = pair {
+                scene.pair(upstream, downstream);
+            }
+            scene.reverse_pair(reverse.0, reverse.1);
+            let taken = scene.assert_becomes(&all(0..100)).unwrap();
+            let what = format!("{reverse:?} {flushed:?} {pair:?} {stamped}");
+            assert_eq!(taken.in_doubt, 0, "{what}");
+        }
+    }
+}
+
+/// The other direction moved before: its positions stand where MirrorMaker 2 has this one's syncs.
+#[test]
+fn positions_of_the_other_direction_count_for_nothing() {
+    for downstream in [55, 5_000] {
+        let scene = Scene::new(&[]);
+        scene.write(0..100);
+        scene.copied(0..60);
+        scene.flushed(19);
+        scene.reverse_position(90, downstream);
+        let taken = scene.assert_becomes(&all(0..100)).unwrap();
+        assert_eq!((taken.records, taken.in_doubt), (60, 0), "{downstream}");
+    }
+}
+
+/// Nobody can look at the records of either direction's pair: what the target lacks is mirrored again all the same.
+#[test]
+fn a_target_that_lost_its_end_gets_it_again_beside_another_direction() {
+    let scene = Scene::new(&[]);
+    scene.write(0..100);
+    scene.copied(0..50);
+    scene.flushed(59);
+    scene.pair(59, 59);
+    scene.reverse_pair(5_000, 55);
+    let taken = scene.assert_becomes(&all(0..100)).unwrap();
+    assert_eq!(taken.in_doubt, 1);
+}
+
+/// By a pair of the other direction a group would go on behind records that it has not read.
+#[test]
+fn groups_are_not_placed_by_syncs_of_the_other_direction() {
+    let scene = || {
+        let scene = Scene::new(&[]);
+        scene.write(0..100);
+        scene.copied(0..60);
+        scene
+    };
+    let both = scene();
+    both.pair(10, 10);
+    both.pair(40, 40);
+    both.reverse_pair(5, 50);
+    assert_eq!(both.pairs_before(60), [(10, 10), (40, 40)]);
+    let moved = scene();
+    moved.reverse_pair(5, 50);
+    moved.reverse_position(7, 45);
+    assert_eq!(moved.pairs_before(60), []);
+    // One direction alone is believed, whatever its records are by now.
+    let alone = scene();
+    alone.pair(10, 9);
+    alone.pair(40, 39);
+    assert_eq!(alone.pairs_before(60), [(10, 9), (40, 39)]);
+}
+
+/// A MirrorMaker 2 that goes the other way writes its syncs where positions stand (`position-overwritten`), under the same key: compaction would leave
+/// the sync alone.
+#[test]
+fn a_position_is_written_again_over_a_sync_of_the_other_direction() {
+    let scene = Scene::new(&[]);
+    // Nothing is taken over, so that nothing but the position tells where to go on.
+    assert!(scene.target.delete_topic(OFFSETS));
+    let topic = "mm2-offset-syncs_source_internal";
+    let positions = || scene.target.records(topic, 0, false);
+    let of_strait = |record: &KitRecord| record.headers.iter().any(|(key, _)| key == "strait.pos");
+    let begun = Instant::now();
+    let rewritten = || {
+        let before = positions().len();
+        Scene::sync(&scene.target, topic, (7_000, 9_000));
+        while positions().len() < before + 2 || !of_strait(positions().last().unwrap()) {
+            assert!(begun.elapsed() < Duration::from_secs(40), "not yet");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    scene.write(0..10);
+    scene.run(&all(0..10), || ());
+    // While nothing was running; what follows is neither doubled nor left out.
+    Scene::sync(&scene.target, topic, (7_000, 9_000));
+    scene.write(10..20);
+    let mut expected = all(0..10);
+    expected.push(1_000_000);
+    expected.extend(10..20);
+    scene.run(&expected, || ());
+    assert!(of_strait(positions().last().unwrap()));
+    expected.push(1_000_000);
+    // One that has nothing to mirror, and one that had: the position stands last at once.
+    let runtime = runtime();
+    let (handle, task) = scene.link(&runtime);
+    let mut status = handle.status();
+    runtime
+        .block_on(status.wait_for(|s| s.running > 0))
+        .unwrap();
+    rewritten();
+    rewritten();
+    runtime.block_on(handle.stop());
+    runtime.block_on(task).unwrap().unwrap();
+    assert_eq!(scene.mirrored(), expected);
 }

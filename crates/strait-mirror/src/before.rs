@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use strait_engine::{FlowKey, Pair, read_mm2_pairs};
+use strait_engine::{FlowKey, Pair, TakenAt, read_mm2_pairs};
 use strait_net::{Cluster, Runtime};
 
 /// What MirrorMaker 2's offset syncs tell.
@@ -13,13 +13,13 @@ pub(crate) struct Before {
 }
 
 impl Before {
-    /// For flows that were taken over, each with the target offset where.
+    /// For flows that were taken over, each with the place where.
     pub(crate) async fn read(
         rt: &Runtime,
         source: Cluster,
         target: Cluster,
         separator: &str,
-        taken_at: &BTreeMap<FlowKey, i64>,
+        taken_at: &BTreeMap<FlowKey, TakenAt>,
     ) -> Self {
         let pairs = read_mm2_pairs(rt, source, target, separator, taken_at).await;
         Self {

@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use strait_config::{EmitHeartbeats, LinkConfig, Naming};
-use strait_engine::{FlowError, LinkStatus, PlainLog};
+use strait_engine::{FlowError, LinkStatus, PlainLog, existing, holds_positions};
 use strait_net::{Cluster, KafkaError, Metadata, NetError, NewTopic, Runtime};
 use strait_wire::{Heartbeat, Record};
 use tokio::sync::watch;
@@ -32,9 +33,26 @@ const PAUSE: Duration = Duration::from_secs(2);
 pub(crate) fn separator(config: &LinkConfig) -> &str {
     match &config.naming {
         Naming::Default { separator } | Naming::Suffix { separator } => separator,
-        _ if config.internal_separator.is_empty() => strait_config::DEFAULT_SEPARATOR,
-        _ => &config.internal_separator,
+        _ => match (
+            &config.heartbeats.separator,
+            config.internal_separator.as_str(),
+        ) {
+            (Some(separator), _) => separator,
+            (None, "") => strait_config::DEFAULT_SEPARATOR,
+            (None, separator) => separator,
+        },
     }
+}
+
+/// The separator by which the remote topic of heartbeats is there under one of the two names that Kafka takes for the same. Only
+/// where naming leaves it open.
+fn settled_separator(config: &LinkConfig, source: &str, there: Option<&str>) -> Option<String> {
+    let found = [strait_engine::SEPARATOR, "_"]
+        .into_iter()
+        .find(|by| there.is_some_and(|there| there == format!("{source}{by}{HEARTBEATS}")));
+    found
+        .filter(|by| *by != separator(config))
+        .map(str::to_owned)
 }
 
 /// Whether a topic holds heartbeats by its name, as `ReplicationPolicy.isHeartbeatsTopic` has it: `heartbeats`,
@@ -103,6 +121,8 @@ pub(crate) struct Heart {
     refused: watch::Sender<bool>,
     /// It was said that the source's heartbeats are not mirrored.
     told: AtomicBool,
+    /// The separator of the remote topic that is there, where it is another one.
+    separator: OnceLock<Option<String>>,
 }
 
 impl Heart {
@@ -120,6 +140,7 @@ impl Heart {
             remote: watch::Sender::new(Remote::Nobody),
             refused: watch::Sender::new(false),
             told: AtomicBool::new(false),
+            separator: OnceLock::new(),
         }
     }
 
@@ -146,6 +167,7 @@ impl Heart {
     /// `A.heartbeats`: once Strait itself does it goes on, because a topic that holds records of others cannot be
     /// mirrored into.
     pub(crate) async fn mirrors(&self, found: &Metadata) -> bool {
+        self.settle_name().await;
         let heartbeats = &self.config.heartbeats;
         let topic = found.topics.get(HEARTBEATS).filter(|t| t.error == 0);
         let on_source = topic.is_some();
@@ -209,7 +231,38 @@ impl Heart {
     }
 
     fn remote_topic(&self) -> String {
-        remote(&self.config, self.source.alias())
+        remote(&self.config(), self.source.alias())
+    }
+
+    /// The remote topic stays what it is called, as an older Strait made it: Kafka lets no other exist whose name differs in `.` and
+    /// `_` alone.
+    async fn settle_name(&self) {
+        let named = matches!(
+            self.config.naming,
+            Naming::Default { .. } | Naming::Suffix { .. }
+        );
+        if named || self.separator.get().is_some() || !holds_positions(separator(&self.config)) {
+            return;
+        }
+        let source = self.source.alias();
+        match existing(&self.target, |by| format!("{source}{by}{HEARTBEATS}")).await {
+            Ok(there) => {
+                let settled = settled_separator(&self.config, source, there.as_deref());
+                let _ = self.separator.set(settled);
+            }
+            // Asked again at the next look for topics.
+            Err(error) => debug!(link = %self.config.name, "{error}"),
+        }
+    }
+
+    /// The link's configuration with the name that the remote topic has.
+    pub(crate) fn config(&self) -> Cow<'_, LinkConfig> {
+        let Some(Some(separator)) = self.separator.get() else {
+            return Cow::Borrowed(&self.config);
+        };
+        let mut config = self.config.clone();
+        config.heartbeats.separator = Some(separator.clone());
+        Cow::Owned(config)
     }
 
     /// The other direction's, which MirrorMaker 2 writes also where only this one is enabled.
@@ -417,7 +470,34 @@ fn is_answer(error: &FlowError) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_heartbeats;
+    use super::*;
+
+    /// An older Strait called it `A.heartbeats` under identity naming, whatever the separator.
+    #[test]
+    fn under_identity_naming_the_remote_topic_keeps_the_name_that_it_has() {
+        let topics = strait_config::TopicSelection::new(Vec::new(), Vec::new());
+        let mut config = LinkConfig {
+            naming: Naming::Identity,
+            internal_separator: "_".to_owned(),
+            ..LinkConfig::new("A", "B", topics)
+        };
+        assert_eq!(remote(&config, "A"), "A_heartbeats");
+        assert_eq!(settled_separator(&config, "A", None), None);
+        assert_eq!(settled_separator(&config, "A", Some("A_heartbeats")), None);
+        config.heartbeats.separator = settled_separator(&config, "A", Some("A.heartbeats"));
+        assert_eq!(remote(&config, "A"), "A.heartbeats");
+        let mirrored = named(&config, HEARTBEATS, 1).naming.clone();
+        assert_eq!(
+            mirrored,
+            Naming::Default {
+                separator: ".".to_owned()
+            }
+        );
+        // The policy's own separator, where MirrorMaker 2's own topics have another one.
+        config.internal_separator = ".".to_owned();
+        config.heartbeats.separator = Some("_".to_owned());
+        assert_eq!(remote(&config, "A"), "A_heartbeats");
+    }
 
     #[test]
     fn heartbeats_are_known_by_their_name_over_any_way() {

@@ -364,7 +364,13 @@ async fn flows(
         found.topics.remove(HEARTBEATS);
     }
     let mut troubles = Vec::new();
-    let chosen = choose(config, source.alias(), &found, keeper, &mut troubles);
+    let chosen = choose(
+        &heart.config(),
+        source.alias(),
+        &found,
+        keeper,
+        &mut troubles,
+    );
     // Heartbeats are mirrored beside what was asked for.
     let asked_for = chosen.keys().filter(|name| config.topics.selects(name));
     let topics = asked_for.count() + troubles.len();

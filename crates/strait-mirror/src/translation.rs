@@ -9,7 +9,7 @@ use std::time::Duration;
 pub use strait_engine::tally::Budget;
 use strait_engine::tally::Tally;
 use strait_engine::{
-    FlowKey, KnownPosition, PositionTail, Rungs, SEPARATOR, SessionError, read_ladders,
+    FlowKey, KnownPosition, PositionTail, Rungs, SEPARATOR, SessionError, TakenAt, read_ladders,
 };
 use strait_net::{Cluster, Runtime};
 use strait_wire::{GapReason, Position, PositionFlags, RegistryRecord, SyncKind};
@@ -168,10 +168,14 @@ impl Translator {
         self.counted = self.flows.values().map(|h| h.ladder.counted()).sum();
         let taken = |(flow, history): (&FlowKey, &History)| {
             let first = history.ladder.rungs().first()?;
-            let taken = history.ladder.took_over().then_some(first.target)?;
-            Some((flow.clone(), taken))
+            let taken = history.ladder.took_over().then(|| TakenAt {
+                topic: history.position.target_topic.clone(),
+                partition: history.position.target_partition,
+                offset: first.target,
+            });
+            Some((flow.clone(), taken?))
         };
-        let taken_at: BTreeMap<FlowKey, i64> = self.flows.iter().filter_map(taken).collect();
+        let taken_at: BTreeMap<FlowKey, TakenAt> = self.flows.iter().filter_map(taken).collect();
         // Flows that are taken over later have syncs of their own.
         if taken_at.len() > self.before.flows() {
             let (source, target) = (self.source.clone(), self.target.clone());

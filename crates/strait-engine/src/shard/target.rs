@@ -453,6 +453,30 @@ impl Shard<'_> {
         flow.verdicts.leave_out(ranges);
     }
 
+    /// Takes up the flows whose position somebody's sync stands over. One without a fence may not write: it is opened with one.
+    pub(super) fn watch_displaced(&mut self, now: Instant) {
+        for key in self.session.displaced.take() {
+            let Some(&at) = self.index.get(&key) else {
+                continue;
+            };
+            let (link, spec) = (&self.session.spec.name, &self.session.spec);
+            if !std::mem::replace(&mut self.displaced.1, true) {
+                let (source, target) = (spec.source.alias(), spec.target.alias());
+                let (topic, partition) = (&key.topic, key.partition);
+                warn!(
+                    %link, id = "position-overwritten", %topic, partition,
+                    "somebody else's offset sync stands over the flow's position in {} on cluster {target}; it is written again, as with all that follow: MirrorMaker 2 mirrors from {target} to {source} with offset-syncs.topic.location = source, its default; write {target}->{source}.offset-syncs.topic.location = target there, or mirror that direction with Strait too, without offset-syncs-on-source",
+                    self.session.syncs_topic
+                );
+            }
+            let idle = self.flows[at].running().is_some_and(|running| running.idle);
+            if idle {
+                self.flows[at].activate(now);
+            }
+            self.displaced.0.insert(key);
+        }
+    }
+
     pub(super) fn write_syncs(&mut self, now: Instant) {
         if self.syncing {
             return;
@@ -460,9 +484,12 @@ impl Shard<'_> {
         let session = self.session.clone();
         let mut due: Vec<(u64, usize)> = Vec::new();
         for (at, flow) in self.flows.iter_mut().enumerate() {
+            let key = &flow.spec.key;
+            let displaced = !self.displaced.0.is_empty() && self.displaced.0.contains(key);
             if let Some(running) = flow.running()
                 && !running.syncing
-                && (running.ledger.sync_due(now) || running.writer.at_loss())
+                && !running.idle
+                && (running.ledger.sync_due(now) || running.writer.at_loss() || displaced)
             {
                 due.push((running.ledger.unsynced_bytes(), at));
             }
@@ -493,6 +520,7 @@ impl Shard<'_> {
                 );
                 running.ledger.sync_sent();
                 running.syncing = true;
+                self.displaced.0.remove(&spec.key);
                 flows.push((at, generation, sync, bytes));
             }
         }
