@@ -17,6 +17,9 @@ use crate::limits;
 pub struct Ledger {
     source_next: i64,
     target_next: i64,
+    /// Where the record at `source_next` - 1 stands on the target, at the least: markers may lie behind it. None where there
+    /// is no record of ours at that offset.
+    last_record: Option<i64>,
     forwarded: i64,
     next_sequence: i32,
     source_epoch: i32,
@@ -31,6 +34,7 @@ impl Ledger {
         Self {
             source_next,
             target_next,
+            last_record: None,
             forwarded: 0,
             next_sequence: 0,
             source_epoch: -1,
@@ -40,11 +44,18 @@ impl Ledger {
         }
     }
 
-    /// The account that a persisted position holds.
-    pub fn restore(position: &Position) -> Self {
+    /// The account that a persisted position holds, which was written with an offset sync to this downstream offset.
+    pub fn restore(position: &Position, downstream: i64) -> Self {
+        let last = position.target_next.saturating_sub(1);
         Self {
             source_next: position.source_next,
             target_next: position.target_next,
+            // A sync without a pair tells nothing.
+            last_record: Some(if downstream < 0 {
+                last
+            } else {
+                last.min(downstream)
+            }),
             forwarded: position.forwarded,
             next_sequence: position.next_sequence,
             source_epoch: position.source_epoch,
@@ -62,6 +73,13 @@ impl Ledger {
     /// T: the target offset the next record is expected at.
     pub fn target_next(&self) -> i64 {
         self.target_next
+    }
+
+    /// The downstream offset of a sync from `source_next` - 1, which MirrorMaker 2 takes for one record's offsets on both
+    /// sides: T - 1, or less where markers lie between the last record and T.
+    pub fn downstream(&self) -> i64 {
+        let last = self.target_next.saturating_sub(1);
+        self.last_record.map_or(last, |record| record.min(last))
     }
 
     /// F: records forwarded since the flow began.
@@ -102,6 +120,7 @@ impl Ledger {
         self.source_next = batch.last + 1;
         self.forwarded = self.forwarded.saturating_add(i64::from(batch.count));
         self.target_next = target_next;
+        self.last_record = Some(target_next.saturating_sub(1));
         self.next_sequence = batch.next_sequence;
         self.source_epoch = batch.source_epoch;
         self.left_out.compacted(left_out);
@@ -114,6 +133,7 @@ impl Ledger {
         if to > self.source_next {
             self.left_out.add(reason, self.source_next, to);
             self.source_next = to;
+            self.last_record = None;
             self.source_epoch = source_epoch;
             self.touch(0, now);
         }
@@ -125,6 +145,7 @@ impl Ledger {
     pub fn rebase(&mut self, reason: GapReason, source_next: i64, source_epoch: i32) {
         self.left_out.add(reason, self.source_next, source_next);
         self.source_next = source_next;
+        self.last_record = Some(self.target_next.saturating_sub(1));
         self.source_epoch = source_epoch;
     }
 
@@ -132,6 +153,12 @@ impl Ledger {
     /// out on the way to `source_next`.
     pub fn resume(&mut self, records: i64, left_out: &LeftOut, source_next: i64, epoch: i32) {
         self.forwarded = self.forwarded.saturating_add(records);
+        if records > 0 {
+            // Markers may lie among them.
+            self.last_record = Some(self.target_next.saturating_add(records - 1));
+        } else if source_next != self.source_next {
+            self.last_record = None;
+        }
         self.left_out.add_all(left_out);
         self.source_next = source_next;
         self.source_epoch = epoch;
@@ -207,6 +234,28 @@ mod tests {
             source_epoch: 3,
             bytes: 100,
         }
+    }
+
+    /// MirrorMaker 2 takes a sync for one record's offsets on both sides, and who stands at that record may not go on behind it.
+    #[tokio::test(start_paused = true)]
+    async fn a_sync_behind_a_marker_does_not_pass_the_record_before() {
+        let now = Instant::now();
+        let mut ledger = Ledger::begin(0, 0);
+        assert_eq!(ledger.downstream(), -1);
+        ledger.forward(&batch(9, 10, 10), 10, now);
+        assert_eq!(ledger.downstream(), 9);
+        // Killed: two records more are found, and a marker is put up behind them.
+        ledger.resume(2, &LeftOut::default(), 12, 3);
+        ledger.new_epoch(13);
+        assert_eq!((ledger.target_next(), ledger.downstream()), (13, 11));
+        // Once more, with nothing behind the marker, the next position having been written with that offset.
+        ledger.new_epoch(14);
+        assert_eq!(ledger.downstream(), 11);
+        // The source's own marker is no record of ours: what comes next stands at T.
+        ledger.leave_out(GapReason::Control, 13, 3, now);
+        assert_eq!(ledger.downstream(), 13);
+        ledger.forward(&batch(13, 1, 1), 15, now);
+        assert_eq!(ledger.downstream(), 14);
     }
 
     #[tokio::test(start_paused = true)]

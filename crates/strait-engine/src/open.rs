@@ -256,13 +256,19 @@ impl Opening {
                 position.producer_epoch,
                 position.target_next,
             ),
-            ledger: Ledger::restore(position),
+            ledger: Ledger::restore(position, sync.downstream),
             sync: sync.clone(),
             ids,
             hold_until: None,
             idle: true,
             limit: None,
         }))
+    }
+
+    /// The account of the last sync.
+    pub(crate) fn restored(&self, position: &Position) -> Ledger {
+        let downstream = self.last.as_ref().map_or(-1, |sync| sync.downstream);
+        Ledger::restore(position, downstream)
     }
 
     async fn ends(&self) -> Result<Ends, FlowError> {
@@ -406,7 +412,7 @@ impl Opening {
     }
 
     async fn resume(&mut self, ends: &Ends, position: &Position) -> Result<Resumed, FlowError> {
-        let mut ledger = Ledger::restore(position);
+        let mut ledger = self.restored(position);
         let current = (self.session.epoch.producer_id, self.session.epoch.current());
         let recreated = !position.target_topic_id.is_nil()
             && !ends.ids.1.is_nil()
@@ -546,7 +552,7 @@ pub(crate) fn sync_record(
         topic: spec.key.topic.clone(),
         partition: spec.key.partition,
         upstream: ledger.source_next().saturating_sub(1),
-        downstream: ledger.target_next().saturating_sub(1),
+        downstream: ledger.downstream(),
         position: Some(Position {
             kind,
             isolation: session.spec.isolation,

@@ -59,6 +59,18 @@ impl PositionTail {
         &mut self,
         mut each: impl FnMut(FlowKey, KnownPosition),
     ) -> Result<(), SessionError> {
+        self.read_with_pairs(|flow, known, _| each(flow, known))
+            .await
+    }
+
+    /// As [`read`](Self::read), with the upstream and the downstream offset of each sync.
+    ///
+    /// # Errors
+    /// Those of [`read`](Self::read).
+    pub async fn read_with_pairs(
+        &mut self,
+        mut each: impl FnMut(FlowKey, KnownPosition, (i64, i64)),
+    ) -> Result<(), SessionError> {
         let found = positions_topic(self.routes.cluster(), &self.source).await?;
         let Some(found) = found else {
             return Ok(());
@@ -71,11 +83,12 @@ impl PositionTail {
         let (topic, known) = (&self.topic, &mut self.known);
         let mut reached = self.next;
         let take = |offset, record: &Record| {
-            let (key, position) = match SyncRecord::from_record(record) {
+            let (key, position, offsets) = match SyncRecord::from_record(record) {
                 Ok(sync) => {
                     let position = sync.position.map(Box::new);
                     let known = position.map_or(KnownPosition::MirrorMaker2, KnownPosition::Strait);
-                    ((sync.topic, sync.partition), known)
+                    let offsets = (sync.upstream, sync.downstream);
+                    ((sync.topic, sync.partition), known, offsets)
                 }
                 Err(error) => {
                     let (raw, value) = (record.key.as_ref(), record.value.as_ref());
@@ -90,6 +103,7 @@ impl PositionTail {
                     (
                         (pair.topic, pair.partition),
                         KnownPosition::Unreadable(error.to_string()),
+                        (pair.upstream, pair.downstream),
                     )
                 }
             };
@@ -103,7 +117,7 @@ impl PositionTail {
                 reached = offset + 1;
                 return Ok(());
             }
-            each(FlowKey { topic, partition }, position);
+            each(FlowKey { topic, partition }, position, offsets);
             reached = offset + 1;
             Ok(())
         };

@@ -69,13 +69,14 @@ impl Opening {
         let marker = self.marker(ends, identity, end.max(log_start)).await?;
         self.fence.standing = Some(identity);
         let lost = self.survey(ends, position, end, log_start).await?;
-        let mut ledger = Ledger::restore(position);
+        let mut ledger = self.restored(position);
         let place = self.rewind(ends, position, lost, ledger.first()).await?;
         warn!(
             link = %self.session.spec.name, id = "target-lost", topic = %self.spec.target_topic, partition = self.spec.key.partition,
             "the target lost data: the log on cluster {} ended at offset {end}, but records up to {} had been acknowledged; mirroring again from source offset {} what was mirrored up to {}; at most {} records are repeated, and {} are gone on the source as well",
             self.session.spec.target.alias(), position.target_next, place.next, position.source_next, place.repeated, place.gone
         );
+        ledger.new_epoch(end);
         ledger.rebase(GapReason::Expired, place.next, -1);
         ledger.new_epoch(marker);
         let hold_until = self.hold_until();

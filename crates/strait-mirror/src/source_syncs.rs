@@ -11,7 +11,7 @@ use strait_engine::{
     holds_positions, syncs_topic,
 };
 use strait_net::{Cluster, KafkaError, NetError, NewTopic, Runtime};
-use strait_wire::{OffsetSync, Position, Record, SyncKind};
+use strait_wire::{OffsetSync, Record, SyncKind};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
@@ -151,11 +151,11 @@ async fn copy(
     // Whoever does not own the link writes nothing.
     while status.borrow_and_update().open {
         let mut news = BTreeMap::new();
-        tail.read(|flow, known| match known {
+        tail.read_with_pairs(|flow, known, pair| match known {
             KnownPosition::Strait(position) if position.link == config.name => {
                 let rebased = news.get(&flow).is_some_and(|(rebased, _)| *rebased);
                 let rebased = rebased || position.kind == SyncKind::Rebase;
-                news.insert(flow, (rebased, position));
+                news.insert(flow, (rebased, pair));
             }
             _ => {}
         })
@@ -164,7 +164,7 @@ async fn copy(
         let now = rt.wall_ms();
         let records = news
             .iter()
-            .flat_map(|(flow, (rebased, position))| records(flow, *rebased, position, now));
+            .flat_map(|(flow, (rebased, pair))| records(flow, *rebased, *pair, now));
         let records: Vec<Record> = records.collect();
         if !records.is_empty() {
             log.append(records).await.map_err(Failed::Write)?;
@@ -175,7 +175,12 @@ async fn copy(
 }
 
 /// MirrorMaker 2 forgets its old pairs only when the upstream falls.
-fn records(flow: &FlowKey, rebased: bool, position: &Position, now: i64) -> Vec<Record> {
+fn records(
+    flow: &FlowKey,
+    rebased: bool,
+    (upstream, downstream): (i64, i64),
+    now: i64,
+) -> Vec<Record> {
     let pair = |upstream, downstream| OffsetSync {
         topic: flow.topic.clone(),
         partition: flow.partition,
@@ -186,7 +191,7 @@ fn records(flow: &FlowKey, rebased: bool, position: &Position, now: i64) -> Vec<
     if rebased {
         pairs.push(pair(-1, -1));
     }
-    pairs.push(pair(position.source_next - 1, position.target_next - 1));
+    pairs.push(pair(upstream, downstream));
     let records = pairs.into_iter().map(|sync| Record {
         offset: 0,
         timestamp: now,

@@ -392,7 +392,7 @@ pub struct SyncRecord {
     pub partition: i32,
     /// An offset on the source: S - 1 in Strait's own records, so that MirrorMaker 2 translates at most to T.
     pub upstream: i64,
-    /// The offset of the same record on the target: T - 1 in Strait's own records.
+    /// The offset of the same record on the target: in Strait's own records T - 1, or less where markers lie before T.
     pub downstream: i64,
     /// The position; none in MirrorMaker 2's own syncs, whose next offsets are `upstream + 1`, `downstream + 1`.
     pub position: Option<Position>,

@@ -327,7 +327,8 @@ fn a_link_that_cannot_start_leaves_the_others_alone_and_starts_later() {
 #[test]
 fn an_unknown_topic_is_named_and_mirrored_as_soon_as_it_appears() {
     let w = world();
-    let mut mirror = Mirror::new(&w.link("unknown", &["not-yet", "nothing.*"], "")).started();
+    let more = "internal-replication-factor = 1";
+    let mut mirror = Mirror::new(&w.link("unknown", &["not-yet", "nothing.*"], more)).started();
     mirror.wait_for_log("nothing is mirrored until one appears", SOON);
     pass(Duration::from_secs(3));
     let log = mirror.log();
