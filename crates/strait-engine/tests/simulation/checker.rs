@@ -248,8 +248,13 @@ impl Checker {
         let (s, t) = (sync.source_next, sync.target_next);
         let mut found = Vec::new();
         let mut sync_lies = |what: String| found.push((Invariant::Sync, format!("{name}: {what}")));
-        if (sync.upstream, sync.downstream) != (s - 1, t - 1) {
-            sync_lies("the pair for MirrorMaker 2 is not (S-1, T-1)".to_owned());
+        if sync.upstream != s - 1 || sync.downstream > t - 1 {
+            sync_lies("the pair for MirrorMaker 2 is not S-1 and at most T-1".to_owned());
+        }
+        // Who stands at that record goes on at the pair's offset on the target.
+        let before = seen.placed.get(&(s - 1)).copied().unwrap_or(t - 1);
+        if sync.downstream > before {
+            sync_lies(format!("the pair leads past the record at {before}"));
         }
         if t > seen.end {
             sync_lies(format!("the target ends at {}", seen.end));

@@ -247,7 +247,15 @@ fn troubles_of_positions_and_sessions_are_told_by_their_ids() {
         pair.target.forget_transactional_ids();
         pair.write(0, 5);
     });
+    history("position-overwritten", Crashed, GoesOn, |pair| {
+        let key = [&[0, 1][..], TOPIC.as_bytes(), &[0; 4]].concat();
+        append(&pair.target, SYNCS, BatchSpec::default(), &key, &[0; 16]);
+    });
     history("mm2-position", Crashed, Stays, |pair| {
+        // Compaction has taken the position away.
+        pair.target.delete_topic(SYNCS);
+        let compact = [("cleanup.policy", "compact")];
+        pair.target.create_topic(SYNCS, 1, &compact).unwrap();
         let key = [&[0, 1][..], TOPIC.as_bytes(), &[0; 4]].concat();
         append(&pair.target, SYNCS, BatchSpec::default(), &key, &[0; 16]);
     });
