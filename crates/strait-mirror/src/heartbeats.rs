@@ -231,7 +231,7 @@ impl Heart {
     }
 
     fn remote_topic(&self) -> String {
-        remote(&self.config(), self.source.alias())
+        remote(&self.settled(&self.config), self.source.alias())
     }
 
     /// The remote topic stays what it is called, as an older Strait made it: Kafka lets no other exist whose name differs in `.` and
@@ -255,12 +255,12 @@ impl Heart {
         }
     }
 
-    /// The link's configuration with the name that the remote topic has.
-    pub(crate) fn config(&self) -> Cow<'_, LinkConfig> {
+    /// A configuration of the link with the name that the remote topic has.
+    pub(crate) fn settled<'c>(&self, config: &'c LinkConfig) -> Cow<'c, LinkConfig> {
         let Some(Some(separator)) = self.separator.get() else {
-            return Cow::Borrowed(&self.config);
+            return Cow::Borrowed(config);
         };
-        let mut config = self.config.clone();
+        let mut config = config.clone();
         config.heartbeats.separator = Some(separator.clone());
         Cow::Owned(config)
     }

@@ -365,7 +365,7 @@ async fn flows(
     }
     let mut troubles = Vec::new();
     let chosen = choose(
-        &heart.config(),
+        &heart.settled(config),
         source.alias(),
         &found,
         keeper,
