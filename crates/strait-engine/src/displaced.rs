@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use strait_net::Runtime;
-use strait_wire::{OffsetSync, POSITION_HEADER, Record};
+use strait_wire::{OffsetSync, Record, has_position};
 use tracing::debug;
 
 use crate::internal_log::{Until, read_log};
@@ -55,8 +55,7 @@ impl Displaced {
 
 /// The flow of a sync that is none of Strait's.
 fn without_position(record: &Record) -> Option<FlowKey> {
-    let header = |(key, _): &(_, _)| *key == POSITION_HEADER.as_bytes();
-    if record.headers.iter().any(header) {
+    if has_position(record) {
         return None;
     }
     let sync = OffsetSync::decode(record.key.as_deref()?, record.value.as_deref()?).ok()?;

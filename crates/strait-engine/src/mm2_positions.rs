@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use strait_net::{Cluster, KafkaError, NetError, Runtime};
-use strait_wire::{Isolation, Mm2Offset, OffsetSync, POSITION_HEADER, Record};
+use strait_wire::{Isolation, Mm2Offset, OffsetSync, Record, has_position};
 use tokio::task::JoinSet;
 use tracing::debug;
 
@@ -506,8 +506,7 @@ pub(crate) async fn read_syncs(
     let mut positions = false;
     each_record(&reader, |record| {
         let (key, value) = (record.key.as_deref(), record.value.as_deref());
-        let header = |(key, _): &(_, _)| *key == POSITION_HEADER.as_bytes();
-        if record.headers.iter().any(header) {
+        if has_position(record) {
             positions = true;
             return Ok(());
         }

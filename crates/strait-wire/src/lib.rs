@@ -34,7 +34,7 @@ pub use mm2::{Checkpoint, Heartbeat, OffsetSync};
 pub use mm2_offsets::Mm2Offset;
 pub use position::{
     GapReason, POSITION_HEADER, POSITION_VERSION, Position, PositionError, PositionFlags, SyncKind,
-    SyncRecord,
+    SyncRecord, has_position,
 };
 pub use produce::{ProducePartition, ProduceRequest, ProduceResponse, ProducedPartition};
 pub use reader::Reader;

@@ -24,6 +24,18 @@ pub const POSITION_VERSION: i8 = 2;
 /// The first version that lists what was lost by its offsets; a position without losses is written as the one before.
 const WITH_LOSSES: i8 = 2;
 
+/// Whether Strait wrote this sync: it has a position, readable or not.
+pub fn has_position(record: &Record) -> bool {
+    position_of(record).is_some()
+}
+
+/// The value of the header with the position; the last one counts.
+fn position_of(record: &Record) -> Option<Option<&[u8]>> {
+    let mut headers = record.headers.iter().rev();
+    let header = headers.find(|(key, _)| key == POSITION_HEADER.as_bytes());
+    header.map(|(_, value)| value.as_deref())
+}
+
 /// Why a sync was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SyncKind {
@@ -430,13 +442,8 @@ impl SyncRecord {
         let key = record.key.as_deref().unwrap_or_default();
         let value = record.value.as_deref().unwrap_or_default();
         let sync = OffsetSync::decode(key, value)?;
-        let header = record
-            .headers
-            .iter()
-            .rev()
-            .find(|(key, _)| key == POSITION_HEADER.as_bytes());
-        let position = header
-            .map(|(_, value)| Position::decode(value.as_deref().unwrap_or_default()))
+        let position = position_of(record)
+            .map(|value| Position::decode(value.unwrap_or_default()))
             .transpose()?;
         Ok(Self {
             topic: sync.topic,
