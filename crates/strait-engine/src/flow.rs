@@ -165,6 +165,8 @@ pub(crate) struct Running {
     pub(crate) send_at: Instant,
     /// Until then nothing is sent that the brokers forget at once.
     pub(crate) hold_until: Option<Instant>,
+    /// Where reading failed: what is acknowledged up to there does not show that it goes on.
+    pub(crate) stuck: Option<i64>,
     /// The source's end as last heard: the high watermark, or the last stable offset.
     pub(crate) source_end: i64,
     /// To be drained, then opened again for this reason.
@@ -268,6 +270,7 @@ impl Flow {
         }
         self.phase = Phase::Running(Box::new(Running {
             source_end: stitch.head(),
+            stuck: None,
             expiry: Expiry::new(ledger.target_next(), now),
             stitch,
             writer,
@@ -370,6 +373,21 @@ impl Flow {
 
     /// There is nothing left to do: whatever kept it from moving is over, unless a leader is missing.
     pub(crate) fn caught_up(&mut self, link: &str) {
+        if !self.leaderless {
+            self.recovered(link);
+        }
+    }
+
+    /// The target acknowledged more. What was read before a trouble of the source says nothing about that.
+    pub(crate) fn forwarded(&mut self, link: &str) {
+        if let Phase::Running(running) = &mut self.phase
+            && let Some(at) = running.stuck
+        {
+            if running.ledger.forwarded() <= at {
+                return;
+            }
+            running.stuck = None;
+        }
         if !self.leaderless {
             self.recovered(link);
         }

@@ -18,6 +18,8 @@ use strait_testkit::{BrokerConfig, Codec, Fault, FrameLie, KitRecord, Rewrite, R
 const SOON: Duration = Duration::from_secs(60);
 /// Kafka's number of Fetch.
 const FETCH: i16 = 1;
+/// Kafka's number of Produce.
+const PRODUCE: i16 = 0;
 const BUDGET_MIB: u64 = 32;
 
 /// A hostile source, a healthy one, a target, and a mirror with a link from each source.
@@ -452,7 +454,13 @@ fn a_batch_that_inflates_beyond_a_quarter_of_the_budget_goes_on_with_a_larger_bu
         let more = format!("memory-budget = \"{budget}\"\ninternal-replication-factor = 1");
         rig::west_to_east(&west.address, &east.address, &[".*"], &more)
     };
-    let mut mirror = Mirror::new(&toml("16MiB")).started();
+    let admin = free_port();
+    let mut mirror = Mirror::new(&toml("16MiB"))
+        .arguments(&["--admin-listen", &format!("127.0.0.1:{admin}")])
+        .started();
+    // What was read before is acknowledged after the flow has stopped.
+    let late = Rule::on(PRODUCE, Fault::Delay(Duration::from_millis(400)));
+    let late = east.broker.faults().add(late);
     for value in [100, 40 << 20] {
         let record = KitRecord::new(kit::now_ms(), Some(b"k"), Some(&vec![0; value]));
         let mut producer = west.broker.idempotent_producer();
@@ -469,7 +477,12 @@ fn a_batch_that_inflates_beyond_a_quarter_of_the_budget_goes_on_with_a_larger_bu
         assert!(said.contains(text), "{text} in {said}");
     }
     assert!(!said.contains("kafka-dump-log"), "{said}");
+    wait_until("the record before it is acknowledged", SOON, || {
+        page::metric(admin, "strait_records_total{link=\"west->east\"}") == Some(1.0)
+    });
     assert_eq!(east.broker.records("west.dense", 0, true).len(), 1);
+    assert!(!mirror.log().contains("goes on"), "{}", mirror.tail());
+    east.broker.faults().remove(late);
     mirror.stop();
     std::fs::write(mirror.folder().join("mirror.toml"), toml("192MiB")).unwrap();
     mirror.start();

@@ -219,16 +219,20 @@ impl Scene {
     }
 }
 
-/// The number before a word in the log's line about what was taken over.
+/// The sum of a number in the log's lines about what was taken over: a transaction that a killed MirrorMaker 2 left
+/// open is waited for, and its partition told in a line of its own.
 fn said(mirror: &Mirror, field: &str) -> u64 {
     let log = mirror.log();
-    // Said again where a flow could go on later.
-    let line = log
-        .lines()
-        .rfind(|line| line.contains("took over from MirrorMaker 2"));
-    let line = line.unwrap_or_else(|| panic!("{}", mirror.tail()));
-    let (_, rest) = line.split_once(&format!(" {field}=")).unwrap();
-    rest.split(' ').next().unwrap().parse().unwrap()
+    let lines = log.lines().filter(|line| {
+        line.contains("took over from MirrorMaker 2")
+            || line.contains("took over more from MirrorMaker 2")
+    });
+    lines
+        .map(|line| {
+            let (_, rest) = line.split_once(&format!(" {field}=")).unwrap();
+            rest.split(' ').next().unwrap().parse::<u64>().unwrap()
+        })
+        .sum()
 }
 
 /// It flushes its position when it is told to stop. What it copied of aborted transactions stays; Strait adds none.

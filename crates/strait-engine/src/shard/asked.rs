@@ -85,7 +85,7 @@ impl Shard<'_> {
             Ok(_) => running.fetch_at = now + limits::ROUTES_MIN_AGE,
             Err(error) => {
                 running.fetch_at = now + limits::BACKOFF_MAX / 6;
-                self.trouble(at, &error);
+                self.unread(at, &error);
             }
         }
     }
@@ -104,7 +104,7 @@ impl Shard<'_> {
             Err(error) => {
                 running.ranges.clear();
                 running.fetch_at = now + limits::BACKOFF_PASSING;
-                self.trouble(at, &error);
+                self.unread(at, &error);
             }
         }
     }
@@ -132,7 +132,7 @@ impl Shard<'_> {
             Err(error) => {
                 running.ranges.clear();
                 running.fetch_at = now + limits::ROUTES_MIN_AGE;
-                self.trouble(at, &error);
+                self.unread(at, &error);
             }
         }
     }

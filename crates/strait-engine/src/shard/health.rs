@@ -243,6 +243,14 @@ impl Shard<'_> {
         self.flows[at].report(&self.session.spec, error, quiet);
     }
 
+    /// A trouble on the way from the source: reading stands at this place.
+    pub(super) fn unread(&mut self, at: usize, error: &FlowError) {
+        if let Some(running) = self.flows[at].running() {
+            running.stuck = Some(running.stitch.head());
+        }
+        self.trouble(at, error);
+    }
+
     /// Running flows whose partitions have no leader on one side stand still: said once for all that lost theirs
     /// together, and once when it is over.
     pub(super) fn watch_leaders(&mut self) {

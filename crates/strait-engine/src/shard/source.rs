@@ -271,7 +271,7 @@ impl Shard<'_> {
                         running.ranges.failed(ask.id);
                         running.fetch_at = now + limits::BACKOFF_MAX;
                     }
-                    self.trouble(at, &error);
+                    self.unread(at, &error);
                 }
                 return None;
             }
@@ -410,7 +410,7 @@ impl Shard<'_> {
                     error: KafkaError(code),
                     offset: from,
                 };
-                return self.trouble(at, &error);
+                return self.unread(at, &error);
             }
         }
         running.ranges.arrived(part.mark, fetched, proven);
@@ -543,7 +543,7 @@ impl Shard<'_> {
                                 end,
                                 waited: limits::REQUEST_TIMEOUT,
                             };
-                            return self.trouble(at, &error);
+                            return self.unread(at, &error);
                         }
                     }
                 }
@@ -595,7 +595,7 @@ impl Shard<'_> {
                     } else {
                         limits::BACKOFF_MAX
                     };
-                self.trouble(at, &error.into());
+                self.unread(at, &error.into());
             }
         }
     }

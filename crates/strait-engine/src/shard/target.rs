@@ -268,7 +268,7 @@ impl Shard<'_> {
                 .expiry
                 .noticed(log_start, running.ledger.target_next(), now);
             if moved > 0 {
-                self.flows[part.flow].recovered(&self.session.spec.name);
+                self.flows[part.flow].forwarded(&self.session.spec.name);
             }
             if let Some(first) = expired {
                 self.expired(part.flow, first, log_start);
