@@ -14,9 +14,9 @@ setup:
 build:
     cargo build --workspace --all-targets --locked
 
-# All tests, those against real Kafka too.
+# All tests, those against real Kafka too. Twice as many at a time as there are processors: they mostly wait for brokers.
 test: setup
-    cargo test --workspace --locked --no-fail-fast
+    RUST_TEST_THREADS="${RUST_TEST_THREADS:-$(({{num_cpus()}} * 2))}" cargo test --workspace --locked --no-fail-fast
 
 # Formatting, clippy, documentation, dependencies.
 lint: && deny
