@@ -500,7 +500,7 @@ fn a_trouble_of_the_source_is_over_when_what_was_read_behind_it_is_acknowledged(
     let [west, east] = ["west", "east"].map(|id| kit::start(&runtime, cluster(id)));
     west.broker.create_topic("busy", 1, &[]).unwrap();
     let mut producer = west.broker.idempotent_producer();
-    for part in 0..20 {
+    for part in 0..80 {
         let old = records(&format!("old/{part}"), 500, 20);
         producer.send("busy", 0, Codec::None, &old).unwrap();
     }
