@@ -584,10 +584,13 @@ impl Reading {
             self.reader_entry(flow, "consumer.isolation.level")
                 .is_none()
         };
-        if let Some(flow) = flows.iter().find(unset) {
+        let sources: BTreeSet<&str> = flows.iter().filter(unset).map(|f| &*f.source).collect();
+        if !sources.is_empty() {
+            let key = |source| format!("{source}.consumer.isolation.level = read_uncommitted");
+            let keys: Vec<String> = sources.into_iter().map(key).collect();
             warnings.push(format!(
-                "records of aborted transactions are left out; to copy them as MirrorMaker 2 does, write {}.consumer.isolation.level = read_uncommitted",
-                flow.source
+                "records of aborted transactions are left out; to copy them as MirrorMaker 2 does, write {}",
+                keys.join(", and ")
             ));
         }
         for entry in &self.properties.entries {

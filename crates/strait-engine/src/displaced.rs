@@ -27,6 +27,12 @@ impl Displaced {
         flows.insert(flow);
     }
 
+    /// Its position stands behind what stood over it.
+    pub(crate) fn remove(&self, flow: &FlowKey) {
+        let mut flows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        flows.remove(flow);
+    }
+
     /// Those that were added since the last call.
     pub(crate) fn take(&self) -> BTreeSet<FlowKey> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))

@@ -165,7 +165,7 @@ pub(crate) struct Running {
     pub(crate) send_at: Instant,
     /// Until then nothing is sent that the brokers forget at once.
     pub(crate) hold_until: Option<Instant>,
-    /// Where reading failed: what is acknowledged up to there does not show that it goes on.
+    /// The source offset where reading failed: what is acknowledged up to there does not show that it goes on.
     pub(crate) stuck: Option<i64>,
     /// The source's end as last heard: the high watermark, or the last stable offset.
     pub(crate) source_end: i64,
@@ -383,7 +383,7 @@ impl Flow {
         if let Phase::Running(running) = &mut self.phase
             && let Some(at) = running.stuck
         {
-            if running.ledger.forwarded() <= at {
+            if running.ledger.source_next() <= at {
                 return;
             }
             running.stuck = None;

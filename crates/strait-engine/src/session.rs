@@ -218,6 +218,8 @@ impl Session {
                         return Ok(());
                     }
                     unusable.remove(&key);
+                    // Written again since.
+                    displaced.remove(&key);
                     positions.insert(key, sync);
                 }
                 // Whose it is can be told even if what it says cannot: that flow alone stops.

@@ -770,4 +770,26 @@ fn a_position_is_written_again_over_a_sync_of_the_other_direction() {
     runtime.block_on(handle.stop());
     runtime.block_on(task).unwrap().unwrap();
     assert_eq!(scene.mirrored(), expected);
+    // The syncs before it do not count again: nothing is written for a flow that has nothing to do.
+    let ends = || (positions().len(), scene.target.log_end(MIRRORED, 0));
+    let before = ends();
+    let (handle, task) = scene.link(&runtime);
+    let mut status = handle.status();
+    runtime
+        .block_on(status.wait_for(|s| s.running > 0))
+        .unwrap();
+    runtime.block_on(handle.stop());
+    runtime.block_on(task).unwrap().unwrap();
+    assert_eq!(ends(), before);
+    // One that came while nothing was running, with nothing to mirror: the position is written again all the same.
+    Scene::sync(&scene.target, topic, (7_000, 9_000));
+    let (handle, task) = scene.link(&runtime);
+    let begun = Instant::now();
+    while !of_strait(positions().last().unwrap()) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "not yet");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    runtime.block_on(handle.stop());
+    runtime.block_on(task).unwrap().unwrap();
+    assert_eq!(scene.mirrored(), expected);
 }

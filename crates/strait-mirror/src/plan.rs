@@ -133,8 +133,9 @@ pub async fn plan(
     if let Some((group, members)) = &left.running
         && !positions.values().any(own)
     {
+        let word = if *members == 1 { "member" } else { "members" };
         let why = format!(
-            "MirrorMaker 2 still runs: its group {group} on cluster {to} has {members} members; nothing is mirrored until it is stopped"
+            "MirrorMaker 2 still runs: its group {group} on cluster {to} has {members} {word}; nothing is mirrored until it is stopped"
         );
         refused.push(("every topic".to_owned(), why));
     }

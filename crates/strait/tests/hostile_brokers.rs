@@ -492,3 +492,37 @@ fn a_batch_that_inflates_beyond_a_quarter_of_the_budget_goes_on_with_a_larger_bu
     mirror.stop();
     runtime.shutdown_background();
 }
+
+/// A flow that began far behind its source's first offset, and is never done: as soon as records come again it goes on, and says so.
+#[test]
+fn a_trouble_of_the_source_is_over_when_what_was_read_behind_it_is_acknowledged() {
+    let runtime = kit::runtime();
+    let [west, east] = ["west", "east"].map(|id| kit::start(&runtime, cluster(id)));
+    west.broker.create_topic("busy", 1, &[]).unwrap();
+    let mut producer = west.broker.idempotent_producer();
+    for part in 0..80 {
+        let old = records(&format!("old/{part}"), 500, 20);
+        producer.send("busy", 0, Codec::None, &old).unwrap();
+    }
+    let more = "start = \"latest\"\ninternal-replication-factor = 1";
+    let toml = rig::west_to_east(&west.address, &east.address, &["busy"], more);
+    let mut mirror = Mirror::new(&toml).started();
+    mirror.wait_for_log("flows=1 running=1", SOON);
+    let load = Load::start(&west, "busy");
+    wait_until("what is written now arrives", SOON, || {
+        east.broker.log_end("west.busy", 0) >= 20
+    });
+    // So that something is always on its way.
+    let late = Rule::on(PRODUCE, Fault::Delay(Duration::from_millis(200)));
+    east.broker.faults().add(late);
+    // TOPIC_AUTHORIZATION_FAILED
+    let refused = Rule::on(FETCH, Fault::Error(29)).topic("busy");
+    let refused = west.broker.faults().add(refused);
+    mirror.wait_for_log("id=source-error topic=busy partition=0", SOON);
+    west.broker.faults().remove(refused);
+    mirror.wait_for_log("topic=busy partition=0 flow goes on", SOON);
+    drop(load);
+    east.broker.faults().clear();
+    mirror.stop();
+    runtime.shutdown_background();
+}

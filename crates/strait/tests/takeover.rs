@@ -87,6 +87,40 @@ impl Scene {
         text
     }
 
+    /// The same with the other direction, for a topic of the same name.
+    fn both_ways(&self, properties: &str) -> String {
+        let (from, orders) = (self.from, &self.topics[0]);
+        properties.replace(
+            &format!("east->{from}.enabled = false"),
+            &format!("east->{from}.enabled = true\neast->{from}.topics = {orders}"),
+        )
+    }
+
+    /// Whose sync stands last in the topic of positions for each partition that goes both ways: whether Strait's; and how many
+    /// there are of MirrorMaker 2.
+    fn positions(&self) -> (Vec<bool>, usize) {
+        let topic = format!("mm2-offset-syncs.{}.internal", self.from);
+        let options = DumpOptions {
+            records: true,
+            ..DumpOptions::default()
+        };
+        let read = Isolation::ReadUncommitted;
+        let (mut last, mut foreign) = (BTreeMap::new(), 0);
+        // It is not there from the beginning.
+        let Ok(dump) = self.oracle.dump(&self.target, &topic, read, options) else {
+            return (Vec::new(), 0);
+        };
+        for record in &dump.partitions[0].records {
+            let own = record.headers.iter().any(|(key, _)| key == "strait.pos");
+            foreign += usize::from(!own);
+            let key = record.key.clone().unwrap();
+            if key.windows(7).any(|part| part == b"-orders") {
+                last.insert(key, own);
+            }
+        }
+        (last.into_values().collect(), foreign)
+    }
+
     fn mirror_maker(&self, properties: &str) -> MirrorMaker {
         let file = self.dir.path().join("mm2.properties");
         std::fs::write(&file, properties).unwrap();
@@ -94,15 +128,20 @@ impl Scene {
     }
 
     fn load(&self) -> [Background; 2] {
+        self.load_of(11)
+    }
+
+    /// Each seed has records of its own.
+    fn load_of(&self, seed: u64) -> [Background; 2] {
         let [orders, payments] = &self.topics;
         let orders = Workload::new(orders)
-            .seed(11)
+            .seed(seed)
             .codec(Codec::Lz4)
             .headers(HeaderSpec::Odd)
             .null_key_every(7)
             .rate(400.0);
         let payments = Workload::new(payments)
-            .seed(12)
+            .seed(seed + 1)
             .transaction(TransactionSpec::new(format!("{}-pay", self.from), 9).abort_every(4))
             .rate(300.0);
         [orders, payments].map(|load| self.oracle.start_producer(&self.source, &load).unwrap())
@@ -235,14 +274,24 @@ fn said(mirror: &Mirror, field: &str) -> u64 {
         .sum()
 }
 
-/// It flushes its position when it is told to stop. What it copied of aborted transactions stays; Strait adds none.
+/// It flushes its position when it is told to stop. What it copied of aborted transactions stays; Strait adds none. The other
+/// direction, with a topic of the same name, goes on with MirrorMaker 2, and its syncs stand over positions.
 #[test]
 fn where_mirror_maker_2_was_stopped_strait_goes_on() {
     let scene = Scene::new("paris");
     let properties = scene.properties("offset-syncs.topic.location = source");
+    let both = scene.both_ways(&properties);
     let load = scene.load();
-    let mm2 = scene.mirror_maker(&properties);
+    let back = Workload::new(&scene.topics[0]).seed(13).rate(45.0);
+    let (oracle, target) = (&scene.oracle, &scene.target);
+    oracle
+        .create_topic(target, &scene.topics[0], 3, 1, &[])
+        .unwrap();
+    let back = oracle.start_producer(target, &back).unwrap();
+    let mm2 = scene.mirror_maker(&both);
     scene.wait_for_more(200, "MirrorMaker 2", || mm2.tail());
+    let other = || scene.positions().0 == [false; 3];
+    assert!(rig::holds_within(SOON, other), "{}", mm2.tail());
     mm2.stop().unwrap();
     let copied = scene.on_target().unwrap()[0];
     let mut mirror = Mirror::with_file("mm2.properties", &properties);
@@ -311,6 +360,34 @@ fn where_mirror_maker_2_was_stopped_strait_goes_on() {
             .mm2_translate(&scene.source, "east", place, &[ends.0]);
         read.unwrap() == [Some(ends.1)]
     });
+    let times = mirror.log().matches("took over from MirrorMaker 2").count();
+    assert_eq!(times, 1, "{}", mirror.tail());
+    mirror.stop();
+    let one_way = both.replace("paris->east.enabled = true", "paris->east.enabled = false");
+    let mm2 = scene.mirror_maker(&one_way);
+    let overwritten = || scene.positions().0 == [false; 3];
+    assert!(rig::holds_within(2 * SOON, overwritten), "{}", mm2.tail());
+    assert!(!mirror.log().contains("position-overwritten"));
+    // There is nothing to mirror, and still each position is written again: compaction leaves the last record of a key.
+    mirror.start();
+    mirror.wait_for_log("id=position-overwritten", SOON);
+    let written_again = || scene.positions().0 == [true; 3];
+    wait_until("positions stand last again", SOON, written_again);
+    let foreign = scene.positions().1;
+    wait_until("it writes over them again", SOON, || {
+        scene.positions().1 > foreign
+    });
+    wait_until("they stand last again", SOON, written_again);
+    let load = scene.load_of(21);
+    scene.wait_for_more(20, "Strait", || mirror.tail());
+    mirror.kill9();
+    mirror.start();
+    scene.wait_for_more(20, "Strait", || mirror.tail());
+    for load in load.into_iter().chain([back]) {
+        load.stop().unwrap();
+    }
+    mm2.kill9().unwrap();
+    scene.assert_each_once(&mirror);
     let times = mirror.log().matches("took over from MirrorMaker 2").count();
     assert_eq!(times, 1, "{}", mirror.tail());
     mirror.stop();

@@ -453,14 +453,17 @@ impl Shard<'_> {
         flow.verdicts.leave_out(ranges);
     }
 
-    /// Takes up the flows whose position somebody's sync stands over. One without a fence may not write: it is opened with one.
+    /// Takes up the flows whose position somebody's sync stands over.
     pub(super) fn watch_displaced(&mut self, now: Instant) {
+        let (link, spec) = (&self.session.spec.name, &self.session.spec);
         for key in self.session.displaced.take() {
-            let Some(&at) = self.index.get(&key) else {
+            let selected = self.index.contains_key(&key);
+            let known = self.session.positions.get(&key);
+            // One that is selected later has it written then; what has no position is another direction's.
+            if !selected && known.is_none_or(|sync| sync.position.is_none()) {
                 continue;
-            };
-            let (link, spec) = (&self.session.spec.name, &self.session.spec);
-            if !std::mem::replace(&mut self.displaced.1, true) {
+            }
+            if selected && !std::mem::replace(&mut self.displaced.1, true) {
                 let (source, target) = (spec.source.alias(), spec.target.alias());
                 let (topic, partition) = (&key.topic, key.partition);
                 warn!(
@@ -469,11 +472,17 @@ impl Shard<'_> {
                     self.session.syncs_topic
                 );
             }
-            let idle = self.flows[at].running().is_some_and(|running| running.idle);
-            if idle {
-                self.flows[at].activate(now);
-            }
             self.displaced.0.insert(key);
+        }
+        for key in &self.displaced.0 {
+            let Some(&at) = self.index.get(key) else {
+                continue;
+            };
+            // One without a fence may not write: it is opened with one.
+            let flow = &mut self.flows[at];
+            if flow.running().is_some_and(|running| running.idle) {
+                flow.activate(now);
+            }
         }
     }
 
