@@ -340,8 +340,12 @@ impl Groups {
         source: bool,
         groups: &[String],
     ) -> BTreeMap<String, Result<GroupOffsets, NetError>> {
-        let cluster = if source { &self.source } else { &self.target };
-        offsets_of(kind, cluster, groups).await
+        match (kind, source) {
+            // A commit would win over what a transaction is about to commit.
+            (Kind::Consumer, false) => self.target.stable_offsets(groups).await,
+            (_, true) => offsets_of(kind, &self.source, groups).await,
+            (_, false) => offsets_of(kind, &self.target, groups).await,
+        }
     }
 
     /// Whether the last checkpoint says more about a group that did not go back: it was translated exactly then.

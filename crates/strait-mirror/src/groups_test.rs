@@ -241,3 +241,18 @@ async fn who_has_gone_on_since_it_was_looked_is_not_overwritten() {
     scene.groups.round().await.unwrap();
     assert_eq!(scene.stands(), Some(first + 4));
 }
+
+/// Its consumers have left, and the coordinator has not finished their last transaction: a commit now would win over its offsets.
+#[tokio::test(start_paused = true)]
+async fn offsets_of_a_transaction_that_is_not_finished_are_not_overtaken() {
+    let mut scene = Scene::new().await;
+    scene.groups.round().await.unwrap();
+    let first = scene.stands().unwrap();
+    scene.source.commit("billing", "t", 0, 5);
+    scene.target.set_group_pending("billing", true);
+    scene.groups.round().await.unwrap();
+    assert_eq!(scene.stands(), Some(first));
+    scene.target.set_group_pending("billing", false);
+    scene.groups.round().await.unwrap();
+    assert_eq!(scene.stands(), Some(first + 4));
+}
