@@ -2,6 +2,7 @@
 //! for records that may stand twice and whose last one counts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use strait_net::{Cluster, Runtime};
 use strait_wire::Record;
@@ -71,6 +72,28 @@ impl SideLog {
         read_log(&self.rt, &self.routes, &self.topic, 0, Until::End, take)
             .await
             .map(drop)
+    }
+
+    /// [`append`](Self::append) in this time.
+    ///
+    /// # Errors
+    /// As there, or nothing was taken until then: the records may stand there all the same, or come later unless this log is
+    /// dropped.
+    pub async fn append_within(
+        &self,
+        time: Duration,
+        records: Vec<Record>,
+    ) -> Result<(), SessionError> {
+        tokio::select! {
+            biased;
+            done = self.append(records) => done,
+            () = self.rt.sleep(time) => Err(SessionError::Lost(format!(
+                "{} on cluster {} has taken nothing for {} s; look at the brokers of this cluster",
+                self.topic,
+                self.routes.cluster().alias(),
+                time.as_secs()
+            ))),
+        }
     }
 
     /// Appends in order; returns once all in-sync replicas have the records. What may pass is tried again.

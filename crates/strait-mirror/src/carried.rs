@@ -1,5 +1,5 @@
-//! Whether the offsets of consumer groups have been carried over: what they have committed on the source, against what stands
-//! for them on the target.
+//! Whether the offsets of groups have been carried over: what they have committed on the source, or where share groups begin
+//! there, against what stands for them on the target.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,18 +9,25 @@ use strait_config::LinkConfig;
 use strait_engine::FlowKey;
 use strait_net::{Cluster, GroupOffsets, NetError, Runtime};
 
+use crate::group_commits::{Kind, offsets_of};
 use crate::mirror::MirrorError;
+use crate::share_groups::unsupported;
 use crate::translation::{Budget, Translator};
-use crate::untold::{Untold, Why, selected_groups};
+use crate::untold::{Untold, Why, listed_groups};
 
 /// What one look may read to know offsets exactly, in bytes, and how long.
 const LOOK: (u64, Duration) = (64 << 20, Duration::from_secs(5));
+
+/// A group of either kind.
+type Group = (Kind, String);
 
 /// A group that does not stand on the target where it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupBehind {
     /// The group.
     pub group: String,
+    /// It is a share group.
+    pub share: bool,
     /// The topic on the target.
     pub topic: String,
     /// The partition there.
@@ -44,10 +51,10 @@ pub struct Carried {
     /// All groups are known.
     listed: bool,
     /// Groups whose commits the source has not told yet.
-    unread: BTreeSet<String>,
-    wanted: BTreeMap<String, Vec<(FlowKey, i64)>>,
+    unread: BTreeSet<Group>,
+    wanted: BTreeMap<Group, Vec<(FlowKey, i64)>>,
     /// Groups that were asked for on the source.
-    seen: BTreeSet<String>,
+    seen: BTreeSet<Group>,
 }
 
 impl Carried {
@@ -105,11 +112,15 @@ impl Carried {
             let what = format!("where {uncounted} of the offsets belong exactly");
             untold.push(Untold::because(what, Why::Unfinished));
         }
-        let groups: Vec<String> = self.wanted.keys().cloned().collect();
+        let groups: Vec<Group> = self.wanted.keys().cloned().collect();
         let mut behind = Vec::new();
-        for (group, committed) in self.target.committed_offsets(&groups).await {
+        for (group, committed) in asked_of(&self.target, &groups).await {
             match committed {
                 Ok(committed) => behind.extend(self.of_group(&group, &committed)),
+                // The mirror leaves them alone, and says so.
+                Err(error) if group.0 == Kind::Share && unsupported(&error) => {
+                    self.wanted.remove(&group);
+                }
                 Err(error) => untold.push(not_told(&group, &self.target, error)),
             }
         }
@@ -120,16 +131,30 @@ impl Carried {
     async fn ask_source(&mut self) -> Result<Vec<Untold>, MirrorError> {
         let mut untold = Vec::new();
         if !self.listed {
-            let (groups, unlisted) = selected_groups(&self.link, &self.source).await?;
+            let (groups, unlisted) = listed_groups(&self.source).await?;
             self.listed = unlisted.is_empty();
             untold = unlisted;
-            let new = groups.into_iter().filter(|g| !self.seen.contains(g));
+            let selected = groups
+                .into_iter()
+                .filter(|g| self.link.groups.selects(&g.id));
+            let groups = selected.filter_map(|group| {
+                let kind = match group.is_share() {
+                    true => Kind::Share,
+                    false if group.has_offsets() => Kind::Consumer,
+                    false => return None,
+                };
+                Some((kind, group.id))
+            });
+            let new = groups.filter(|g| !self.seen.contains(g));
             self.unread.extend(new);
         }
-        let asked: Vec<String> = self.unread.iter().cloned().collect();
-        for (group, committed) in self.source.committed_offsets(&asked).await {
+        let asked: Vec<Group> = self.unread.iter().cloned().collect();
+        for (group, committed) in asked_of(&self.source, &asked).await {
             let committed = match committed {
                 Ok(committed) => committed,
+                Err(error) if group.0 == Kind::Share && unsupported(&error) => {
+                    GroupOffsets::default()
+                }
                 Err(error) => {
                     untold.push(not_told(&group, &self.source, error));
                     continue;
@@ -151,7 +176,7 @@ impl Carried {
         Ok(untold)
     }
 
-    fn of_group(&mut self, group: &str, committed: &GroupOffsets) -> Vec<GroupBehind> {
+    fn of_group(&mut self, group: &Group, committed: &GroupOffsets) -> Vec<GroupBehind> {
         let Self {
             translator, wanted, ..
         } = self;
@@ -164,7 +189,8 @@ impl Carried {
             stands
                 .is_none_or(|stands| stands < belongs.offset)
                 .then(|| GroupBehind {
-                    group: group.to_owned(),
+                    group: group.1.clone(),
+                    share: group.0 == Kind::Share,
                     topic,
                     partition,
                     stands,
@@ -175,8 +201,28 @@ impl Carried {
     }
 }
 
-fn not_told(group: &str, cluster: &Cluster, error: NetError) -> Untold {
+/// What a cluster has for groups of both kinds.
+async fn asked_of(
+    cluster: &Cluster,
+    groups: &[Group],
+) -> Vec<(Group, Result<GroupOffsets, NetError>)> {
+    let mut found = Vec::new();
+    for kind in [Kind::Consumer, Kind::Share] {
+        let of = groups.iter().filter(|(k, _)| *k == kind);
+        let names: Vec<String> = of.map(|(_, name)| name.clone()).collect();
+        for names in names.chunks(kind.at_once()) {
+            let offsets = offsets_of(kind, cluster, names).await.into_iter();
+            found.extend(offsets.map(|(name, offsets)| ((kind, name), offsets)));
+        }
+    }
+    found
+}
+
+fn not_told((kind, group): &Group, cluster: &Cluster, error: NetError) -> Untold {
     let alias = cluster.alias();
-    let what = format!("what group {group} has committed on cluster {alias}");
+    let what = match kind {
+        Kind::Consumer => format!("what group {group} has committed on cluster {alias}"),
+        Kind::Share => format!("where share group {group} begins on cluster {alias}"),
+    };
     Untold::new(what, error)
 }

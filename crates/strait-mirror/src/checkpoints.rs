@@ -23,6 +23,8 @@ const GONE_FOR: Duration = Duration::from_secs(86_400);
 
 /// Records appended at once.
 const AT_ONCE: usize = 1_000;
+/// How long that may take: others have their turn while there is no leader.
+const APPEND_FOR: Duration = Duration::from_secs(10);
 
 /// A group's partition, by its name on the target.
 pub(crate) type Place = (String, (String, i32));
@@ -250,7 +252,7 @@ impl Checkpoints {
                 return Ok(());
             }
             if let Some(log) = &self.log {
-                log.append(piece).await?;
+                log.append_within(APPEND_FOR, piece).await?;
             }
             for (place, written) in news.by_ref().take(AT_ONCE) {
                 self.set(&place, written);

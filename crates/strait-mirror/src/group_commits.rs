@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use strait_engine::{FlowKey, SessionError};
-use strait_net::{Action, CommittedOffset, GroupOffsets, KafkaError, NetError, ShareOffsets};
+use strait_net::{
+    Action, Cluster, CommittedOffset, GroupOffsets, KafkaError, NetError, ShareOffsets,
+};
 use strait_wire::mm2::Checkpoint;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -20,6 +22,8 @@ use crate::translation::{Exactness, Translated};
 
 /// Commits under way at the same time.
 const COMMITS: usize = 16;
+/// How long what groups have committed on the target is believed: consumers may come, read on and go meanwhile.
+const LOOK_HOLDS: Duration = Duration::from_secs(15);
 /// How long the ends of a target partition are believed.
 const ENDS_FOR: Duration = Duration::from_secs(60);
 
@@ -58,7 +62,7 @@ impl Entry {
 }
 
 /// The two kinds of groups that have offsets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// Of consumers: they commit.
     Consumer,
@@ -72,6 +76,15 @@ impl Kind {
         match self {
             Self::Consumer => "OffsetCommit",
             Self::Share => "AlterShareGroupOffsets",
+        }
+    }
+
+    /// Groups that are looked at at a time: few share groups, since a coordinator reads the state of each from another log
+    /// before it answers.
+    pub(crate) fn at_once(self) -> usize {
+        match self {
+            Self::Consumer => 100,
+            Self::Share => 25,
         }
     }
 }
@@ -93,6 +106,24 @@ fn as_commits(starts: ShareOffsets) -> GroupOffsets {
     };
     let starts = starts.into_iter();
     starts.map(|(place, at)| (place, commit(at))).collect()
+}
+
+/// What these groups of one kind have on a cluster.
+pub(crate) async fn offsets_of(
+    kind: Kind,
+    cluster: &Cluster,
+    groups: &[String],
+) -> BTreeMap<String, Result<GroupOffsets, NetError>> {
+    match kind {
+        Kind::Consumer => cluster.committed_offsets(groups).await,
+        Kind::Share => {
+            let found = cluster.share_offsets(groups).await.into_iter();
+            let alike = |(group, offsets): (String, Result<ShareOffsets, NetError>)| {
+                (group, offsets.map(as_commits))
+            };
+            found.map(alike).collect()
+        }
+    }
 }
 
 /// And the other way round.
@@ -198,6 +229,7 @@ impl Groups {
         emit: bool,
     ) -> Result<BTreeSet<String>, SessionError> {
         let mut standing = BTreeSet::new();
+        let looked = self.rt.now();
         let (commits, unseen) = if self.settings.sync_offsets && !entries.is_empty() {
             self.commits(kind, entries, &mut standing).await
         } else {
@@ -227,8 +259,14 @@ impl Groups {
             }
             self.write(written).await?;
         }
-        let settled = self.commit(kind, commits, entries, &mut standing).await;
-        self.write(settled).await?;
+        let age = self.rt.now().saturating_duration_since(looked);
+        if self.open() && age < LOOK_HOLDS {
+            let settled = self.commit(kind, commits, entries, &mut standing).await;
+            self.write(settled).await?;
+        } else if !commits.is_empty() {
+            // It is looked again with the next round.
+            debug!(link = %self.link, groups = commits.len(), "nothing is committed by what was looked at {} s ago", age.as_secs());
+        }
         Ok(standing)
     }
 
@@ -302,16 +340,11 @@ impl Groups {
         source: bool,
         groups: &[String],
     ) -> BTreeMap<String, Result<GroupOffsets, NetError>> {
-        let cluster = if source { &self.source } else { &self.target };
-        match kind {
-            Kind::Consumer => cluster.committed_offsets(groups).await,
-            Kind::Share => {
-                let found = cluster.share_offsets(groups).await.into_iter();
-                let alike = |(group, offsets): (String, Result<ShareOffsets, NetError>)| {
-                    (group, offsets.map(as_commits))
-                };
-                found.map(alike).collect()
-            }
+        match (kind, source) {
+            // A commit would win over what a transaction is about to commit.
+            (Kind::Consumer, false) => self.target.stable_offsets(groups).await,
+            (_, true) => offsets_of(kind, &self.source, groups).await,
+            (_, false) => offsets_of(kind, &self.target, groups).await,
         }
     }
 

@@ -22,8 +22,6 @@ use crate::translation::{Budget, Translator};
 const ROUND_BYTES: u64 = 64 << 20;
 /// And for how long.
 const ROUND_TIME: Duration = Duration::from_secs(5);
-/// Groups that are looked at at a time.
-const SLICE: usize = 100;
 /// How often ladders are kept.
 const KEEP_LADDERS: Duration = Duration::from_secs(300);
 /// How many in one piece, and the time to the next one.
@@ -302,7 +300,7 @@ impl Groups {
         let (seen, mut standing) = looked?;
         let mut waiting: Vec<(String, Vec<Entry>)> = waiting.entries.into_iter().collect();
         while !waiting.is_empty() && self.open() {
-            let rest = waiting.split_off(waiting.len().min(SLICE));
+            let rest = waiting.split_off(waiting.len().min(Kind::Consumer.at_once()));
             let mut slice: Entries = std::mem::replace(&mut waiting, rest).into_iter().collect();
             self.take_up(&mut slice);
             standing.extend(self.apply(Kind::Consumer, &slice, emit).await?);
@@ -335,7 +333,7 @@ impl Groups {
         waiting: &mut Waiting,
     ) -> Result<(usize, BTreeSet<String>), SessionError> {
         let (mut seen, mut standing) = (0, BTreeSet::new());
-        for slice in groups.chunks(SLICE) {
+        for slice in groups.chunks(Kind::Consumer.at_once()) {
             if !self.open() {
                 break;
             }

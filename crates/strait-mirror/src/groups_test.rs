@@ -3,10 +3,11 @@ use std::io;
 use strait_config::{Pattern, TopicSelection};
 use strait_engine::{FlowSpec, Link, LinkSpec, Policies, Start, Takeover};
 use strait_net::{Identity, Security, World};
-use strait_testkit::{Broker, BrokerConfig, Fault, Rule};
+use strait_testkit::{Broker, BrokerConfig, Codec, Fault, KitRecord, Rule};
 use tokio::io::DuplexStream;
 
 use super::*;
+use crate::translation::Exactness;
 
 /// Rounds of many share groups may follow one on the other without a pause.
 #[test]
@@ -61,79 +62,197 @@ impl World for Both {
     }
 }
 
-/// Both clusters know no share groups, which is found out with their first turn.
+/// A link that mirrors one topic of ten records, and its groups.
+struct Scene {
+    rt: Runtime,
+    source: Broker,
+    target: Broker,
+    groups: Groups,
+    running: tokio::task::JoinHandle<Result<(), SessionError>>,
+}
+
+impl Scene {
+    /// Of one consumer group, and a share group: both clusters know none, which is found out with their first turn.
+    async fn new() -> Self {
+        let broker = |id: &str| Broker::new(BrokerConfig::simulated(id));
+        let (source, target) = (broker("source"), broker("target"));
+        source.create_topic("t", 1, &[]).unwrap();
+        target.create_topic("source.t", 1, &[]).unwrap();
+        let records: Vec<_> = (0..10)
+            .map(|_| KitRecord::new(source.now_ms(), None, Some(b"x")))
+            .collect();
+        source
+            .plain_producer()
+            .send("t", 0, Codec::None, &records)
+            .unwrap();
+        source.commit("billing", "t", 0, 1);
+        let rt = Runtime::simulated(Arc::new(Both(source.clone(), target.clone())), 1);
+        let cluster = |broker: &Broker, alias: &str| {
+            let identity = Identity {
+                client_id: "test".to_owned(),
+                software_name: "test".to_owned(),
+                software_version: "0".to_owned(),
+            };
+            let (host, port) = broker.address();
+            let bootstrap = vec![format!("{host}:{port}")];
+            Cluster::new(rt.clone(), alias, bootstrap, Security::default(), identity)
+        };
+        let (here, there) = (cluster(&source, "source"), cluster(&target, "target"));
+        let topics = TopicSelection::new(vec![Pattern::new("t").unwrap()], Vec::new());
+        let config = LinkConfig::new("source", "target", topics);
+        let spec = LinkSpec {
+            name: config.name.clone(),
+            source: here.clone(),
+            target: there.clone(),
+            isolation: strait_wire::Isolation::ReadCommitted,
+            instance: "one".to_owned(),
+            lock_dir: None,
+            internal_replication: None,
+            take_over: false,
+            memory_budget: 64 << 20,
+            lanes: 1,
+            long_poll: Duration::from_millis(500),
+            request_timeout: Duration::from_secs(5),
+            open_transaction: Duration::from_secs(300),
+            drain: Duration::from_secs(5),
+            policies: Policies::default(),
+            only_local: false,
+            takeover: Takeover::default(),
+        };
+        let (link, handle) = Link::new(rt.clone(), spec);
+        let running = rt.spawn(link.run());
+        let flow = FlowKey {
+            topic: "t".to_owned(),
+            partition: 0,
+        };
+        let flows = vec![FlowSpec {
+            key: flow.clone(),
+            target_topic: "source.t".to_owned(),
+            start: Start::Earliest,
+            compacted: false,
+            target_compacted: false,
+            min_insync: 1,
+            max_batch_bytes: None,
+        }];
+        handle.set_flows(flows).await;
+        let mirrored = watch::Sender::new(Arc::new(BTreeSet::from([flow.clone()])));
+        let seen = mirrored.subscribe();
+        let mut groups = Groups::new(rt.clone(), &config, here, there, handle, seen);
+        assert!(groups.owns().await);
+        // All of it is mirrored.
+        let known = |groups: &mut Groups| {
+            let known = groups.translator.known(&flow, 10);
+            known.is_some_and(|known| known.exactness == Exactness::Exact)
+        };
+        while !known(&mut groups) {
+            rt.sleep(Duration::from_secs(1)).await;
+            groups.translator.refresh().await.unwrap();
+        }
+        groups.groups = vec!["billing".to_owned()];
+        groups.share.names = vec!["hand".to_owned()];
+        groups.listed = Some(rt.now());
+        Self {
+            rt,
+            source,
+            target,
+            groups,
+            running,
+        }
+    }
+
+    /// Where the group stands on the target.
+    fn stands(&self) -> Option<i64> {
+        let commits = self.target.commits("billing");
+        let commit = commits.get(&("source.t".to_owned(), 0));
+        commit.map(|commit| commit.offset)
+    }
+
+    async fn share_groups_had_their_turn(&mut self) {
+        self.groups.pause(RETRY).await;
+        let next = self.groups.share_due(self.rt.now());
+        let had = next.is_some_and(|at| at > self.rt.now());
+        assert!(had, "none had its turn");
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn share_groups_have_their_turn_where_checkpoints_cannot_be_written() {
-    let broker = |id: &str| Broker::new(BrokerConfig::simulated(id));
-    let (source, target) = (broker("source"), broker("target"));
-    source.create_topic("t", 1, &[]).unwrap();
-    target.create_topic("source.t", 1, &[]).unwrap();
-    source.commit("billing", "t", 0, 0);
-    let rt = Runtime::simulated(Arc::new(Both(source.clone(), target.clone())), 1);
-    let cluster = |broker: &Broker, alias: &str| {
-        let identity = Identity {
-            client_id: "test".to_owned(),
-            software_name: "test".to_owned(),
-            software_version: "0".to_owned(),
-        };
-        let (host, port) = broker.address();
-        let bootstrap = vec![format!("{host}:{port}")];
-        Cluster::new(rt.clone(), alias, bootstrap, Security::default(), identity)
-    };
-    let (here, there) = (cluster(&source, "source"), cluster(&target, "target"));
-    let topics = TopicSelection::new(vec![Pattern::new("t").unwrap()], Vec::new());
-    let config = LinkConfig::new("source", "target", topics);
-    let spec = LinkSpec {
-        name: config.name.clone(),
-        source: here.clone(),
-        target: there.clone(),
-        isolation: strait_wire::Isolation::ReadCommitted,
-        instance: "one".to_owned(),
-        lock_dir: None,
-        internal_replication: None,
-        take_over: false,
-        memory_budget: 64 << 20,
-        lanes: 1,
-        long_poll: Duration::from_millis(500),
-        request_timeout: Duration::from_secs(5),
-        open_transaction: Duration::from_secs(300),
-        drain: Duration::from_secs(5),
-        policies: Policies::default(),
-        only_local: false,
-        takeover: Takeover::default(),
-    };
-    let (link, handle) = Link::new(rt.clone(), spec);
-    let running = rt.spawn(link.run());
-    let flow = FlowKey {
-        topic: "t".to_owned(),
-        partition: 0,
-    };
-    let flows = vec![FlowSpec {
-        key: flow.clone(),
-        target_topic: "source.t".to_owned(),
-        start: Start::Earliest,
-        compacted: false,
-        target_compacted: false,
-        min_insync: 1,
-        max_batch_bytes: None,
-    }];
-    handle.set_flows(flows).await;
-    let mirrored = watch::Sender::new(Arc::new(BTreeSet::from([flow.clone()])));
-    let seen = mirrored.subscribe();
-    let mut groups = Groups::new(rt.clone(), &config, here, there, handle, seen);
-    assert!(groups.owns().await);
-    while !groups.translator.mirrors(&flow) {
-        rt.sleep(Duration::from_secs(1)).await;
-        groups.translator.refresh().await.unwrap();
-    }
-    groups.groups = vec!["billing".to_owned()];
-    groups.share.names = vec!["hand".to_owned()];
-    groups.listed = Some(rt.now());
+    let mut scene = Scene::new().await;
     // CreateTopics, TOPIC_AUTHORIZATION_FAILED
-    target.faults().add(Rule::on(19, Fault::Error(29)));
-    groups.round().await.unwrap_err();
-    groups.pause(RETRY).await;
-    let next = groups.share_due(rt.now());
-    assert!(next.is_some_and(|at| at > rt.now()), "none had its turn");
-    running.abort();
+    let denied = Rule::on(19, Fault::Error(29));
+    scene.target.faults().add(denied);
+    scene.groups.round().await.unwrap_err();
+    scene.share_groups_had_their_turn().await;
+}
+
+/// Their partition has no leader for a while.
+#[tokio::test(start_paused = true)]
+async fn checkpoints_that_are_not_taken_end_a_round_and_go_on_later() {
+    let mut scene = Scene::new().await;
+    scene.groups.round().await.unwrap();
+    let first = scene.stands().unwrap();
+    scene.source.commit("billing", "t", 0, 5);
+    // Produce, NOT_LEADER_OR_FOLLOWER
+    let taken = Rule::on(0, Fault::Error(6)).topic("source.checkpoints.internal");
+    let rule = scene.target.faults().add(taken);
+    let minute = Duration::from_secs(60);
+    let ended = tokio::time::timeout(minute, scene.groups.round()).await;
+    ended.expect("the round waits for ever").unwrap_err();
+    scene.share_groups_had_their_turn().await;
+    assert_eq!(scene.stands(), Some(first));
+    scene.target.faults().remove(rule);
+    scene.groups.round().await.unwrap();
+    assert_eq!(scene.stands(), Some(first + 4));
+}
+
+/// Consumers come to the target, read and go again while it is slow to answer.
+#[tokio::test(start_paused = true)]
+async fn who_has_gone_on_since_it_was_looked_is_not_overwritten() {
+    let mut scene = Scene::new().await;
+    scene.groups.round().await.unwrap();
+    let first = scene.stands().unwrap();
+    scene.source.commit("billing", "t", 0, 5);
+    // OffsetFetch, and the Produce of a checkpoint.
+    let late = |api| Rule::on(api, Fault::Delay(Duration::from_secs(9)));
+    let checkpoints = "source.checkpoints.internal";
+    let faults = scene.target.faults().clone();
+    let rules = [late(9), late(0).topic(checkpoints)].map(|rule| faults.add(rule));
+    let (rt, target) = (scene.rt.clone(), scene.target.clone());
+    let consumers = async {
+        rt.sleep(Duration::from_secs(12)).await;
+        target.commit("billing", "source.t", 0, first + 8);
+    };
+    let (ended, ()) = tokio::join!(scene.groups.round(), consumers);
+    ended.unwrap();
+    assert_eq!(scene.stands(), Some(first + 8));
+    for rule in rules {
+        faults.remove(rule);
+    }
+    scene.groups.round().await.unwrap();
+    assert_eq!(scene.stands(), Some(first + 8));
+    // It goes back there, and is carried on again.
+    scene.target.commit("billing", "source.t", 0, first);
+    scene.groups.round().await.unwrap();
+    assert_eq!(scene.stands(), Some(first + 4));
+}
+
+/// Its consumers have left, and the coordinator has not finished their last transaction: a commit now would win over its offsets.
+#[tokio::test(start_paused = true)]
+async fn offsets_of_a_transaction_that_is_not_finished_are_not_overtaken() {
+    let mut scene = Scene::new().await;
+    scene.groups.round().await.unwrap();
+    let first = scene.stands().unwrap();
+    scene.source.commit("billing", "t", 0, 5);
+    scene.target.set_group_pending("billing", true);
+    scene.groups.round().await.unwrap();
+    assert_eq!(scene.stands(), Some(first));
+    scene.target.set_group_pending("billing", false);
+    scene.groups.round().await.unwrap();
+    assert_eq!(scene.stands(), Some(first + 4));
 }

@@ -95,7 +95,8 @@ pub async fn plan(
     // What a running link would log is in the plan.
     let chosen = with_default(NoSubscriber::new(), || {
         let mut keeper = TopicKeeper::default();
-        choose(config, from, &found, &mut keeper, &mut refused)
+        let config = heart.settled(config);
+        choose(&config, from, &found, &mut keeper, &mut refused)
     });
     for (_, why) in &mut refused {
         if let Some(id) = why.rfind(" (id=") {
@@ -539,3 +540,7 @@ impl Progress {
         grown.sum::<i64>().max(0)
     }
 }
+
+#[cfg(test)]
+#[path = "plan_test.rs"]
+mod tests;

@@ -11,8 +11,6 @@ use tracing::{info, warn};
 use crate::group_commits::{Entries, Kind, Waiting};
 use crate::groups::Groups;
 
-/// Groups that are looked at at a time: few, since a coordinator reads the state of each from another log before it answers.
-const SLICE: usize = 25;
 /// How long until it is looked again whether a cluster has what is needed by now.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
@@ -46,6 +44,12 @@ enum Piece {
     Set(Entries),
 }
 
+/// Whether a cluster does not have what is needed for share groups.
+pub(crate) fn unsupported(error: &NetError) -> bool {
+    matches!(error, NetError::Unsupported { .. })
+        || error.code() == Some(KafkaError::UNSUPPORTED_VERSION)
+}
+
 impl ShareGroups {
     fn begin(&mut self, now: Instant) {
         self.begun = Some(now);
@@ -57,7 +61,9 @@ impl ShareGroups {
         let at = self.names.partition_point(|name| *name < first);
         let (before, from) = self.names.split_at(at);
         let names: Vec<String> = from.iter().chain(before).cloned().collect();
-        let slices = names.chunks(SLICE).map(|slice| Piece::Look(slice.to_vec()));
+        let slices = names
+            .chunks(Kind::Share.at_once())
+            .map(|slice| Piece::Look(slice.to_vec()));
         self.left = slices.collect();
     }
 
@@ -73,7 +79,7 @@ impl ShareGroups {
     pub(crate) fn was_read(&mut self) {
         let mut waiting = self.waiting.take().into_iter().peekable();
         while waiting.peek().is_some() {
-            let slice = waiting.by_ref().take(SLICE).collect();
+            let slice = waiting.by_ref().take(Kind::Share.at_once()).collect();
             self.left.push_back(Piece::Set(slice));
         }
     }
@@ -143,11 +149,8 @@ impl Groups {
         &mut self,
         found: &BTreeMap<String, Result<GroupOffsets, NetError>>,
     ) -> bool {
-        let lacks = found.values().find_map(|found| match found {
-            Err(error @ NetError::Unsupported { .. }) => Some(error),
-            Err(error) if error.code() == Some(KafkaError::UNSUPPORTED_VERSION) => Some(error),
-            _ => None,
-        });
+        let mut errors = found.values().filter_map(|found| found.as_ref().err());
+        let lacks = errors.find(|error| unsupported(error));
         if let Some(error) = lacks {
             if !self.share.lacking {
                 warn!(

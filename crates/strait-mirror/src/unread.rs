@@ -7,11 +7,13 @@ use std::time::Duration;
 use strait_config::{LinkConfig, Pattern};
 use strait_engine::tally::Budget;
 use strait_engine::{FlowKey, KnownPosition, Left, Remaining, read_positions};
-use strait_net::{AskEnds, Cluster, GroupOffsets, KafkaError, NetError, Runtime};
+use strait_net::{AskEnds, Cluster, GroupOffsets, KafkaError, NetError, Runtime, TopicMetadata};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::mirror::MirrorError;
+use crate::translation::differ;
 use crate::untold::{Untold, Why, selected_groups};
 
 /// What one look may read to tell records from markers, in bytes, and how long.
@@ -63,8 +65,12 @@ pub struct Unread {
     named: Vec<Pattern>,
     /// None before it is known which they are.
     topics: Option<BTreeSet<String>>,
-    /// Those of them whose partitions are not known yet, and since when the target does not know them, if so.
-    unseen: BTreeMap<String, Option<Instant>>,
+    /// The ids of those whose partitions are known, nil for unknown.
+    ids: BTreeMap<String, Uuid>,
+    /// Those that the target does not know, since when.
+    missing: BTreeMap<String, Instant>,
+    /// Topics that were created anew since: what they held is gone, and the rest is not what was to be waited for.
+    anew: BTreeSet<String>,
     /// Partitions of the source whose positions cannot be read, and why.
     unreadable: Vec<(FlowKey, String)>,
     /// By topic and partition the log's start and end; none where they were not told yet.
@@ -93,7 +99,9 @@ impl Unread {
             target,
             named: topics.to_vec(),
             topics: None,
-            unseen: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            missing: BTreeMap::new(),
+            anew: BTreeSet::new(),
             unreadable: Vec::new(),
             ends: BTreeMap::new(),
             groups: groups.to_vec(),
@@ -168,50 +176,81 @@ impl Unread {
         names.retain(|name| counts(name));
         let of = |flow: &FlowKey| self.link.remote_name(&flow.topic);
         self.unreadable.retain(|(flow, _)| counts(&of(flow)));
-        self.unseen = names.iter().map(|name| (name.clone(), None)).collect();
         self.topics = Some(names);
         Ok(())
     }
 
-    /// Asks for the partitions of topics that are not known yet; what is not told.
+    /// Asks for the partitions of topics that are not known yet, and whether the others are still there; what is not told.
     async fn ask_partitions(&mut self) -> Result<Vec<Untold>, MirrorError> {
         let unread = self.unreadable.iter().map(|(flow, why)| {
             let what = format!("whether {flow} has been mirrored");
             Untold::because(what, Why::Unreadable(why.clone()))
         });
         let mut untold: Vec<Untold> = unread.collect();
-        let asked: Vec<String> = self.unseen.keys().cloned().collect();
-        if asked.is_empty() {
-            return Ok(untold);
+        let asked: Vec<String> = self.topics.iter().flatten().cloned().collect();
+        if !asked.is_empty() {
+            let found = self.target.metadata(Some(&asked)).await?;
+            for name in asked {
+                let topic = found.topics.get(&name);
+                untold.extend(self.told(name, topic));
+            }
         }
-        let found = self.target.metadata(Some(&asked)).await?;
-        let now = self.rt.now();
-        for name in asked {
-            let topic = found.topics.get(&name);
-            let error = topic.map_or(KafkaError::UNKNOWN_TOPIC_OR_PARTITION.0, |t| t.error);
-            if let (0, Some(topic)) = (error, topic) {
+        let cluster = self.target.alias();
+        untold.extend(self.anew.iter().map(|name| {
+            let why = "it was created anew since this began; begin again to wait for the new one";
+            let what = format!("what topic {name} on cluster {cluster} held");
+            Untold::because(what, Why::Unreadable(why.to_owned()))
+        }));
+        Ok(untold)
+    }
+
+    /// Takes what the target tells of one topic; what it does not tell.
+    fn told(&mut self, name: String, topic: Option<&TopicMetadata>) -> Option<Untold> {
+        let error = topic.map_or(KafkaError::UNKNOWN_TOPIC_OR_PARTITION.0, |t| t.error);
+        let known = self.ids.get(&name).copied();
+        let gone = error == KafkaError::UNKNOWN_TOPIC_OR_PARTITION.0;
+        if !gone {
+            self.missing.remove(&name);
+        }
+        match (topic, known) {
+            (Some(topic), None) if error == 0 => {
                 let of = topic.partitions.keys().map(|p| ((name.clone(), *p), None));
                 self.ends.extend(of);
-                self.unseen.remove(&name);
-                continue;
+                self.ids.insert(name, topic.id);
+                return None;
             }
-            // A broker that has just started may not know it for a moment.
-            let gone = error == KafkaError::UNKNOWN_TOPIC_OR_PARTITION.0;
-            let since = self.unseen.get(&name).copied().flatten();
-            if gone && since.is_some_and(|at| now.saturating_duration_since(at) >= GONE_FOR) {
-                self.unseen.remove(&name);
-                if let Some(topics) = &mut self.topics {
-                    topics.remove(&name);
+            (Some(topic), Some(id)) if error == 0 => {
+                if differ(&id, &topic.id) {
+                    self.leave(&name);
+                    self.anew.insert(name);
                 }
-                continue;
+                return None;
             }
-            let what = format!("what topic {name} on cluster {} holds", self.target.alias());
-            let why = NetError::kafka(error, "Metadata", format!("topic '{name}'"));
-            untold.push(Untold::new(what, why));
-            let since = gone.then(|| since.unwrap_or(now));
-            self.unseen.insert(name, since);
+            (_, Some(_)) if !gone => return None,
+            _ => {}
         }
-        Ok(untold)
+        if gone {
+            // A broker that has just started may not know it for a moment.
+            let now = self.rt.now();
+            let since = *self.missing.entry(name.clone()).or_insert(now);
+            if now.saturating_duration_since(since) >= GONE_FOR {
+                self.leave(&name);
+                return None;
+            }
+        }
+        let what = format!("what topic {name} on cluster {} holds", self.target.alias());
+        let why = NetError::kafka(error, "Metadata", format!("topic '{name}'"));
+        Some(Untold::new(what, why))
+    }
+
+    /// Nobody can read anything of the topic any more.
+    fn leave(&mut self, name: &str) {
+        if let Some(topics) = &mut self.topics {
+            topics.remove(name);
+        }
+        self.missing.remove(name);
+        self.ids.remove(name);
+        self.ends.retain(|(topic, _), _| topic != name);
     }
 
     /// Asks for the ends that are not known yet; those that are not told.

@@ -24,6 +24,9 @@ use crate::metadata::{text, topic_name};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// From this version on one OffsetFetch takes many groups (KIP-709).
 const FETCH_MANY: i16 = 8;
+/// From this version on OffsetFetch tells of offsets in transactions that are not finished (KIP-447).
+const FETCH_STABLE: i16 = 7;
+const UNSTABLE_OFFSET_COMMIT: i16 = 88;
 /// From this version on ListGroups tells the groups in some states (KIP-518).
 const LIST_STATES: i16 = 4;
 /// States of groups that have members, of any protocol.
@@ -138,7 +141,25 @@ impl Cluster {
         self.ask_about_groups(
             Spared::Everything,
             groups,
-            |cluster, broker, groups| async move { cluster.committed_at(broker, &groups).await },
+            |cluster, broker, groups| async move {
+                cluster.committed_at(broker, &groups, false).await
+            },
+        )
+        .await
+    }
+
+    /// The same for who moves them: a group with offsets in a transaction that is not finished yet has UNSTABLE_OFFSET_COMMIT (88)
+    /// for an answer (from Kafka 2.5 on), since a commit now would win over those.
+    pub async fn stable_offsets(
+        &self,
+        groups: &[String],
+    ) -> BTreeMap<String, Result<GroupOffsets, NetError>> {
+        self.ask_about_groups(
+            Spared::Everything,
+            groups,
+            |cluster, broker, groups| async move {
+                cluster.committed_at(broker, &groups, true).await
+            },
         )
         .await
     }
@@ -147,6 +168,7 @@ impl Cluster {
         &self,
         broker: i32,
         groups: &[String],
+        stable: bool,
     ) -> Result<(Connection, Answers<GroupOffsets>), NetError> {
         let connection = self.control(broker).await?;
         let version = connection.version(
@@ -154,11 +176,13 @@ impl Cluster {
             OffsetFetchRequest::MAX,
             FETCH_ALL_TOPICS,
         )?;
+        let stable = stable && version >= FETCH_STABLE;
         let mut found = BTreeMap::new();
         if version < FETCH_MANY {
             for group in groups {
                 let request = OffsetFetchRequest::default()
                     .with_group_id(GroupId(text(group)))
+                    .with_require_stable(stable)
                     .with_topics(None);
                 let answer = connection.request_at(request, version, PATIENCE).await?;
                 let offsets = single(&connection, group, answer);
@@ -172,11 +196,13 @@ impl Cluster {
                     .with_member_epoch(-1)
                     .with_topics(None)
             });
-            let request = OffsetFetchRequest::default().with_groups(asked.collect());
+            let request = OffsetFetchRequest::default()
+                .with_groups(asked.collect())
+                .with_require_stable(stable);
             let answer = connection.request_at(request, version, PATIENCE).await?;
             for group in answer.groups {
                 let id = group.group_id.to_string();
-                let offsets = refused(&connection, &id, group.error_code).map(|()| {
+                let offsets = refused(&connection, &id, group.error_code).and_then(|()| {
                     let topics = group.topics.into_iter().flat_map(|topic| {
                         let name = topic.name.to_string();
                         topic.partitions.into_iter().map(move |p| {
@@ -184,9 +210,10 @@ impl Cluster {
                             (key, p.error_code, p.committed_offset, p.metadata)
                         })
                     });
-                    collect(topics.map(|(key, error, offset, metadata)| {
+                    let told = topics.map(|(key, error, offset, metadata)| {
                         (key, error, offset, metadata.map(|m| m.to_string()))
-                    }))
+                    });
+                    collect(&connection, &id, told)
                 });
                 found.insert(id, offsets);
             }
@@ -262,18 +289,25 @@ fn single(
             (key, p.error_code, p.committed_offset, metadata)
         })
     });
-    Ok(collect(topics))
+    collect(connection, group, topics)
 }
 
-/// Partitions with a commit. Those with an error (a topic that is gone, or that Strait's user may not see) have none.
+/// Partitions with a commit. Those with an error (a topic that is gone, or that Strait's user may not see) have none; but of a
+/// group whose offsets stand in a transaction nothing is told.
 fn collect(
+    connection: &Connection,
+    group: &str,
     partitions: impl Iterator<Item = ((String, i32), i16, i64, Option<String>)>,
-) -> GroupOffsets {
-    partitions
-        .filter(|(_, error, offset, _)| *error == 0 && *offset >= 0)
-        .map(|(key, _, offset, metadata)| {
+) -> Result<GroupOffsets, NetError> {
+    let mut found = GroupOffsets::new();
+    for (key, error, offset, metadata) in partitions {
+        if error == UNSTABLE_OFFSET_COMMIT {
+            refused(connection, group, error)?;
+        }
+        if error == 0 && offset >= 0 {
             let metadata = metadata.unwrap_or_default();
-            (key, CommittedOffset { offset, metadata })
-        })
-        .collect()
+            found.insert(key, CommittedOffset { offset, metadata });
+        }
+    }
+    Ok(found)
 }

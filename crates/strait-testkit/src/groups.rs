@@ -18,6 +18,8 @@ pub struct Commit {
 pub(crate) struct Group {
     /// Whether members are consuming: commits from outside are then refused with UNKNOWN_MEMBER_ID.
     pub(crate) live: bool,
+    /// Whether a transaction with offsets of the group is not finished yet.
+    pub(crate) pending: bool,
     pub(crate) commits: BTreeMap<(String, i32), Commit>,
 }
 

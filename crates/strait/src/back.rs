@@ -18,22 +18,25 @@ pub(crate) fn back(args: &BackArgs) -> Exit {
     let looked = links::look(&config, &chosen, async |rt, link, source, target| {
         read_back(rt, link, &source, &target, &args.group).await
     });
-    let found = match looked {
-        Ok(found) => found,
+    let (found, exit) = match looked {
+        Ok(looked) => looked,
         Err(exit) => return exit,
     };
-    for (link, back) in chosen.iter().zip(&found) {
+    for (link, back) in &found {
         for line in left_out(back, args.csv) {
             complain(format_args!("link {}: {line}", link.name));
         }
     }
-    let found: Vec<Vec<ReadBack>> = found.into_iter().map(|back| back.read).collect();
+    let (links, found): (Vec<&LinkConfig>, Vec<Vec<ReadBack>>) = found
+        .into_iter()
+        .map(|(link, back)| (link, back.read))
+        .unzip();
     let text = match (args.csv, args.of.json) {
         (true, _) => csv(&found),
-        (_, true) => json(&chosen, &found),
+        (_, true) => json(&links, &found),
         _ => table(&found),
     };
-    links::print(&text, Exit::Ok)
+    links::print(&text, exit)
 }
 
 /// What is not printed, and why; told on stderr, whatever stdout is for.
@@ -101,7 +104,7 @@ fn further(one: &ReadBack) -> bool {
     one.on_source.is_none_or(|stands| stands < one.offset)
 }
 
-fn json(links: &[LinkConfig], found: &[Vec<ReadBack>]) -> String {
+fn json(links: &[&LinkConfig], found: &[Vec<ReadBack>]) -> String {
     let mut rows = Vec::new();
     for (link, found) in links.iter().zip(found) {
         rows.extend(found.iter().map(|one| {

@@ -27,16 +27,15 @@ pub(crate) fn gaps(of: &OfLinks) -> Exit {
     let looked = links::look(&config, &chosen, async |rt, link, _, target| {
         Ok(read(rt, link, target).await?)
     });
-    let found = match looked {
-        Ok(found) => found,
+    let (found, exit) = match looked {
+        Ok(looked) => looked,
         Err(exit) => return exit,
     };
-    let found: Vec<(&LinkConfig, Vec<Row>)> = chosen.iter().zip(found).collect();
     let text = match of.json {
         true => json(&found),
         false => table(&found, Runtime::system().wall_ms()),
     };
-    links::print(&text, Exit::Ok)
+    links::print(&text, exit)
 }
 
 async fn read(rt: &Runtime, link: &LinkConfig, target: Cluster) -> Result<Vec<Row>, SessionError> {

@@ -106,20 +106,24 @@ pub(crate) async fn side_by_side<T>(all: impl IntoIterator<Item: Future<Output =
     all.into_iter().filter_map(|(_, done)| done).collect()
 }
 
+/// What was brought, each with its link, and the exit code for the other links.
+type Looked<'a, T> = (Vec<(&'a LinkConfig, T)>, Exit);
+
 /// Looks at each link's source and target, the links side by side, and tells on stderr who does not answer meanwhile; what
-/// was brought, in their order. What is wrong has been told.
-pub(crate) fn look<T>(
+/// was brought, in their order. What is wrong with the others has been told; where all of them failed, there is only an exit code.
+pub(crate) fn look<'a, T>(
     config: &Config,
-    links: &[LinkConfig],
+    links: &'a [LinkConfig],
     at: impl AsyncFn(&Runtime, &LinkConfig, Cluster, Cluster) -> Result<T, MirrorError>,
-) -> Result<Vec<T>, Exit> {
+) -> Result<Looked<'a, T>, Exit> {
     let runtime = runtime()?;
     let rt = Runtime::system();
     let clusters = Clusters::new(&rt, config);
     let all: Vec<Cluster> = clusters.0.values().cloned().collect();
     let looking = links.iter().filter_map(|link| {
         let (source, target) = clusters.of(link)?;
-        Some(at(&rt, link, source, target))
+        let looking = at(&rt, link, source, target);
+        Some(async move { (link, looking.await) })
     });
     let looked = runtime.block_on(async {
         let mut looking = pin!(side_by_side(looking));
@@ -135,11 +139,26 @@ pub(crate) fn look<T>(
             }
         }
     });
-    let found: Result<Vec<T>, MirrorError> = looked.into_iter().collect();
-    found.map_err(|error| {
-        complain(format_args!("{error} (id={})", error.id()));
-        exit_for(&error)
-    })
+    let (mut found, mut exit) = (Vec::new(), Exit::Ok);
+    for (link, looked) in looked {
+        match looked {
+            Ok(brought) => found.push((link, brought)),
+            Err(error) => {
+                let of = match links.len() {
+                    1 => String::new(),
+                    _ => format!("link {}: ", link.name),
+                };
+                complain(format_args!("{of}{error} (id={})", error.id()));
+                if exit == Exit::Ok {
+                    exit = exit_for(&error);
+                }
+            }
+        }
+    }
+    match (found.is_empty(), exit) {
+        (_, Exit::Ok) | (false, _) => Ok((found, exit)),
+        (true, exit) => Err(exit),
+    }
 }
 
 /// Who has not answered for at least so long, in a few words; none where all do.

@@ -61,15 +61,16 @@ pub(crate) fn translate(args: &TranslateArgs) -> Exit {
     let looked = links::look(&config, &chosen, async |rt, link, source, target| {
         read(rt, link, (source, target), args).await
     });
-    let rows: Vec<Row> = match looked {
-        Ok(found) => found.into_iter().flatten().collect(),
+    let (found, exit) = match looked {
+        Ok(looked) => looked,
         Err(exit) => return exit,
     };
+    let rows: Vec<Row> = found.into_iter().flat_map(|(_, rows)| rows).collect();
     let text = match args.of.json {
         true => json(&rows),
         false => table(&rows),
     };
-    links::print(&text, Exit::Ok)
+    links::print(&text, exit)
 }
 
 async fn read(

@@ -26,17 +26,16 @@ pub(crate) fn plan(args: &PlanArgs) -> Exit {
     let planned = links::look(&config, &chosen, async |rt, link, source, target| {
         strait_mirror::plan(rt, link, &source, &target, WATCH).await
     });
-    let plans = match planned {
-        Ok(plans) => plans,
+    let (plans, exit) = match planned {
+        Ok(planned) => planned,
         Err(exit) => return exit,
     };
-    let refused = plans.iter().any(|plan| {
+    let refused = plans.iter().any(|(_, plan)| {
         let groups = plan.groups.as_ref().and_then(|groups| groups.as_ref().ok());
         !plan.refused.is_empty() || groups.is_some_and(|groups| !groups.refused.is_empty())
     });
-    let told: Vec<String> = chosen
+    let told: Vec<String> = plans
         .iter()
-        .zip(&plans)
         .map(|(link, plan)| match args.of.json {
             true => json(link, plan, args.bandwidth),
             false => text(link, plan, args.bandwidth),
@@ -46,9 +45,9 @@ pub(crate) fn plan(args: &PlanArgs) -> Exit {
         true => format!("[{}]\n", told.join(",")),
         false => told.join("\n"),
     };
-    let done = match refused {
-        true => Exit::Different,
-        false => Exit::Ok,
+    let done = match (exit, refused) {
+        (Exit::Ok, true) => Exit::Different,
+        _ => exit,
     };
     links::print(&whole, done)
 }

@@ -118,14 +118,14 @@ pub(crate) fn status(of: &OfLinks) -> Exit {
         let exit = asking.exit;
         Ok(Standing { unread, gone, exit })
     });
-    let found = match looked {
-        Ok(found) => found,
+    let (found, exit) = match looked {
+        Ok(looked) => looked,
         Err(exit) => return exit,
     };
-    let ended = found.iter().map(|one| one.exit).find(|e| *e != Exit::Ok);
-    let told: Vec<String> = chosen
+    let exits = found.iter().map(|(_, one)| one.exit);
+    let ended = exits.chain([exit]).find(|e| *e != Exit::Ok);
+    let told: Vec<String> = found
         .iter()
-        .zip(&found)
         .map(|(link, standing)| match of.json {
             true => json(&config, link, standing),
             false => text(&config, link, standing),

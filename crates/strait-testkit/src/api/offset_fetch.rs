@@ -1,6 +1,6 @@
 //! OffsetFetch (9), versions 1..9: one group up to v7, several from v8.
 //!
-//! Deviation: no pending transactional offsets, so `require_stable` has nothing to wait for.
+//! Deviation: transactions have no offsets; a test says which groups wait for one.
 
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
@@ -13,6 +13,9 @@ use super::Call;
 use crate::cluster::Cluster;
 use crate::code;
 use crate::groups::Commit;
+
+/// A transaction has offsets that are not finished.
+const UNSTABLE_OFFSET_COMMIT: i16 = 88;
 
 /// A topic with its partitions and what is committed there.
 type Found = Vec<(String, Vec<(i32, Option<Commit>)>)>;
@@ -66,7 +69,15 @@ pub(super) fn handle(
             .with_error_code(error)
             .with_topics(found.into_iter().map(new_topic).collect())
     });
-    OffsetFetchResponse::default().with_groups(groups.collect())
+    let mut groups: Vec<OffsetFetchResponseGroup> = groups.collect();
+    let pending = |id: &str| cluster.groups.get(id).is_some_and(|group| group.pending);
+    for group in groups.iter_mut().filter(|g| pending(&g.group_id)) {
+        let partitions = group.topics.iter_mut().flat_map(|t| &mut t.partitions);
+        for partition in partitions.filter(|_| request.require_stable) {
+            (partition.committed_offset, partition.error_code) = (-1, UNSTABLE_OFFSET_COMMIT);
+        }
+    }
+    OffsetFetchResponse::default().with_groups(groups)
 }
 
 fn find(cluster: &Cluster, group: &str, wanted: Option<Vec<(String, Vec<i32>)>>) -> Found {

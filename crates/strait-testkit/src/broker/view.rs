@@ -96,6 +96,16 @@ impl Broker {
         group.commits.insert((topic.to_owned(), partition), commit);
     }
 
+    /// Whether a transaction has offsets of the group that it has not finished yet: who wants stable ones gets 88 for each.
+    pub fn set_group_pending(&self, group: &str, pending: bool) {
+        self.shared
+            .lock()
+            .groups
+            .entry(group.to_owned())
+            .or_default()
+            .pending = pending;
+    }
+
     /// Whether a group has members: commits from outside then get 25.
     pub fn set_group_live(&self, group: &str, live: bool) {
         self.shared

@@ -65,8 +65,9 @@ fn behind_text(behind: &GroupBehind) -> String {
         || "is not known".to_owned(),
         |offset| format!("stands at {offset}"),
     );
+    let kind = if behind.share { "share group " } else { "" };
     format!(
-        "{} {stands} in {}-{} and belongs at {}",
+        "{kind}{} {stands} in {}-{} and belongs at {}",
         behind.group, behind.topic, behind.partition, behind.belongs
     )
 }
@@ -103,8 +104,9 @@ fn json_of(all: usize, seen: &Seen<(Vec<GroupBehind>, Vec<Untold>)>) -> String {
         let rows: Vec<String> = left
             .iter()
             .map(|one| {
+                let share = if one.share { "\"share\":true," } else { "" };
                 format!(
-                    "{{\"group\":{},\"topic\":{},\"partition\":{},\"stands\":{},\"belongs\":{}}}",
+                    "{{\"group\":{},{share}\"topic\":{},\"partition\":{},\"stands\":{},\"belongs\":{}}}",
                     quoted(&one.group),
                     quoted(&one.topic),
                     one.partition,

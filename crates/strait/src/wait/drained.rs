@@ -51,7 +51,8 @@ impl Look for Reading<'_> {
     async fn look(&mut self, patience: Duration) -> Result<Self::Found, Trouble> {
         let (left, untold) = self.unread.look(patience).await?;
         let target = &self.link.target;
-        if self.unread.topics().is_some_and(|topics| topics.is_empty()) {
+        let none = self.unread.topics().is_some_and(|topics| topics.is_empty());
+        if none && untold.is_empty() {
             return Err(Trouble::nothing(format!(
                 "it has mirrored no topic{} to cluster {target}: there is nothing to wait for",
                 self.of_such_a_name
