@@ -6,11 +6,11 @@ use strait_net::{Action, KafkaError, NetError};
 use strait_wire::WireError;
 use thiserror::Error;
 
-use crate::expiry::ADVICE;
 use crate::limits;
+use crate::open::expiry::ADVICE;
 use crate::routes::Routes;
 use crate::scan::ScanError;
-use crate::session_error::SessionError;
+use crate::session::error::SessionError;
 use crate::spec::FlowSpec;
 use crate::stitch::{INFLATES_ADVICE, StitchError};
 

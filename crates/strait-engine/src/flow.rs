@@ -7,9 +7,9 @@ use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::error::FlowError;
-use crate::expiry::Expiry;
 use crate::ledger::Ledger;
 use crate::open::Opened;
+use crate::open::expiry::Expiry;
 use crate::ranges::Ranges;
 use crate::spec::{FlowSpec, LinkSpec};
 use crate::stable_offset::StableOffset;

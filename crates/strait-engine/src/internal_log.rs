@@ -1,5 +1,10 @@
 //! Strait's own topics on the target: one partition, compacted, written in order by one task.
 
+pub(crate) mod plain_log;
+pub(crate) mod positions;
+pub(crate) mod registry_log;
+pub(crate) mod side_log;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +19,7 @@ use crate::limits;
 use crate::partition::{PartitionReader, batches_from};
 use crate::routes::Routes;
 use crate::sequence::advance;
-use crate::session_error::SessionError;
+use crate::session::error::SessionError;
 
 /// A handle to append to one of Strait's own topics. Appends are acknowledged by all replicas, keep their
 /// order, and are repeated under the same sequence until the broker answers: these records carry the

@@ -11,10 +11,10 @@ use tracing::{debug, info, warn};
 
 use crate::gap_counts::GapCounts;
 use crate::limits;
-use crate::lock::LinkLock;
 use crate::routes::Routes;
+use crate::session::error::SessionError;
+use crate::session::lock::LinkLock;
 use crate::session::{Session, successor};
-use crate::session_error::SessionError;
 use crate::shard::{Command, Ended, Shard};
 use crate::spec::{FlowKey, FlowSpec, LinkSpec};
 use crate::status::LinkStatus;

@@ -1,5 +1,10 @@
 //! Opening a flow: from its last sync and the target's log to the exact place where it goes on.
 
+pub(crate) mod along;
+pub(crate) mod expiry;
+pub(crate) mod remirror;
+pub(crate) mod target_scan;
+
 use std::sync::Arc;
 use std::time::Duration;
 

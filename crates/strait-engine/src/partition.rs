@@ -1,5 +1,9 @@
 //! Reading one partition outside the lanes: for resumes, for the registry, for the syncs.
 
+pub(crate) mod patience;
+pub(crate) mod reading;
+pub(crate) mod remaining;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +16,7 @@ use uuid::Uuid;
 
 use crate::error::FlowError;
 use crate::limits;
-use crate::patience::Patience;
+use crate::partition::patience::Patience;
 use crate::routes::{Lookup, Route, Routes};
 
 /// How long a broker may wait for batches that are not there yet.

@@ -1,5 +1,13 @@
 //! A session: one ownership of a link's shard, from the lease and the fence to the last sync.
 
+mod displaced;
+pub(crate) mod error;
+pub(crate) mod fence;
+mod lease;
+pub(crate) mod lock;
+pub(crate) mod match_memory;
+pub(crate) mod provenance;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +19,16 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::displaced::Displaced;
-use crate::fence::{Epoch, Fencer, Owner, fence_own, new_epoch, producer_record};
 use crate::internal_log::{InternalLog, Until, read_log};
-use crate::lease::Lease;
 use crate::limits;
-use crate::match_memory::MatchMemory;
-use crate::provenance::{Producers, Provenance};
 use crate::registry::Registry;
 use crate::routes::Routes;
-use crate::session_error::SessionError;
+use crate::session::displaced::Displaced;
+use crate::session::error::SessionError;
+use crate::session::fence::{Epoch, Fencer, Owner, fence_own, new_epoch, producer_record};
+use crate::session::lease::Lease;
+use crate::session::match_memory::MatchMemory;
+use crate::session::provenance::{Producers, Provenance};
 use crate::spec::{FlowKey, LinkSpec, STRAIT_TOPIC};
 use crate::syncs_topic::{existing, syncs_topic};
 use crate::takeover::TakeoverState;

@@ -27,7 +27,7 @@ use crate::limits;
 use crate::open::{Opened, sync_record};
 use crate::routes::{Lookup, Routes};
 use crate::session::Session;
-use crate::session_error::SessionError;
+use crate::session::error::SessionError;
 use crate::spec::{FlowKey, FlowSpec};
 use crate::stable_offset::Held;
 use crate::status::LinkStatus;

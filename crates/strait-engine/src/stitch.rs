@@ -3,6 +3,8 @@
 //! Nothing is assumed to be missing: a hole is accepted only where a response to a fetch at or below it
 //! shows the batch behind it (positions.md in the book, "In a session").
 
+pub(crate) mod error;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -14,9 +16,9 @@ use strait_wire::{
 };
 
 use crate::limits;
-use crate::provenance::{Origin, Producers};
-pub(crate) use crate::stitch_error::INFLATES_ADVICE;
-pub use crate::stitch_error::StitchError;
+use crate::session::provenance::{Origin, Producers};
+pub(crate) use crate::stitch::error::INFLATES_ADVICE;
+pub use crate::stitch::error::StitchError;
 
 /// What goes down to the writer, in source order and without anything missing between two items.
 #[derive(Clone, Debug)]

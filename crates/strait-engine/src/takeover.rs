@@ -4,6 +4,10 @@
 //! records. The rest is found by content: behind a record that is known on both sides, the source's records are looked for
 //! in the target, in order. Each needs a copy of its own there, so none is passed over that the target does not hold.
 
+mod comparison;
+pub(crate) mod mm2_positions;
+mod proof;
+
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
@@ -12,15 +16,15 @@ use strait_wire::{Isolation, SyncKind};
 use tokio::sync::OnceCell;
 use tracing::{debug, warn};
 
-use crate::comparison::{Found, Stretch, reader};
 use crate::error::FlowError;
 use crate::ledger::Ledger;
-use crate::mm2_positions::{Mm2Positions, Mm2Presence, Pair, mm2_presence, read};
 use crate::open::{Ends, Opening, Resumed};
-use crate::proof::same_record;
-use crate::session_error::SessionError;
+use crate::session::error::SessionError;
 use crate::spec::{LinkSpec, Policy, Takeover};
 use crate::status::TakenOver;
+use crate::takeover::comparison::{Found, Stretch, reader};
+use crate::takeover::mm2_positions::{Mm2Positions, Mm2Presence, Pair, mm2_presence, read};
+use crate::takeover::proof::same_record;
 
 /// How far before its position what MirrorMaker 2 copied is looked for, where no sync tells more: a record that stands on
 /// both sides has to be found, behind which the others follow.

@@ -1,6 +1,8 @@
 //! Counting along a flow's two partitions between two known positions: how many records of the source were forwarded,
 //! and where on the target the n-th of them stands. For who translates offsets.
 
+pub(crate) mod contents;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,14 +11,14 @@ use strait_net::{Cluster, Runtime};
 use strait_wire::{Batch, GapReason, Isolation};
 use tokio::time::Instant;
 
-pub use crate::contents::Contents;
 use crate::error::FlowError;
 use crate::limits;
+use crate::partition::patience::Patience;
 use crate::partition::{Fetched, PartitionReader, batches_from};
-use crate::patience::Patience;
 use crate::routes::Routes;
 use crate::spec::FlowKey;
 use crate::stitch::{Item, Stitch, StitchError};
+pub use crate::tally::contents::Contents;
 
 /// How long a log may give nothing of what lies below a position.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -9,9 +9,9 @@ use strait_config::LinkConfig;
 use strait_engine::FlowKey;
 use strait_net::{Cluster, GroupOffsets, NetError, Runtime};
 
-use crate::group_commits::{Kind, offsets_of};
+use crate::groups::commits::{Kind, offsets_of};
+use crate::groups::share_groups::unsupported;
 use crate::mirror::MirrorError;
-use crate::share_groups::unsupported;
 use crate::translation::{Budget, Translator};
 use crate::untold::{Untold, Why, listed_groups};
 

@@ -12,8 +12,8 @@ use strait_wire::{Position, PositionFlags};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::active_topics::{Selected, selected};
-use crate::stored_selection::{SelectionError, StoredSelections};
+use crate::selection::active_topics::{Selected, selected};
+use crate::selection::{SelectionError, StoredSelections};
 use crate::translation::differ;
 
 /// How long a position stands still before it is looked at whether anything lies between it and the end; and how long a topic

@@ -1,5 +1,12 @@
 //! Consumer groups of a running link: their offsets are translated, written as checkpoints, and committed on the target.
 
+mod both_ways;
+mod checkpoints;
+pub(crate) mod commits;
+mod origins;
+pub(crate) mod share_groups;
+mod writers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +19,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::both_ways::BothWays;
-use crate::checkpoints::Checkpoints;
-use crate::group_commits::{Ends, Entries, Entry, Kind, UNCOMMITTED, Waiting};
-use crate::share_groups::ShareGroups;
+use crate::groups::both_ways::BothWays;
+use crate::groups::checkpoints::Checkpoints;
+use crate::groups::commits::{Ends, Entries, Entry, Kind, UNCOMMITTED, Waiting};
+use crate::groups::share_groups::ShareGroups;
 use crate::translation::{Budget, Translator};
 
 /// What one round may read from the logs of each side to know offsets exactly.
@@ -604,5 +611,5 @@ impl Groups {
 }
 
 #[cfg(test)]
-#[path = "groups_test.rs"]
+#[path = "groups/groups_test.rs"]
 mod tests;

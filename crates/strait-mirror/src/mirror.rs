@@ -15,14 +15,14 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::acls;
 use crate::groups::Groups;
 use crate::heartbeats::{HEARTBEATS, Heart, may_be_replicated, named, replicated};
-use crate::in_force::{Known, Selections, follow};
-use crate::left_out::LeftOut;
+use crate::naming::left_out::LeftOut;
 use crate::naming::{NamingError, Route, names_its_own_cluster, route};
+use crate::selection::StoredSelection;
+use crate::selection::in_force::{Known, Selections, follow};
 use crate::source_syncs;
-use crate::stored_selection::StoredSelection;
+use crate::topics::acls;
 use crate::topics::{TOPIC_IN_PART, TOPIC_NOT_MIRRORED, TopicKeeper, Wanted, setting};
 use crate::users;
 

@@ -1,5 +1,7 @@
 //! Names: what a source topic is called on the target, and which topics must never be mirrored.
 
+pub(crate) mod left_out;
+
 use strait_config::{LinkConfig, MAX_TOPIC_NAME, Naming};
 use thiserror::Error;
 

@@ -1,5 +1,8 @@
 //! What a link would do, found out without writing anything to either cluster.
 
+pub(crate) mod groups;
+pub(crate) mod mm2_left;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -8,11 +11,11 @@ use strait_engine::{FlowKey, KnownPosition, SessionError, read_positions};
 use strait_net::{AskEnds, Cluster, KafkaError, LogEnds, Metadata, NetError, Runtime};
 use tracing::subscriber::{NoSubscriber, with_default};
 
-use crate::acls;
 use crate::heartbeats::{HEARTBEATS, Heart};
 use crate::mirror::{MirrorError, choose, wanted};
-use crate::mm2_left::{Mm2Left, PlannedTakeover, takes_over};
-use crate::planned_groups::{PlannedGroups, planned_groups};
+use crate::plan::groups::{PlannedGroups, planned_groups};
+use crate::plan::mm2_left::{Mm2Left, PlannedTakeover, takes_over};
+use crate::topics::acls;
 use crate::topics::{TopicKeeper, Wanted};
 
 /// What a link would do.
@@ -542,5 +545,5 @@ impl Progress {
 }
 
 #[cfg(test)]
-#[path = "plan_test.rs"]
+#[path = "plan/plan_test.rs"]
 mod tests;

@@ -1,5 +1,8 @@
 //! Topics on the target: made like the source's, kept in step with them.
 
+pub(crate) mod acls;
+pub(crate) mod gone;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use strait_config::{DefaultsFrom, LinkConfig};
@@ -9,7 +12,7 @@ use strait_net::{
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::left_out::LeftOut;
+use crate::naming::left_out::LeftOut;
 
 /// A topic's own settings, as opposed to defaults: DescribeConfigs source 1 (`DYNAMIC_TOPIC_CONFIG`).
 const OWN: i8 = 1;

@@ -1,6 +1,12 @@
 //! Offsets of the source as offsets of the target: from the positions that a link has written, and where they leave a gap
 //! by counting in the logs.
 
+mod alike;
+mod before;
+mod count;
+mod counting;
+pub(crate) mod ladder;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -17,10 +23,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::before::Before;
-use crate::count::Count;
-use crate::counting::{Answer, Done, Job, Work};
-use crate::ladder::{Found, Interval, Ladder, Rung};
+use crate::translation::before::Before;
+use crate::translation::count::Count;
+use crate::translation::counting::{Answer, Done, Job, Work};
+use crate::translation::ladder::{Found, Interval, Ladder, Rung};
 
 /// How good a translated offset is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -492,5 +498,5 @@ impl History {
 }
 
 #[cfg(test)]
-#[path = "translation_test.rs"]
+#[path = "translation/translation_test.rs"]
 mod tests;

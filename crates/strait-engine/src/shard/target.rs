@@ -10,18 +10,18 @@ use tracing::warn;
 
 use super::health::Side;
 use super::{Event, Shard};
-use crate::answer::{Answer, Refusal};
 use crate::appender::PRODUCE;
 use crate::error::FlowError;
-use crate::expiry::warn_expired;
 use crate::limits;
+use crate::open::expiry::warn_expired;
 use crate::open::sync_record;
 use crate::routes::Lookup;
-use crate::session_error::SessionError;
+use crate::session::error::SessionError;
 use crate::spec::{FlowSpec, Policy};
 use crate::stitch::{Outgoing, StitchError};
 use crate::transfer::{Channel, Part, ProduceAnswer, produce_version, produced};
 use crate::writer::Settled;
+use crate::writer::answer::{Answer, Refusal};
 
 impl Shard<'_> {
     pub(super) fn dispatch_batches(&mut self, channel: Channel, now: Instant) {

@@ -12,10 +12,10 @@ use crate::error::FlowError;
 use crate::internal_log::own_reader;
 use crate::limits;
 use crate::partition::PartitionReader;
-use crate::proof::same_record;
 use crate::routes::Routes;
 use crate::spec::{FlowKey, Takeover};
 use crate::syncs_topic::{SEPARATOR, holds_positions, syncs_topic};
+use crate::takeover::proof::same_record;
 
 /// Pairs of one flow that are remembered.
 const PAIRS: usize = 64;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::session_error::SessionError;
+use crate::session::error::SessionError;
 
 /// A held lock; the kernel lets go of it when the process ends, however it ends.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use strait_engine::tally::Contents;
 
-use crate::ladder::Interval;
+use crate::translation::ladder::Interval;
 
 /// Records that stand on both sides.
 #[derive(Debug)]
@@ -169,7 +169,7 @@ fn between(records: &[(i64, u128)], from: i64, to: i64) -> &[(i64, u128)] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ladder::Rung;
+    use crate::translation::ladder::Rung;
 
     struct Random(u64);
 

@@ -2,11 +2,11 @@
 
 use strait_wire::Record;
 
-use crate::comparison::{appended, records};
 use crate::error::FlowError;
 use crate::matching::timeless;
-use crate::mm2_positions::Pair;
 use crate::partition::PartitionReader;
+use crate::takeover::comparison::{appended, records};
+use crate::takeover::mm2_positions::Pair;
 
 /// Whether the records at these offsets are alike; nothing where one of them is not there any more, or not yet. Where the target
 /// stamps records itself their times do not count.

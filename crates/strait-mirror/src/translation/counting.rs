@@ -9,9 +9,9 @@ use strait_wire::Isolation;
 use tokio::sync::Semaphore;
 use tracing::debug;
 
-use crate::alike::Alike;
-use crate::count::Count;
-use crate::ladder::{Interval, Rung};
+use crate::translation::alike::Alike;
+use crate::translation::count::Count;
+use crate::translation::ladder::{Interval, Rung};
 
 /// Records of one side that are compared at the most.
 const COMPARED: usize = 100_000;

@@ -8,7 +8,7 @@ use strait_wire::{OffsetSync, Position, Record, RegistryError, RegistryRecord, S
 
 use crate::internal_log::{Until, read_log};
 use crate::routes::Routes;
-use crate::session_error::SessionError;
+use crate::session::error::SessionError;
 use crate::spec::{FlowKey, STRAIT_TOPIC};
 use crate::syncs_topic::positions_topic;
 

@@ -8,8 +8,8 @@ use strait_net::{GroupOffsets, KafkaError, NetError};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::group_commits::{Entries, Kind, Waiting};
 use crate::groups::Groups;
+use crate::groups::commits::{Entries, Kind, Waiting};
 
 /// How long until it is looked again whether a cluster has what is needed by now.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);

@@ -12,7 +12,7 @@ use strait_wire::{RegistryError, RegistryRecord};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::origins::{Passed, Side, Writer};
+use crate::groups::origins::{Passed, Side, Writer};
 
 /// How often all topics of the cluster are listed for topics of positions that are new; and where a link is registered whose
 /// positions were not seen yet.

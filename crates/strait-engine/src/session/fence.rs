@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::error::FlowError;
 use crate::internal_log::InternalLog;
 use crate::limits;
-use crate::session_error::SessionError;
+use crate::session::error::SessionError;
 
 /// Our identity on the target.
 #[derive(Clone, Debug)]

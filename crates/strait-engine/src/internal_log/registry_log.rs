@@ -13,7 +13,7 @@ use crate::limits;
 use crate::partition::{PartitionReader, batches_from};
 use crate::routes::{Lookup, Routes};
 use crate::session::create_own_topics;
-use crate::session_error::SessionError;
+use crate::session::error::SessionError;
 use crate::spec::STRAIT_TOPIC;
 
 /// What a look at the registry brings.

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use strait_engine::tally::{Budget, Counted, Stretch, Tally, Walked};
 use tracing::debug;
 
-use crate::counting::{Answer, Job, Work};
-use crate::ladder::{Interval, Rung};
+use crate::translation::counting::{Answer, Job, Work};
+use crate::translation::ladder::{Interval, Rung};
 
 /// Rounds in which the records of both sides may be compared in vain: what did not fit into the budget of the first may fit
 /// into the next one's, of which nothing is used up yet.

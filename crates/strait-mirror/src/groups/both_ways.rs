@@ -8,9 +8,9 @@ use strait_net::{Cluster, Runtime};
 use strait_wire::RegistryRecord;
 use tracing::{debug, warn};
 
-use crate::origins::{Ended, Untold, first_unread};
+use crate::groups::origins::{Ended, Untold, first_unread};
+use crate::groups::writers::Writers;
 use crate::translation::{Exactness, Translated};
-use crate::writers::Writers;
 
 /// Groups and topics of which it is remembered that they are not translated.
 const UNTOLD: usize = 10_000;

@@ -1,5 +1,8 @@
 //! The selection of topics that is stored on the target, in Strait's registry there, and wins over the file's.
 
+pub(crate) mod active_topics;
+pub(crate) mod in_force;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

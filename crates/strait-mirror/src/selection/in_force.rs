@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::stored_selection::{SelectionError, StoredSelection, StoredSelections};
+use crate::selection::{SelectionError, StoredSelection, StoredSelections};
 
 /// How often the end of the registry is looked at: one request.
 const POLL: Duration = Duration::from_secs(1);

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::internal_log::{InternalLog, Until, read_log};
 use crate::routes::Routes;
 use crate::session::create_own_topics;
-use crate::session_error::SessionError;
+use crate::session::error::SessionError;
 
 /// The producer id and epoch of who has none.
 const NO_PRODUCER: (i64, i16) = (-1, -1);

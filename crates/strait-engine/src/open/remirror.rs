@@ -10,7 +10,7 @@ use crate::ledger::Ledger;
 use crate::limits;
 use crate::open::{Ends, Opening, Resumed};
 use crate::partition::PartitionReader;
-use crate::patience::Patience;
+use crate::partition::patience::Patience;
 use crate::rewind::{Lost, Place, Rewind, Survey};
 use crate::spec::Policy;
 use crate::stitch::{Item, Stitch, StitchError};

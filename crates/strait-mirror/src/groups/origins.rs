@@ -8,8 +8,8 @@ use strait_wire::{MAX_RUNGS, Position, PositionFlags, SyncKind};
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::ladder::{Rung, thin};
 use crate::translation::differ;
+use crate::translation::ladder::{Rung, thin};
 
 /// What a link's positions on a cluster tell of one partition there.
 #[derive(Clone, Debug)]

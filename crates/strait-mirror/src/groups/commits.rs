@@ -15,9 +15,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::checkpoints::{Follows, Place};
 use crate::groups::Groups;
-use crate::ladder::{Direction, Written, direction};
+use crate::groups::checkpoints::{Follows, Place};
+use crate::translation::ladder::{Direction, Written, direction};
 use crate::translation::{Exactness, Translated};
 
 /// Commits under way at the same time.

@@ -7,8 +7,8 @@ use strait_net::{Cluster, Runtime};
 use strait_wire::Isolation;
 
 use crate::error::FlowError;
+use crate::partition::patience::Patience;
 use crate::partition::{PartitionReader, batches_from};
-use crate::patience::Patience;
 use crate::routes::Routes;
 use crate::tally::Budget;
 

@@ -7,7 +7,7 @@ use strait_engine::SessionError;
 use strait_net::{Cluster, KafkaError, Metadata, NetError, TopicMetadata};
 
 use crate::naming::{Route, route};
-use crate::stored_selection::{SelectionError, StoredSelections};
+use crate::selection::{SelectionError, StoredSelections};
 
 /// The source's names, sorted, of the topics that are selected and are on the target; nothing where no process runs the
 /// link. Needs Describe on the topics of both clusters, and what [`StoredSelections`] needs.

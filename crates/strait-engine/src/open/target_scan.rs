@@ -10,7 +10,7 @@ use crate::error::FlowError;
 use crate::limits;
 use crate::open::{Ends, Opening};
 use crate::partition::batches_from;
-use crate::patience::Patience;
+use crate::partition::patience::Patience;
 use crate::scan::{Scan, ScanError, Scanned};
 use crate::sequence::advance;
 use crate::spec::Policy;

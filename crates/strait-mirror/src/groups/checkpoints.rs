@@ -12,7 +12,7 @@ use strait_wire::mm2::Checkpoint;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::ladder::Written;
+use crate::translation::ladder::Written;
 
 /// The header with what Strait had committed on the target before, INT64; -1 where nothing is known.
 const PREVIOUS: &[u8] = b"strait.prev";
@@ -288,7 +288,7 @@ fn read(record: &Record) -> Option<(Place, Written)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ladder::{Direction, direction};
+    use crate::translation::ladder::{Direction, direction};
 
     fn checkpoint(upstream: i64, downstream: i64) -> Checkpoint {
         Checkpoint {

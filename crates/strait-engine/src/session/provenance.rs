@@ -15,7 +15,7 @@ use crate::error::FlowError;
 use crate::internal_log::{Until, own_reader, read_with};
 use crate::limits;
 use crate::routes::{Lookup, Routes};
-use crate::session_error::SessionError;
+use crate::session::error::SessionError;
 use crate::spec::STRAIT_TOPIC;
 
 /// How long a topic that was just made may take until every broker knows it.
