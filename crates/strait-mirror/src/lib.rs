@@ -15,6 +15,8 @@ mod selection;
 mod source_syncs;
 mod topics;
 mod translation;
+#[cfg(test)]
+mod two_clusters;
 mod unread;
 mod untold;
 mod users;

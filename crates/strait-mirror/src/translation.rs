@@ -500,3 +500,7 @@ impl History {
 #[cfg(test)]
 #[path = "translation/translation_test.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "translation/counting_test.rs"]
+mod counting_test;

@@ -1,13 +1,10 @@
-use std::io;
-
 use strait_config::{Pattern, TopicSelection};
 use strait_engine::{FlowSpec, Link, LinkSpec, Policies, Start, Takeover};
-use strait_net::{Identity, Security, World};
-use strait_testkit::{Broker, BrokerConfig, Codec, Fault, KitRecord, Rule};
-use tokio::io::DuplexStream;
+use strait_testkit::{Broker, Codec, Fault, KitRecord, Rule};
 
 use super::*;
 use crate::translation::Exactness;
+use crate::two_clusters::TwoClusters;
 
 /// Rounds of many share groups may follow one on the other without a pause.
 #[test]
@@ -45,23 +42,6 @@ fn between_two_rounds_it_is_waited_for_what_comes_first() {
     assert_eq!(turn(until, until, now, Some(now)), Turn::Round);
 }
 
-/// A network that has both clusters.
-struct Both(Broker, Broker);
-
-impl World for Both {
-    fn connect(&self, host: &str, port: u16) -> io::Result<DuplexStream> {
-        let at = |broker: &Broker| broker.at_address(host, port);
-        let broker = at(&self.0).or_else(|| at(&self.1));
-        broker
-            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?
-            .connect()
-    }
-
-    fn wall_ms(&self) -> i64 {
-        self.0.now_ms()
-    }
-}
-
 /// A link that mirrors one topic of ten records, and its groups.
 struct Scene {
     rt: Runtime,
@@ -74,8 +54,13 @@ struct Scene {
 impl Scene {
     /// Of one consumer group, and a share group: both clusters know none, which is found out with their first turn.
     async fn new() -> Self {
-        let broker = |id: &str| Broker::new(BrokerConfig::simulated(id));
-        let (source, target) = (broker("source"), broker("target"));
+        let TwoClusters {
+            rt,
+            source,
+            target,
+            here,
+            there,
+        } = TwoClusters::new();
         source.create_topic("t", 1, &[]).unwrap();
         target.create_topic("source.t", 1, &[]).unwrap();
         let records: Vec<_> = (0..10)
@@ -86,18 +71,6 @@ impl Scene {
             .send("t", 0, Codec::None, &records)
             .unwrap();
         source.commit("billing", "t", 0, 1);
-        let rt = Runtime::simulated(Arc::new(Both(source.clone(), target.clone())), 1);
-        let cluster = |broker: &Broker, alias: &str| {
-            let identity = Identity {
-                client_id: "test".to_owned(),
-                software_name: "test".to_owned(),
-                software_version: "0".to_owned(),
-            };
-            let (host, port) = broker.address();
-            let bootstrap = vec![format!("{host}:{port}")];
-            Cluster::new(rt.clone(), alias, bootstrap, Security::default(), identity)
-        };
-        let (here, there) = (cluster(&source, "source"), cluster(&target, "target"));
         let topics = TopicSelection::new(vec![Pattern::new("t").unwrap()], Vec::new());
         let config = LinkConfig::new("source", "target", topics);
         let spec = LinkSpec {

@@ -1,6 +1,7 @@
 use strait_wire::{Isolation, Losses};
 
 use super::*;
+use crate::two_clusters::TwoClusters;
 
 fn position(kind: SyncKind, source: i64, target: i64, forwarded: i64) -> KnownPosition {
     KnownPosition::Strait(Box::new(Position {
@@ -112,16 +113,8 @@ fn another_writer_of_positions_ends_it() {
 }
 
 fn translator() -> Translator {
-    let rt = Runtime::system();
-    let cluster = |alias: &str| {
-        let identity = strait_net::Identity {
-            client_id: "test".to_owned(),
-            software_name: "test".to_owned(),
-            software_version: "0".to_owned(),
-        };
-        Cluster::new(rt.clone(), alias, Vec::new(), Default::default(), identity)
-    };
-    Translator::new(&rt, "a->b", cluster("a"), cluster("b"))
+    let clusters = TwoClusters::new();
+    Translator::new(&clusters.rt, "a->b", clusters.here, clusters.there)
 }
 
 /// Groups may read through very many partitions of which compaction has left too little to know offsets exactly.

@@ -1,26 +1,18 @@
 //! Offsets in an interval between two positions: larger than what a round may read, they become exact all the same; and
 //! compacted, as exact as what is left allows.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    missing_docs
-)] // Virtual time.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use strait_engine::FlowKey;
-use strait_mirror::{Budget, Exactness, Translator};
-use strait_net::{Cluster, Identity, Runtime, Security, World};
-use strait_testkit::{Broker, BrokerConfig, Codec, KitProducer, KitRecord};
+use strait_net::Runtime;
+use strait_testkit::{Broker, Codec, KitProducer, KitRecord};
 use strait_wire::{GapReason, Isolation, Losses, Position, PositionFlags, SyncKind, SyncRecord};
-use tokio::io::DuplexStream;
 use uuid::Uuid;
+
+use super::{Budget, Exactness, Translator};
+use crate::two_clusters::TwoClusters;
 
 const TOPIC: &str = "t";
 const MIRRORED: &str = "source.t";
@@ -30,23 +22,6 @@ const LINK: &str = "source->target";
 const ROUND: u64 = 1 << 20;
 const RECORDS: i64 = 6_000;
 const RECORD: usize = 2_000;
-
-/// A network that has both clusters.
-struct Both(Broker, Broker);
-
-impl World for Both {
-    fn connect(&self, host: &str, port: u16) -> io::Result<DuplexStream> {
-        let at = |broker: &Broker| broker.at_address(host, port);
-        let broker = at(&self.0).or_else(|| at(&self.1));
-        broker
-            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?
-            .connect()
-    }
-
-    fn wall_ms(&self) -> i64 {
-        self.0.now_ms()
-    }
-}
 
 /// Two clusters, what one has of the other, and two positions: before everything and behind it.
 struct Scene {
@@ -77,20 +52,21 @@ fn write(producer: &mut KitProducer, broker: &Broker, topic: &str, numbers: &[i6
     offsets
 }
 
-fn clusters() -> (Broker, Broker) {
-    let broker = |id: &str| Broker::new(BrokerConfig::simulated(id));
-    let (source, target) = (broker("source"), broker("target"));
+fn clusters() -> TwoClusters {
+    let clusters = TwoClusters::new();
+    let (source, target) = (&clusters.source, &clusters.target);
     let compacted = [("cleanup.policy", "compact")];
     source.create_topic(TOPIC, 1, &compacted).unwrap();
     target.create_topic(MIRRORED, 1, &compacted).unwrap();
     target.create_topic(SYNCS, 1, &[]).unwrap();
-    (source, target)
+    clusters
 }
 
 impl Scene {
     /// `fences`: markers stand on the target too.
     fn new(fences: bool, compacted: bool) -> Self {
-        let (source, target) = clusters();
+        let clusters = clusters();
+        let (source, target) = (clusters.source.clone(), clusters.target.clone());
         let mut here = source.transactional_producer("here").unwrap();
         let mut there = match fences {
             true => target.transactional_producer("there").unwrap(),
@@ -123,13 +99,14 @@ impl Scene {
             true => PositionFlags::COMPACTED,
             false => PositionFlags::default(),
         };
-        Self::of((source, target), pairs, (end, target_end), flags, 0)
+        Self::of(clusters, pairs, (end, target_end), flags, 0)
     }
 
     /// A compacted topic with keys at random, of which some was `gone` before it was mirrored, and the more since: on the
     /// source, or on both sides.
     fn compacted(seed: u64, gone: bool, both_sides: bool) -> (Self, Broker) {
-        let (source, target) = clusters();
+        let clusters = clusters();
+        let (source, target) = (clusters.source.clone(), clusters.target.clone());
         let mut random = seed;
         let mut some = |count: usize| {
             let mut producer = source.plain_producer();
@@ -166,9 +143,8 @@ impl Scene {
             pairs.extend(batch.iter().map(|r| r.offset).zip(base..));
         }
         let (target_end, holes) = (pairs.len() as i64, end - pairs.len() as i64);
-        let both = (source.clone(), target.clone());
         let mut scene = Self::of(
-            both,
+            clusters,
             pairs,
             (end, target_end),
             PositionFlags::COMPACTED,
@@ -186,12 +162,13 @@ impl Scene {
     }
 
     fn of(
-        (source, target): (Broker, Broker),
+        clusters: TwoClusters,
         pairs: Vec<(i64, i64)>,
         (end, target_end): (i64, i64),
         flags: PositionFlags,
         holes: i64,
     ) -> Self {
+        let target = &clusters.target;
         let mut syncs = target.plain_producer();
         for (kind, s, t, f) in [
             (SyncKind::Session, 0, 0, 0),
@@ -230,18 +207,9 @@ impl Scene {
             record.headers = sync.headers;
             syncs.send(SYNCS, 0, Codec::None, &[record]).unwrap();
         }
-        let rt = Runtime::simulated(Arc::new(Both(source.clone(), target.clone())), 1);
-        let cluster = |broker: &Broker, alias: &str| {
-            let identity = Identity {
-                client_id: "test".to_owned(),
-                software_name: "test".to_owned(),
-                software_version: "0".to_owned(),
-            };
-            let (host, port) = broker.address();
-            let bootstrap = vec![format!("{host}:{port}")];
-            Cluster::new(rt.clone(), alias, bootstrap, Security::default(), identity)
-        };
-        let (here, there) = (cluster(&source, "source"), cluster(&target, "target"));
+        let TwoClusters {
+            rt, here, there, ..
+        } = clusters;
         Self {
             translator: Translator::new(&rt, LINK, here, there),
             rt,
