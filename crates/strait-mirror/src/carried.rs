@@ -55,6 +55,8 @@ pub struct Carried {
     wanted: BTreeMap<Group, Vec<(FlowKey, i64)>>,
     /// Groups that were asked for on the source.
     seen: BTreeSet<Group>,
+    /// Share groups of which one of the clusters has no start offsets: nothing is done for them.
+    unserved: BTreeSet<String>,
 }
 
 impl Carried {
@@ -78,12 +80,18 @@ impl Carried {
             unread: BTreeSet::new(),
             wanted: BTreeMap::new(),
             seen: BTreeSet::new(),
+            unserved: BTreeSet::new(),
         }
     }
 
     /// How many groups there are, of those that are known.
     pub fn groups(&self) -> usize {
         self.wanted.len()
+    }
+
+    /// Share groups that are not waited for, as one of the clusters lacks the API for their start offsets.
+    pub fn unserved(&self) -> &BTreeSet<String> {
+        &self.unserved
     }
 
     /// Those that do not stand where they should yet, by group and partition (who went further on the target does); and what
@@ -114,12 +122,12 @@ impl Carried {
         }
         let groups: Vec<Group> = self.wanted.keys().cloned().collect();
         let mut behind = Vec::new();
-        for (group, committed) in asked_of(&self.target, &groups).await {
+        for (group, committed) in asked_of(&self.target, &groups, false).await {
             match committed {
                 Ok(committed) => behind.extend(self.of_group(&group, &committed)),
-                // The mirror leaves them alone, and says so.
                 Err(error) if group.0 == Kind::Share && unsupported(&error) => {
                     self.wanted.remove(&group);
+                    self.unserved.insert(group.1);
                 }
                 Err(error) => untold.push(not_told(&group, &self.target, error)),
             }
@@ -149,10 +157,11 @@ impl Carried {
             self.unread.extend(new);
         }
         let asked: Vec<Group> = self.unread.iter().cloned().collect();
-        for (group, committed) in asked_of(&self.source, &asked).await {
+        for (group, committed) in asked_of(&self.source, &asked, true).await {
             let committed = match committed {
                 Ok(committed) => committed,
                 Err(error) if group.0 == Kind::Share && unsupported(&error) => {
+                    self.unserved.insert(group.1.clone());
                     GroupOffsets::default()
                 }
                 Err(error) => {
@@ -201,17 +210,22 @@ impl Carried {
     }
 }
 
-/// What a cluster has for groups of both kinds.
+/// What a cluster has for groups of both kinds; `stable`: nothing of a group whose last transaction is not finished yet.
 async fn asked_of(
     cluster: &Cluster,
     groups: &[Group],
+    stable: bool,
 ) -> Vec<(Group, Result<GroupOffsets, NetError>)> {
     let mut found = Vec::new();
     for kind in [Kind::Consumer, Kind::Share] {
         let of = groups.iter().filter(|(k, _)| *k == kind);
         let names: Vec<String> = of.map(|(_, name)| name.clone()).collect();
         for names in names.chunks(kind.at_once()) {
-            let offsets = offsets_of(kind, cluster, names).await.into_iter();
+            let offsets = match (kind, stable) {
+                (Kind::Consumer, true) => cluster.stable_offsets(names).await,
+                _ => offsets_of(kind, cluster, names).await,
+            };
+            let offsets = offsets.into_iter();
             found.extend(offsets.map(|(name, offsets)| ((kind, name), offsets)));
         }
     }

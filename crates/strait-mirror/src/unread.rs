@@ -25,8 +25,8 @@ const READ_AT_ONCE: usize = 8;
 /// How long a number holds that is no exact one, before the log is read once more.
 const ROUGH_FOR: Duration = Duration::from_secs(30);
 
-/// How long a topic is not there before it counts as deleted.
-const GONE_FOR: Duration = Duration::from_secs(2);
+/// How long a topic is not there before it counts as deleted; and one that was there, since what brokers know may be old.
+const GONE_FOR: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
 
 /// What a group has left to read of one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +67,8 @@ pub struct Unread {
     topics: Option<BTreeSet<String>>,
     /// The ids of those whose partitions are known, nil for unknown.
     ids: BTreeMap<String, Uuid>,
+    /// Topics that were there and are no more.
+    deleted: BTreeSet<String>,
     /// Those that the target does not know, since when.
     missing: BTreeMap<String, Instant>,
     /// Topics that were created anew since: what they held is gone, and the rest is not what was to be waited for.
@@ -100,6 +102,7 @@ impl Unread {
             named: topics.to_vec(),
             topics: None,
             ids: BTreeMap::new(),
+            deleted: BTreeSet::new(),
             missing: BTreeMap::new(),
             anew: BTreeSet::new(),
             unreadable: Vec::new(),
@@ -112,6 +115,11 @@ impl Unread {
     /// The topics, by their names on the target; none before it is known which they are.
     pub fn topics(&self) -> Option<&BTreeSet<String>> {
         self.topics.as_ref()
+    }
+
+    /// Topics that were deleted on the target since the first look: they count no more.
+    pub fn deleted(&self) -> &BTreeSet<String> {
+        &self.deleted
     }
 
     /// What each group has left of each topic that it reads, as it has committed until now; by group and topic. Beside it what
@@ -233,8 +241,16 @@ impl Unread {
             // A broker that has just started may not know it for a moment.
             let now = self.rt.now();
             let since = *self.missing.entry(name.clone()).or_insert(now);
-            if now.saturating_duration_since(since) >= GONE_FOR {
+            let long = if known.is_some() {
+                GONE_FOR.1
+            } else {
+                GONE_FOR.0
+            };
+            if now.saturating_duration_since(since) >= long {
                 self.leave(&name);
+                if known.is_some() {
+                    self.deleted.insert(name);
+                }
                 return None;
             }
         }

@@ -68,6 +68,9 @@ pub(crate) fn translate(args: &TranslateArgs) -> Exit {
     let rows: Vec<Row> = found.into_iter().flat_map(|(_, rows)| rows).collect();
     let text = match args.of.json {
         true => json(&rows),
+        false if rows.is_empty() && exit != Exit::Ok => {
+            "no committed offsets on the clusters that answered\n".to_owned()
+        }
         false => table(&rows),
     };
     links::print(&text, exit)

@@ -598,7 +598,7 @@ fn report(table: &str, wanted: usize, records: usize) -> String {
     format!(
         "# Offsets of consumer groups, translated\n\n\
          The last result of `just offsets`: two nodes of Apache Kafka 4.3.1, {records} records in 7 partitions, Strait (killed twice while they were written) and MirrorMaker 2 4.3.1 with its defaults mirroring them at the same time. \
-         {wanted} random offsets are asked of the command; {wanted} more were committed on the source by groups, and stand in the checkpoints of both, as MirrorMaker 2's own client decodes them. \
+         {wanted} random offsets are drawn and asked of the command, those drawn twice once; {wanted} more were committed on the source by groups, and stand in the checkpoints of both, as MirrorMaker 2's own client decodes them. \
          The judge is Kafka's own consumer: records below the source offset beside records below the answer, MirrorMaker 2's with the aborted records that it copies. The offsets lie anywhere in the log: MirrorMaker 2 keeps fine positions near a partition's head only.\n\n\
          | | |\n|---|---|\n| date | {} |\n| commit | {commit} |\n| seed | {SEED} |\n| machine | {model}, {threads} threads |\n\n\
          | Answers of | topic | offsets | exact | early | of them the nearest safe ones | records read again in all | at most for one | records skipped | no answer |\n|---|---|---|---|---|---|---|---|---|---|\n{table}\n\

@@ -220,7 +220,7 @@ fn every_link_is_told_of_and_a_topic_that_goes_away_is_no_endless_wait() {
         (&["plan"][..], "link west->east: from west"),
         (
             &["offsets", "translate", "--group", "g"],
-            "no committed offsets",
+            "no committed offsets on the clusters that answered",
         ),
     ] {
         let (code, out, err) = strait(&mirror, command, &[]);
@@ -295,10 +295,21 @@ fn a_topic_that_the_target_does_not_tell_of_is_not_drained() {
         out.contains("what topic west.read on cluster east held is not known: it was created anew since this began; begin again"),
         "{out}{err}"
     );
-    // Deleted, it holds nothing that could be read.
+    // Deleted, it holds nothing that could be read: while it is waited for, or before.
+    east.broker.commit("g1", "west.hidden", 0, 10);
+    let before = asked(&east, OFFSET_FETCH);
+    let waits = begin(&mirror, drained, &["--timeout", "50s"]);
+    wait_until("it knows the topics", SOON, || {
+        asked(&east, OFFSET_FETCH) > before
+    });
     east.broker.delete_topic("west.hidden");
+    let (code, out, err) = ended(waits);
+    assert_eq!(code, Some(0), "{out}{err}");
+    let told = "topic west.hidden was deleted on cluster east since this began";
+    assert!(out.contains(told), "{out}{err}");
     let (code, out, err) = strait(&mirror, drained, &["--timeout", "30s"]);
     assert_eq!(code, Some(0), "{out}{err}");
+    assert!(!out.contains("deleted"), "{out}{err}");
     let (code, out, err) = strait(&mirror, &["status"], &[]);
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
     runtime.shutdown_background();

@@ -261,7 +261,9 @@ impl Groups {
         }
         let age = self.rt.now().saturating_duration_since(looked);
         if self.open() && age < LOOK_HOLDS {
-            let settled = self.commit(kind, commits, entries, &mut standing).await;
+            let settled = self
+                .commit(kind, (commits, looked), entries, &mut standing)
+                .await;
             self.write(settled).await?;
         } else if !commits.is_empty() {
             // It is looked again with the next round.
@@ -462,20 +464,23 @@ impl Groups {
         asked
     }
 
-    /// Commits; answers with the checkpoints of what has to be known as Strait's from now on, also to its next life.
+    /// Commits what was looked at then, as long as that holds; answers with the checkpoints of what has to be known as Strait's from now on, also to its next life.
     async fn commit(
         &mut self,
         kind: Kind,
-        commits: BTreeMap<String, Commit>,
+        (commits, looked): (BTreeMap<String, Commit>, Instant),
         entries: &Entries,
         standing: &mut BTreeSet<String>,
     ) -> Vec<(Checkpoint, Follows)> {
         let mut jobs = JoinSet::new();
         let places = Arc::new(Semaphore::new(COMMITS));
         for (group, commit) in commits {
-            let (target, places) = (self.target.clone(), places.clone());
+            let (target, places, rt) = (self.target.clone(), places.clone(), self.rt.clone());
             jobs.spawn(async move {
                 let _place = places.acquire().await;
+                if rt.now().saturating_duration_since(looked) >= LOOK_HOLDS {
+                    return None;
+                }
                 let result = match kind {
                     Kind::Consumer => target.commit_offsets(&group, &commit.offsets).await,
                     Kind::Share => {
@@ -483,12 +488,13 @@ impl Groups {
                         target.alter_share_offsets(&group, &starts).await
                     }
                 };
-                (group, commit, result)
+                Some((group, commit, result))
             });
         }
         let mut settled = Vec::new();
         while let Some(done) = jobs.join_next().await {
-            let Ok((group, commit, result)) = done else {
+            // It is looked again with the next round.
+            let Ok(Some((group, commit, result))) = done else {
                 continue;
             };
             let codes = match result {

@@ -215,6 +215,34 @@ async fn who_has_gone_on_since_it_was_looked_is_not_overwritten() {
     assert_eq!(scene.stands(), Some(first + 4));
 }
 
+/// Commits are made sixteen at a time, and the first ones take so long that the look behind the others is an old one.
+#[tokio::test(start_paused = true)]
+async fn those_whose_turn_comes_late_are_looked_at_again_first() {
+    let mut scene = Scene::new().await;
+    scene.groups.round().await.unwrap();
+    let names: Vec<String> = (0..40).map(|n| format!("g{n}")).collect();
+    for name in &names {
+        scene.source.commit(name, "t", 0, 5);
+    }
+    scene.groups.groups.clone_from(&names);
+    let (target, place) = (scene.target.clone(), ("source.t".to_owned(), 0));
+    let committed = || {
+        let has = |name: &&String| target.commits(name).contains_key(&place);
+        names.iter().filter(has).count()
+    };
+    // OffsetFetch, and the first OffsetCommit.
+    let late = |api| Rule::on(api, Fault::Delay(Duration::from_secs(9)));
+    let faults = scene.target.faults().clone();
+    let rules = [late(9), late(8).once()].map(|rule| faults.add(rule));
+    scene.groups.round().await.unwrap();
+    assert_eq!(committed(), 16);
+    for rule in rules {
+        faults.remove(rule);
+    }
+    scene.groups.round().await.unwrap();
+    assert_eq!(committed(), 40);
+}
+
 /// Its consumers have left, and the coordinator has not finished their last transaction: a commit now would win over its offsets.
 #[tokio::test(start_paused = true)]
 async fn offsets_of_a_transaction_that_is_not_finished_are_not_overtaken() {

@@ -26,8 +26,8 @@ pub(super) async fn wait(
     let mut groups = Groups(Carried::new(waiting.rt, link, clusters, flows));
     let seen = waiting.until(&mut groups).await;
     let text = match json {
-        true => json_of(groups.0.groups(), &seen),
-        false => text_of(groups.0.groups(), &seen),
+        true => json_of(&groups.0, &seen),
+        false => text_of(&groups.0, &seen),
     };
     (text, seen.exit)
 }
@@ -72,9 +72,9 @@ fn behind_text(behind: &GroupBehind) -> String {
     )
 }
 
-fn text_of(all: usize, seen: &Seen<(Vec<GroupBehind>, Vec<Untold>)>) -> String {
+fn text_of(carried: &Carried, seen: &Seen<(Vec<GroupBehind>, Vec<Untold>)>) -> String {
     let mut text = String::new();
-    let groups = count(all, "group", "groups");
+    let groups = count(carried.groups(), "group", "groups");
     // Writing to a String cannot fail.
     if let Some((left, untold)) = &seen.found {
         let _ = match left.is_empty() && untold.is_empty() {
@@ -91,6 +91,14 @@ fn text_of(all: usize, seen: &Seen<(Vec<GroupBehind>, Vec<Untold>)>) -> String {
             let _ = writeln!(text, "and {} more", all - SHOWN);
         }
     }
+    if !carried.unserved().is_empty() {
+        let names: Vec<&str> = carried.unserved().iter().map(String::as_str).collect();
+        let _ = writeln!(
+            text,
+            "share groups not waited for, as one of the clusters lacks the API for where they begin: {}",
+            names.join(", ")
+        );
+    }
     if let Some(why) = &seen.trouble {
         let _ = writeln!(text, "not known of groups in the end: {why}");
     }
@@ -98,7 +106,7 @@ fn text_of(all: usize, seen: &Seen<(Vec<GroupBehind>, Vec<Untold>)>) -> String {
 }
 
 /// Fields and the end of the object.
-fn json_of(all: usize, seen: &Seen<(Vec<GroupBehind>, Vec<Untold>)>) -> String {
+fn json_of(carried: &Carried, seen: &Seen<(Vec<GroupBehind>, Vec<Untold>)>) -> String {
     let null = || "null".to_owned();
     let rows = |left: &[GroupBehind]| {
         let rows: Vec<String> = left
@@ -124,8 +132,15 @@ fn json_of(all: usize, seen: &Seen<(Vec<GroupBehind>, Vec<Untold>)>) -> String {
     }
     unknown.extend(seen.trouble.clone());
     let unknown: Vec<String> = unknown.iter().map(|why| quoted(why)).collect();
+    let unserved = carried.unserved();
+    let names: Vec<String> = unserved.iter().map(|name| quoted(name)).collect();
+    let unserved = match names.is_empty() {
+        true => String::new(),
+        false => format!(",\"share_groups_left_out\":[{}]", names.join(",")),
+    };
     format!(
-        ",\"groups\":{all},\"groups_unknown\":[{}],\"groups_behind\":{left}}}",
+        ",\"groups\":{},\"groups_unknown\":[{}]{unserved},\"groups_behind\":{left}}}",
+        carried.groups(),
         unknown.join(",")
     )
 }

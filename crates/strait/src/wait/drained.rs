@@ -1,5 +1,6 @@
 //! `strait wait drained`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -33,8 +34,8 @@ pub(super) async fn wait(
     };
     let seen = waiting.until(&mut reading).await;
     let text = match json {
-        true => json_of(link, &seen),
-        false => text_of(link, &seen),
+        true => json_of(link, &seen, reading.unread.deleted()),
+        false => text_of(link, &seen, reading.unread.deleted()),
     };
     (text, seen.exit)
 }
@@ -52,6 +53,11 @@ impl Look for Reading<'_> {
         let (left, untold) = self.unread.look(patience).await?;
         let target = &self.link.target;
         let none = self.unread.topics().is_some_and(|topics| topics.is_empty());
+        if none && untold.is_empty() && !self.unread.deleted().is_empty() {
+            return Err(Trouble::nothing(format!(
+                "what was left was deleted on cluster {target} since this began: there is nothing to wait for any more"
+            )));
+        }
         if none && untold.is_empty() {
             return Err(Trouble::nothing(format!(
                 "it has mirrored no topic{} to cluster {target}: there is nothing to wait for",
@@ -85,7 +91,11 @@ impl Look for Reading<'_> {
     }
 }
 
-fn text_of(link: &LinkConfig, seen: &Seen<(Vec<UnreadTopic>, Vec<Untold>)>) -> String {
+fn text_of(
+    link: &LinkConfig,
+    seen: &Seen<(Vec<UnreadTopic>, Vec<Untold>)>,
+    deleted: &BTreeSet<String>,
+) -> String {
     let mut out = format!("link {}\n", link.name);
     // Writing to a String cannot fail.
     if let Some((left, untold)) = &seen.found {
@@ -98,13 +108,24 @@ fn text_of(link: &LinkConfig, seen: &Seen<(Vec<UnreadTopic>, Vec<Untold>)>) -> S
             let _ = writeln!(out, "{one}");
         }
     }
+    for topic in deleted {
+        let _ = writeln!(
+            out,
+            "topic {topic} was deleted on cluster {} since this began: it does not count any more",
+            link.target
+        );
+    }
     if let Some(why) = &seen.trouble {
         let _ = writeln!(out, "not known in the end: {why}");
     }
     out
 }
 
-fn json_of(link: &LinkConfig, seen: &Seen<(Vec<UnreadTopic>, Vec<Untold>)>) -> String {
+fn json_of(
+    link: &LinkConfig,
+    seen: &Seen<(Vec<UnreadTopic>, Vec<Untold>)>,
+    deleted: &BTreeSet<String>,
+) -> String {
     let mut unknown = Vec::new();
     let mut groups = "null".to_owned();
     if let Some((left, untold)) = &seen.found {
@@ -113,8 +134,13 @@ fn json_of(link: &LinkConfig, seen: &Seen<(Vec<UnreadTopic>, Vec<Untold>)>) -> S
     }
     unknown.extend(seen.trouble.clone());
     let unknown: Vec<String> = unknown.iter().map(|why| quoted(why)).collect();
+    let deleted: Vec<String> = deleted.iter().map(|topic| quoted(topic)).collect();
+    let deleted = match deleted.is_empty() {
+        true => String::new(),
+        false => format!("\"deleted\":[{}],", deleted.join(",")),
+    };
     format!(
-        "{{\"link\":{},\"drained\":{},\"unknown\":[{}],\"groups\":{groups}}}",
+        "{{\"link\":{},\"drained\":{},{deleted}\"unknown\":[{}],\"groups\":{groups}}}",
         quoted(&link.name),
         seen.exit == Exit::Ok,
         unknown.join(",")
