@@ -371,13 +371,6 @@ impl Flow {
         self.stopped = error.action() == Action::Stop;
     }
 
-    /// There is nothing left to do: whatever kept it from moving is over, unless a leader is missing.
-    pub(crate) fn caught_up(&mut self, link: &str) {
-        if !self.leaderless {
-            self.recovered(link);
-        }
-    }
-
     /// The target acknowledged more. What was read before a trouble of the source says nothing about that.
     pub(crate) fn forwarded(&mut self, link: &str) {
         if let Phase::Running(running) = &mut self.phase
@@ -388,13 +381,14 @@ impl Flow {
             }
             running.stuck = None;
         }
-        if !self.leaderless {
-            self.recovered(link);
-        }
+        self.recovered(link);
     }
 
-    /// It moves again.
+    /// It moves again, or there is nothing left to do: whatever kept it from moving is over, unless a leader is missing.
     pub(crate) fn recovered(&mut self, link: &str) {
+        if self.leaderless {
+            return;
+        }
         (self.tries, self.stopped) = (0, false);
         let said = std::mem::take(&mut self.said);
         if self.trouble.take().is_some() && said {

@@ -210,7 +210,7 @@ impl Carried {
     }
 }
 
-/// What a cluster has for groups of both kinds; `stable`: nothing of a group whose last transaction is not finished yet.
+/// [`offsets_of`] groups of both kinds.
 async fn asked_of(
     cluster: &Cluster,
     groups: &[Group],
@@ -221,11 +221,7 @@ async fn asked_of(
         let of = groups.iter().filter(|(k, _)| *k == kind);
         let names: Vec<String> = of.map(|(_, name)| name.clone()).collect();
         for names in names.chunks(kind.at_once()) {
-            let offsets = match (kind, stable) {
-                (Kind::Consumer, true) => cluster.stable_offsets(names).await,
-                _ => offsets_of(kind, cluster, names).await,
-            };
-            let offsets = offsets.into_iter();
+            let offsets = offsets_of(kind, cluster, names, stable).await.into_iter();
             found.extend(offsets.map(|(name, offsets)| ((kind, name), offsets)));
         }
     }

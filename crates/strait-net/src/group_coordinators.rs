@@ -26,7 +26,7 @@ impl Cluster {
         &self,
         spared: Spared,
         groups: &[String],
-        ask: fn(Cluster, i32, Vec<String>) -> A,
+        ask: impl Fn(Cluster, i32, Vec<String>) -> A + Copy + Send + 'static,
     ) -> Answers<T>
     where
         T: Send + 'static,

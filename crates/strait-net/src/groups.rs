@@ -138,14 +138,7 @@ impl Cluster {
         &self,
         groups: &[String],
     ) -> BTreeMap<String, Result<GroupOffsets, NetError>> {
-        self.ask_about_groups(
-            Spared::Everything,
-            groups,
-            |cluster, broker, groups| async move {
-                cluster.committed_at(broker, &groups, false).await
-            },
-        )
-        .await
+        self.ask_committed(groups, false).await
     }
 
     /// The same for who moves them: a group with offsets in a transaction that is not finished yet has UNSTABLE_OFFSET_COMMIT (88)
@@ -154,11 +147,15 @@ impl Cluster {
         &self,
         groups: &[String],
     ) -> BTreeMap<String, Result<GroupOffsets, NetError>> {
+        self.ask_committed(groups, true).await
+    }
+
+    async fn ask_committed(&self, groups: &[String], stable: bool) -> Answers<GroupOffsets> {
         self.ask_about_groups(
             Spared::Everything,
             groups,
-            |cluster, broker, groups| async move {
-                cluster.committed_at(broker, &groups, true).await
+            move |cluster, broker, groups| async move {
+                cluster.committed_at(broker, &groups, stable).await
             },
         )
         .await

@@ -548,7 +548,7 @@ impl Shard<'_> {
                     }
                 }
                 if running.caught_up && running.writer.bytes() == 0 {
-                    self.flows[at].caught_up(&self.session.spec.name);
+                    self.flows[at].recovered(&self.session.spec.name);
                 }
             }
             Err(StitchError::Hole { .. }) => running.ranges.clear(),

@@ -108,13 +108,15 @@ fn as_commits(starts: ShareOffsets) -> GroupOffsets {
     starts.map(|(place, at)| (place, commit(at))).collect()
 }
 
-/// What these groups of one kind have on a cluster.
+/// What these groups of one kind have on a cluster; `stable`: nothing of consumer groups whose last transaction is not finished.
 pub(crate) async fn offsets_of(
     kind: Kind,
     cluster: &Cluster,
     groups: &[String],
+    stable: bool,
 ) -> BTreeMap<String, Result<GroupOffsets, NetError>> {
     match kind {
+        Kind::Consumer if stable => cluster.stable_offsets(groups).await,
         Kind::Consumer => cluster.committed_offsets(groups).await,
         Kind::Share => {
             let found = cluster.share_offsets(groups).await.into_iter();
@@ -342,12 +344,9 @@ impl Groups {
         source: bool,
         groups: &[String],
     ) -> BTreeMap<String, Result<GroupOffsets, NetError>> {
-        match (kind, source) {
-            // A commit would win over what a transaction is about to commit.
-            (Kind::Consumer, false) => self.target.stable_offsets(groups).await,
-            (_, true) => offsets_of(kind, &self.source, groups).await,
-            (_, false) => offsets_of(kind, &self.target, groups).await,
-        }
+        let cluster = if source { &self.source } else { &self.target };
+        // A commit on the target would win over what a transaction is about to commit there.
+        offsets_of(kind, cluster, groups, !source).await
     }
 
     /// Whether the last checkpoint says more about a group that did not go back: it was translated exactly then.

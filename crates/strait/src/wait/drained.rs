@@ -53,16 +53,16 @@ impl Look for Reading<'_> {
         let (left, untold) = self.unread.look(patience).await?;
         let target = &self.link.target;
         let none = self.unread.topics().is_some_and(|topics| topics.is_empty());
-        if none && untold.is_empty() && !self.unread.deleted().is_empty() {
-            return Err(Trouble::nothing(format!(
-                "what was left was deleted on cluster {target} since this began: there is nothing to wait for any more"
-            )));
-        }
         if none && untold.is_empty() {
-            return Err(Trouble::nothing(format!(
-                "it has mirrored no topic{} to cluster {target}: there is nothing to wait for",
-                self.of_such_a_name
-            )));
+            return Err(Trouble::nothing(match self.unread.deleted().is_empty() {
+                true => format!(
+                    "it has mirrored no topic{} to cluster {target}: there is nothing to wait for",
+                    self.of_such_a_name
+                ),
+                false => format!(
+                    "what was left was deleted on cluster {target} since this began: there is nothing to wait for any more"
+                ),
+            }));
         }
         if left.is_empty() && untold.is_empty() {
             return Err(Trouble::nothing(format!(
