@@ -3,6 +3,7 @@
 mod both_ways;
 mod checkpoints;
 pub(crate) mod commits;
+pub(crate) mod one_look;
 mod origins;
 pub(crate) mod share_groups;
 mod writers;
@@ -78,6 +79,9 @@ pub(crate) struct Groups {
     first_flow: Option<FlowKey>,
     /// What is wrong with a group, by the id it was said with.
     pub(crate) troubles: BTreeMap<String, &'static str>,
+    /// Those that were not committed for in this round since the look at them had become too old; whether that was said.
+    pub(crate) late: BTreeSet<String>,
+    pub(crate) late_said: bool,
     /// Groups of either kind with commits on mirrored partitions, as was seen last.
     concerned: BTreeSet<String>,
     /// Those of them with members on the target, as the last round was told.
@@ -184,6 +188,8 @@ impl Groups {
             first: None,
             first_flow: None,
             troubles: BTreeMap::new(),
+            late: BTreeSet::new(),
+            late_said: false,
             concerned: BTreeSet::new(),
             active: BTreeSet::new(),
             gauges: Gauges::new(&config.name),
@@ -316,6 +322,7 @@ impl Groups {
         if emit {
             self.emitted = Some(now);
         }
+        self.tell_late();
         self.look_for_members().await;
         let (shared, shared_standing) = self.share.last;
         self.gauges.seen.set((seen + shared) as f64);

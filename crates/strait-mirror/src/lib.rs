@@ -23,9 +23,10 @@ mod users;
 
 pub use carried::{Carried, GroupBehind};
 pub use caught_up::{Behind, CatchUp};
+pub use groups::one_look::committed;
 pub use mirror::{Mirror, MirrorError, Selection};
 pub use naming::{NamingError, Route, route};
-pub use plan::groups::PlannedGroups;
+pub use plan::groups::{PlannedGroups, PlannedKind};
 pub use plan::mm2_left::PlannedTakeover;
 pub use plan::{Change, Plan, PlannedTopic, plan};
 pub use read_back::{Back, ReadBack, read_back};

@@ -262,7 +262,7 @@ pub async fn plan(
         })
     });
     refused.extend(leaderless);
-    let groups = planned_groups(config, source, target, &chosen).await;
+    let groups = planned_groups(rt, config, source, target, &chosen).await;
     if let Some(Ok(groups)) = &groups {
         unknown.extend(groups.unlisted.iter().cloned());
     }

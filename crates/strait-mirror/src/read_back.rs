@@ -8,6 +8,7 @@ use strait_net::{Cluster, KafkaError, Runtime, TopicMetadata};
 use strait_wire::{Position, SyncKind};
 use uuid::Uuid;
 
+use crate::groups::one_look::committed;
 use crate::mirror::MirrorError;
 use crate::translation::differ;
 
@@ -84,14 +85,8 @@ pub async fn read_back(
             passed.before(&newest_first);
         }
     }
-    let groups = [group.to_owned()];
-    let mut sides = Vec::new();
-    for cluster in [source, target] {
-        let mut found = cluster.committed_offsets(&groups).await;
-        sides.push(found.remove(group).transpose()?.unwrap_or_default());
-    }
-    let there = sides.pop().unwrap_or_default();
-    let here = sides.pop().unwrap_or_default();
+    let here = committed(rt, source, group).await?;
+    let there = committed(rt, target, group).await?;
     let (mut sources, mut targets) = (BTreeSet::new(), BTreeSet::new());
     for (flow, passed) in &flows {
         sources.insert(flow.topic.clone());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use strait_config::{Forward, LinkConfig, Policy};
 use strait_engine::FlowKey;
-use strait_mirror::{Budget, MirrorError, Translated, Translator};
+use strait_mirror::{Budget, MirrorError, Translated, Translator, committed};
 use strait_net::{Cluster, Runtime};
 
 use crate::args::TranslateArgs;
@@ -84,9 +84,7 @@ async fn read(
 ) -> Result<Vec<Row>, MirrorError> {
     let mut wanted: BTreeMap<FlowKey, BTreeSet<i64>> = BTreeMap::new();
     if let Some(group) = &args.group {
-        let mut found = source.committed_offsets(std::slice::from_ref(group)).await;
-        let committed = found.remove(group).transpose()?.unwrap_or_default();
-        for ((topic, partition), committed) in committed {
+        for ((topic, partition), committed) in committed(rt, &source, group).await? {
             let flow = FlowKey { topic, partition };
             wanted.entry(flow).or_default().insert(committed.offset);
         }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use strait_mirror::PlannedGroups;
+use strait_mirror::{PlannedGroups, PlannedKind};
 
 use crate::gaps::quoted;
 
@@ -24,33 +24,9 @@ pub(crate) fn text(groups: Option<&Result<PlannedGroups, String>>) -> String {
 }
 
 fn lines(out: &mut String, groups: &PlannedGroups) -> std::fmt::Result {
-    if let Some(why) = &groups.untranslated {
-        return writeln!(out, "none is looked after: {why}");
-    }
-    writeln!(
-        out,
-        "{} selected by name, {} of them with commits on these topics",
-        groups.selected, groups.with_commits
-    )?;
-    match &groups.active {
-        None => writeln!(
-            out,
-            "which of them have members on the target, its brokers do not tell"
-        )?,
-        Some(active) if active.is_empty() => {}
-        Some(active) => {
-            let named: Vec<&str> = active.iter().take(TOLD).map(String::as_str).collect();
-            let more = match active.len().saturating_sub(TOLD) {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            writeln!(
-                out,
-                "{} with members on the target, which are left alone: {}{more}",
-                active.len(),
-                named.join(", ")
-            )?;
-        }
+    kind(out, &groups.consumer, "", "commits")?;
+    if groups.share.selected > 0 {
+        kind(out, &groups.share, "share groups: ", "start offsets")?;
     }
     for (group, why) in &groups.refused {
         writeln!(out, "REFUSED {group}: {why}")?;
@@ -58,30 +34,70 @@ fn lines(out: &mut String, groups: &PlannedGroups) -> std::fmt::Result {
     Ok(())
 }
 
+/// The groups of one kind, and what offsets of it are called.
+fn kind(out: &mut String, groups: &PlannedKind, named: &str, offsets: &str) -> std::fmt::Result {
+    if let Some(why) = &groups.untranslated {
+        return writeln!(out, "{named}none is looked after: {why}");
+    }
+    writeln!(
+        out,
+        "{named}{} selected by name, {} of them with {offsets} on these topics",
+        groups.selected, groups.with_offsets
+    )?;
+    match &groups.active {
+        None => writeln!(
+            out,
+            "{named}which of them have members on the target, its brokers do not tell"
+        ),
+        Some(active) if active.is_empty() => Ok(()),
+        Some(active) => {
+            let told: Vec<&str> = active.iter().take(TOLD).map(String::as_str).collect();
+            let more = match active.len().saturating_sub(TOLD) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            writeln!(
+                out,
+                "{named}{} with members on the target, which are left alone: {}{more}",
+                active.len(),
+                told.join(", ")
+            )
+        }
+    }
+}
+
 /// For machines: an object or null.
 pub(crate) fn json(groups: Option<&Result<PlannedGroups, String>>) -> String {
-    let list = |names: &[String]| {
-        let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
-        format!("[{}]", names.join(","))
-    };
     match groups {
         None => "null".to_owned(),
         Some(Err(why)) => format!("{{\"unknown\":{}}}", quoted(why)),
         Some(Ok(groups)) => {
-            let active = groups.active.as_deref().map_or("null".to_owned(), list);
             let refused = groups.refused.iter().map(|(group, why)| {
                 format!("{{\"group\":{},\"why\":{}}}", quoted(group), quoted(why))
             });
-            let untranslated = groups.untranslated.as_deref();
             format!(
-                "{{\"selected\":{},\"with_commits\":{},\"active\":{active},\"refused\":[{}],\"untranslated\":{}}}",
-                groups.selected,
-                groups.with_commits,
+                "{{{},\"refused\":[{}],\"share\":{{{}}}}}",
+                fields(&groups.consumer, "with_commits"),
                 refused.collect::<Vec<_>>().join(","),
-                untranslated.map_or("null".to_owned(), quoted)
+                fields(&groups.share, "with_start_offsets")
             )
         }
     }
+}
+
+fn fields(groups: &PlannedKind, offsets: &str) -> String {
+    let list = |names: &Vec<String>| {
+        let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+        format!("[{}]", names.join(","))
+    };
+    let active = groups.active.as_ref().map_or("null".to_owned(), list);
+    let untranslated = groups.untranslated.as_deref();
+    format!(
+        "\"selected\":{},\"{offsets}\":{},\"active\":{active},\"untranslated\":{}",
+        groups.selected,
+        groups.with_offsets,
+        untranslated.map_or("null".to_owned(), quoted)
+    )
 }
 
 #[cfg(test)]
@@ -91,18 +107,32 @@ mod tests {
     #[test]
     fn what_is_left_alone_and_what_is_refused_is_named() {
         let groups = PlannedGroups {
-            unlisted: Vec::new(),
-            selected: 12,
-            with_commits: 7,
-            active: Some((0..12).map(|n| format!("g{n}")).collect()),
+            consumer: PlannedKind {
+                selected: 12,
+                with_offsets: 7,
+                active: Some((0..12).map(|n| format!("g{n}")).collect()),
+                untranslated: None,
+            },
+            share: PlannedKind {
+                selected: 2,
+                with_offsets: 1,
+                active: Some(vec!["hand".to_owned()]),
+                untranslated: None,
+            },
             refused: vec![("secret".to_owned(), "a right".to_owned())],
-            untranslated: None,
+            unlisted: Vec::new(),
         };
         let told = text(Some(&Ok(groups.clone())));
         assert!(told.contains("12 selected by name, 7 of them"), "{told}");
         assert!(told.contains("left alone: g0, g1, "), "{told}");
         assert!(
-            told.contains("g9 and 2 more\nREFUSED secret: a right\n"),
+            told.contains(
+                "g9 and 2 more\nshare groups: 2 selected by name, 1 of them with start offsets"
+            ),
+            "{told}"
+        );
+        assert!(
+            told.ends_with("share groups: 1 with members on the target, which are left alone: hand\nREFUSED secret: a right\n"),
             "{told}"
         );
         let machines = json(Some(&Ok(groups)));
@@ -110,11 +140,21 @@ mod tests {
             machines.contains("\"with_commits\":7,\"active\":[\"g0\","),
             "{machines}"
         );
-        let shared = PlannedGroups {
+        assert!(
+            machines.contains(
+                "\"share\":{\"selected\":2,\"with_start_offsets\":1,\"active\":[\"hand\"],"
+            ),
+            "{machines}"
+        );
+        let why = PlannedKind {
             untranslated: Some("others".to_owned()),
+            ..PlannedKind::default()
+        };
+        let shared = PlannedGroups {
+            consumer: why,
             ..PlannedGroups::default()
         };
-        assert!(text(Some(&Ok(shared))).ends_with("none is looked after: others\n"));
+        assert!(text(Some(&Ok(shared))).ends_with("\nnone is looked after: others\n"));
         assert_eq!((text(None), json(None)), (String::new(), "null".to_owned()));
     }
 }

@@ -487,7 +487,7 @@ fn every_message_id_is_named_by_a_test() {
         for file in with_extension(&root().join(folder), "rs") {
             let path = file.strip_prefix(root()).unwrap().to_str().unwrap();
             let text = read(&file);
-            if path.contains("/tests/") {
+            if path.contains("/tests/") || path.ends_with("_test.rs") {
                 tests += &text;
             } else if let Some((_, of_tests)) = text.split_once("#[cfg(test)]\n") {
                 tests += of_tests;

@@ -139,7 +139,7 @@ fn a_plan_tells_what_would_be_made_and_what_refused_and_writes_nothing() {
     assert!(machines.starts_with("[{\"link\":\"planned\",\"topics\":[{\"source\":\"plan-grows\",\"target\":\"west.plan-grows\",\"change\":\"grow\",\"partitions\":4,"), "{machines}");
     assert!(machines.contains("\"seconds_at\":1048576"), "{machines}");
     assert!(
-        machines.contains("\"groups\":{\"selected\":2,\"with_commits\":1,\"active\":[\"plan-group\"],\"refused\":[],"),
+        machines.contains("\"groups\":{\"selected\":2,\"with_commits\":1,\"active\":[\"plan-group\"],\"untranslated\":null,\"refused\":[],"),
         "{machines}"
     );
     member.leave().unwrap();

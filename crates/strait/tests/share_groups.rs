@@ -171,4 +171,24 @@ fn a_share_group_begins_on_the_target_where_it_was() {
     let (code, told) = wait("60s");
     assert_eq!(code, Some(0), "{told}");
     mirror.stop();
+
+    let planned = Command::new(env!("CARGO_BIN_EXE_strait"))
+        .arg("plan")
+        .arg(&file)
+        .output()
+        .unwrap();
+    let planned = String::from_utf8(planned.stdout).unwrap();
+    let to = |target: &str| {
+        let of = planned
+            .split("link west->")
+            .find(|of| of.starts_with(target));
+        of.unwrap().to_owned()
+    };
+    let all = MANY + 1;
+    let counted = format!(
+        "share groups: {all} selected by name, {all} of them with start offsets on these topics\n"
+    );
+    assert!(to("east").contains(&counted), "{planned}");
+    let lacks = "share groups: none is looked after: cluster south does not have what is needed";
+    assert!(to("south").contains(lacks), "{planned}");
 }

@@ -458,17 +458,24 @@ impl Shard<'_> {
         let (link, spec) = (&self.session.spec.name, &self.session.spec);
         for key in self.session.displaced.take() {
             let selected = self.index.contains_key(&key);
-            let known = self.session.positions.get(&key);
-            // One that is selected later has it written then; what has no position is another direction's.
-            if !selected && known.is_none_or(|sync| sync.position.is_none()) {
+            let position = self.session.positions.get(&key);
+            let left = self.legacies.contains_key(&key)
+                || position.is_some_and(|sync| sync.position.is_some());
+            // What has no position is another direction's.
+            if !selected && !left {
                 continue;
             }
-            if selected && !std::mem::replace(&mut self.displaced.1, true) {
+            if !std::mem::replace(&mut self.displaced.1, true) {
                 let (source, target) = (spec.source.alias(), spec.target.alias());
                 let (topic, partition) = (&key.topic, key.partition);
+                let again = if selected {
+                    "it is written again, as with all that follow"
+                } else {
+                    "the topic is not selected: only once it is, the position is written again, if compaction has not taken it away until then"
+                };
                 warn!(
                     %link, id = "position-overwritten", %topic, partition,
-                    "somebody else's offset sync stands over the flow's position in {} on cluster {target}; it is written again, as with all that follow: MirrorMaker 2 mirrors from {target} to {source} with offset-syncs.topic.location = source, its default; write {target}->{source}.offset-syncs.topic.location = target there, or mirror that direction with Strait too, without offset-syncs-on-source",
+                    "somebody else's offset sync stands over the flow's position in {} on cluster {target}; {again}: MirrorMaker 2 mirrors from {target} to {source} with offset-syncs.topic.location = source, its default; write {target}->{source}.offset-syncs.topic.location = target there, or mirror that direction with Strait too, without offset-syncs-on-source",
                     self.session.syncs_topic
                 );
             }

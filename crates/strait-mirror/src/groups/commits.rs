@@ -13,7 +13,7 @@ use strait_wire::mm2::Checkpoint;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, info, warn};
 
 use crate::groups::Groups;
 use crate::groups::checkpoints::{Follows, Place};
@@ -267,11 +267,27 @@ impl Groups {
                 .commit(kind, (commits, looked), entries, &mut standing)
                 .await;
             self.write(settled).await?;
-        } else if !commits.is_empty() {
-            // It is looked again with the next round.
-            debug!(link = %self.link, groups = commits.len(), "nothing is committed by what was looked at {} s ago", age.as_secs());
+        } else if self.open() {
+            self.late.extend(commits.into_keys());
         }
         Ok(standing)
+    }
+
+    /// Says once for how many groups nothing is committed round after round, since the target takes too long.
+    pub(crate) fn tell_late(&mut self) {
+        let late = std::mem::take(&mut self.late);
+        let (target, secs) = (self.target.alias(), LOOK_HOLDS.as_secs());
+        if late.is_empty() {
+            if std::mem::take(&mut self.late_said) {
+                info!(link = %self.link, "offsets are committed in time again on cluster {target}");
+            }
+        } else if !std::mem::replace(&mut self.late_said, true) {
+            let first = late.first().map_or("", String::as_str);
+            warn!(
+                link = %self.link, id = "groups-late", groups = late.len(), group = first,
+                "cluster {target} took more than {secs} s from the look at what groups have committed there to their turn, so nothing was committed for them: consumers may have gone on meanwhile; it is looked again each round, and topics are mirrored all the same: see how long its brokers take for OffsetFetch, OffsetCommit and writes to the checkpoints"
+            );
+        }
     }
 
     /// What is to be committed for each group; and those of which it cannot be seen at the moment what the target has.
@@ -478,7 +494,7 @@ impl Groups {
             jobs.spawn(async move {
                 let _place = places.acquire().await;
                 if rt.now().saturating_duration_since(looked) >= LOOK_HOLDS {
-                    return None;
+                    return (group, commit, None);
                 }
                 let result = match kind {
                     Kind::Consumer => target.commit_offsets(&group, &commit.offsets).await,
@@ -487,13 +503,17 @@ impl Groups {
                         target.alter_share_offsets(&group, &starts).await
                     }
                 };
-                Some((group, commit, result))
+                (group, commit, Some(result))
             });
         }
         let mut settled = Vec::new();
         while let Some(done) = jobs.join_next().await {
-            // It is looked again with the next round.
-            let Ok(Some((group, commit, result))) = done else {
+            let Ok((group, commit, result)) = done else {
+                continue;
+            };
+            let Some(result) = result else {
+                // It is looked again with the next round.
+                self.late.insert(group);
                 continue;
             };
             let codes = match result {

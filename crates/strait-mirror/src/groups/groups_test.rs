@@ -1,10 +1,54 @@
+use std::fmt;
+use std::sync::Mutex;
+
 use strait_config::{Pattern, TopicSelection};
 use strait_engine::{FlowSpec, Link, LinkSpec, Policies, Start, Takeover};
 use strait_testkit::{Broker, Codec, Fault, KitRecord, Rule};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::*;
 use crate::translation::Exactness;
 use crate::two_clusters::TwoClusters;
+
+/// The fields of all that was said, but for what helps to debug.
+#[derive(Clone, Default)]
+struct Said(Arc<Mutex<String>>);
+
+impl Said {
+    fn count(&self, part: &str) -> usize {
+        self.0.lock().unwrap().matches(part).count()
+    }
+}
+
+impl Subscriber for Said {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::INFO
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        struct Fields<'a>(&'a mut String);
+        impl Visit for Fields<'_> {
+            fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+                self.0.push_str(&format!("{}={value:?} ", field.name()));
+            }
+        }
+        event.record(&mut Fields(&mut self.0.lock().unwrap()));
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
 
 /// Rounds of many share groups may follow one on the other without a pause.
 #[test]
@@ -218,6 +262,8 @@ async fn who_has_gone_on_since_it_was_looked_is_not_overwritten() {
 /// Commits are made sixteen at a time, and the first ones take so long that the look behind the others is an old one.
 #[tokio::test(start_paused = true)]
 async fn those_whose_turn_comes_late_are_looked_at_again_first() {
+    let said = Said::default();
+    let _listening = tracing::subscriber::set_default(said.clone());
     let mut scene = Scene::new().await;
     scene.groups.round().await.unwrap();
     let names: Vec<String> = (0..40).map(|n| format!("g{n}")).collect();
@@ -236,11 +282,14 @@ async fn those_whose_turn_comes_late_are_looked_at_again_first() {
     let rules = [late(9), late(8).once()].map(|rule| faults.add(rule));
     scene.groups.round().await.unwrap();
     assert_eq!(committed(), 16);
+    assert_eq!(said.count("id=\"groups-late\" groups=24 "), 1);
     for rule in rules {
         faults.remove(rule);
     }
     scene.groups.round().await.unwrap();
     assert_eq!(committed(), 40);
+    assert_eq!(said.count("groups-late"), 1);
+    assert_eq!(said.count("in time again"), 1);
 }
 
 /// Its consumers have left, and the coordinator has not finished their last transaction: a commit now would win over its offsets.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use strait_net::Runtime;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -57,7 +57,7 @@ impl Home {
         self.admin
     }
 
-    /// Starts the mirror. It is killed when dropped.
+    /// Starts the mirror.
     pub(crate) fn start(&self) -> Result<Mirror, DemoError> {
         let binary = std::env::current_exe().map_err(DemoError::io("finding this binary"))?;
         let log = append(&self.log())?;
@@ -74,13 +74,13 @@ impl Home {
             .stderr(errors)
             // Ctrl-C at the terminal is the demo's to handle.
             .process_group(0)
-            .kill_on_drop(true)
             .spawn()
             .map_err(DemoError::io("starting the mirror"))?;
         let pid = child.id().unwrap_or(0);
+        let mirror = Mirror { child, pid };
         std::fs::write(self.pid_file(), format!("{pid}\n"))
             .map_err(DemoError::io("writing the process id"))?;
-        Ok(Mirror { child, pid })
+        Ok(mirror)
     }
 
     /// The last lines of the mirror's log.
@@ -113,10 +113,24 @@ fn append(path: &Path) -> Result<File, DemoError> {
         .map_err(DemoError::io("opening the log"))
 }
 
-/// A running mirror process.
+/// A running mirror process. Dropped, it is killed, and gone when the drop returns: then nothing writes to its folder.
 pub(crate) struct Mirror {
     child: Child,
     pid: u32,
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        // Not one that was waited for: its id may be another process's by now.
+        if self.child.start_kill().is_err() {
+            return;
+        }
+        if let Some(pid) = Pid::from_raw(self.pid.cast_signed()) {
+            let gone = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            let _ = waitid(WaitId::Pid(pid), gone);
+        }
+        let _ = self.child.try_wait();
+    }
 }
 
 impl Mirror {
