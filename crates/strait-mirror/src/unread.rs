@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::heartbeats::may_be_replicated;
 use crate::mirror::MirrorError;
 use crate::translation::differ;
 use crate::untold::{Untold, Why, selected_groups};
@@ -84,7 +85,7 @@ pub struct Unread {
 }
 
 impl Unread {
-    /// Of the link's topics whose names on the target match one of `topics`, all where there are none; for `groups`, or for
+    /// Of the link's topics whose names on the target match one of `topics`, all but heartbeats where there are none; for `groups`, or for
     /// all that the link selects. Needs Describe on topics and groups of the target, and Read on the link's positions there.
     /// Nothing is asked before the first look.
     pub fn new(
@@ -168,22 +169,26 @@ impl Unread {
         let positions = read_positions(&self.rt, self.target.clone(), &self.link.source).await?;
         let mut names: BTreeSet<String> = BTreeSet::new();
         for (flow, known) in positions {
-            match known {
+            let name = match &known {
                 KnownPosition::Strait(position) if position.link == self.link.name => {
-                    names.insert(position.target_topic);
+                    position.target_topic.clone()
                 }
-                KnownPosition::MirrorMaker2 => {
-                    names.insert(self.link.remote_name(&flow.topic));
+                KnownPosition::MirrorMaker2 | KnownPosition::Unreadable(_) => {
+                    self.link.remote_name(&flow.topic)
                 }
+                KnownPosition::Strait(_) => continue,
+            };
+            let counts = match self.named.as_slice() {
+                // Heartbeats go along with any selection, and no group waits for their end.
+                [] => !may_be_replicated(&self.link, &flow.topic),
+                named => named.iter().any(|pattern| pattern.matches(&name)),
+            };
+            match known {
+                _ if !counts => {}
                 KnownPosition::Unreadable(why) => self.unreadable.push((flow, why)),
-                KnownPosition::Strait(_) => {}
+                _ => drop(names.insert(name)),
             }
         }
-        let named = &self.named;
-        let counts = |name: &str| named.is_empty() || named.iter().any(|p| p.matches(name));
-        names.retain(|name| counts(name));
-        let of = |flow: &FlowKey| self.link.remote_name(&flow.topic);
-        self.unreadable.retain(|(flow, _)| counts(&of(flow)));
         self.topics = Some(names);
         Ok(())
     }

@@ -64,6 +64,11 @@ struct Total {
     disk: Option<u64>,
 }
 
+/// What all of them make together: 0 and not -0, which `sum` begins with, where there are none.
+fn rate(of_topics: impl Iterator<Item = f64>) -> f64 {
+    of_topics.fold(0.0, |sum, of_topic| sum + of_topic)
+}
+
 impl Total {
     fn of(plan: &Plan) -> Self {
         let topics = &plan.topics;
@@ -78,8 +83,8 @@ impl Total {
         Self {
             offsets: topics.iter().map(|t| t.offsets).sum(),
             bytes: known.map(|bytes| bytes.iter().sum()),
-            per_second: topics.iter().map(|t| t.offsets_per_second).sum(),
-            bytes_per_second: rates.map(|rates| rates.iter().sum()),
+            per_second: rate(topics.iter().map(|t| t.offsets_per_second)),
+            bytes_per_second: rates.map(|rates| rate(rates.into_iter())),
             new_topics: topics.iter().filter(|t| t.change == Change::Create).count(),
             new_partitions: topics.iter().map(made).sum(),
             new_replicas: topics.iter().map(|t| made(t) * t.replicas).sum(),
@@ -433,6 +438,17 @@ mod tests {
         assert_eq!((keep_up, hour), (3_000.0, 5_000.0));
         assert_eq!(total.seconds_at(3_000), None);
         assert_eq!(total.seconds_at(10_200), Some(1_000.0));
+    }
+
+    #[test]
+    fn nothing_to_mirror_is_a_rate_of_nothing() {
+        let plan = plan_of(Vec::new());
+        let told = text(&link(), &plan, 1_000);
+        assert!(
+            told.contains("  0.0 offsets/s, 0 B/s, seen over 3 s\n"),
+            "{told}"
+        );
+        assert!(!json(&link(), &plan, 1_000).contains("-0"), "{told}");
     }
 
     #[test]
