@@ -93,6 +93,7 @@ impl Link {
         let Some(clusters) =
             until_stopped(clusters, &mut self.commands, &mut flows, &self.status).await
         else {
+            self.no_session();
             return Ok(());
         };
         let (source_id, target_id) = clusters?;
@@ -112,6 +113,7 @@ impl Link {
             let Some(opened) =
                 until_stopped(opening, &mut self.commands, &mut flows, &self.status).await
             else {
+                self.no_session();
                 return Ok(());
             };
             let error = match opened {
@@ -187,10 +189,15 @@ impl Link {
                 .await
                 .is_none()
             {
+                self.no_session();
                 return Ok(());
             }
             wait = (wait * 2).min(limits::BACKOFF_PASSING);
         }
+    }
+
+    fn no_session(&self) {
+        info!(link = %self.spec.name, "told to stop while no session is open");
     }
 }
 

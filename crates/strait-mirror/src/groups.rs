@@ -40,6 +40,9 @@ const KEEP_FIRST: Duration = Duration::from_secs(10);
 /// How long until the next try after a round that failed.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// How many rounds in a row may fail without a word where the error passes by itself.
+const WORDLESS: u32 = 2;
+
 /// What a group has committed on the source cannot be read.
 pub(crate) const UNREADABLE: &str = "group-unreadable";
 
@@ -211,7 +214,7 @@ impl Groups {
         }
         // Until the topics are found.
         let _ = self.mirrored.changed().await;
-        let mut said = None;
+        let (mut said, mut failed) = (None, 0);
         loop {
             // Whoever does not own the link commits nothing.
             if !self.open() {
@@ -225,8 +228,15 @@ impl Groups {
             let ended = self.round().await;
             let wait = match ended {
                 Ok(()) => {
-                    said = None;
+                    (said, failed) = (None, 0);
                     self.interval()
+                }
+                // A coordinator that loads its groups, or whose topic is just being made, is there in a moment.
+                Err(error) if failed < WORDLESS && error.action() == Action::Retry => {
+                    self.nothing_known();
+                    failed += 1;
+                    debug!(link = %self.link, "groups cannot be looked at yet: {error}");
+                    RETRY
                 }
                 Err(error) => {
                     self.nothing_known();

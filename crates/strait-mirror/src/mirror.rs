@@ -402,9 +402,10 @@ async fn flows(
             continue;
         };
         if let Some(Err(error)) = configs.get(name) {
+            refused |= *error == KafkaError::UNKNOWN_TOPIC_OR_PARTITION;
             keeper.report_settings(
                 &config.name,
-                name,
+                (name, *error),
                 &format!("the settings of the source topic cannot be read, so they are not copied: {error}; give Strait's user DescribeConfigs on it"),
             );
         }
@@ -432,7 +433,7 @@ async fn flows(
     let on_target: Vec<String> = kept
         .keys()
         .filter_map(|name| chosen.get(name))
-        .filter(|t| there.topics.contains_key(*t))
+        .filter(|t| there.topics.get(*t).is_some_and(|t| t.error == 0))
         .cloned()
         .collect();
     let target_configs = target.describe_topic_configs(&on_target).await?;
@@ -453,9 +454,10 @@ async fn flows(
             Some(Ok(entries)) => entries.as_slice(),
             Some(Err(error)) => {
                 let cluster = target.alias();
+                refused |= *error == KafkaError::UNKNOWN_TOPIC_OR_PARTITION;
                 keeper.report_settings(
                     &config.name,
-                    target_name,
+                    (target_name, *error),
                     &format!("the settings of the target topic on cluster {cluster} cannot be read, so that its min.insync.replicas and its limit for batches are not known, and settings of the source are not copied: {error}; give Strait's user DescribeConfigs on it"),
                 );
                 &[]
@@ -590,6 +592,8 @@ pub(crate) fn choose(
                 )
             }
             Ok(Route::Leave) => continue,
+            // Heartbeats that nobody selected need no word: where links go both ways some always come back.
+            Ok(_) if !config.topics.selects(name) => continue,
             Ok(by_name) => {
                 left_out.add(&by_name, name);
                 continue;

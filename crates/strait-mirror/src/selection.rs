@@ -12,8 +12,8 @@ use strait_net::{Cluster, Runtime};
 use strait_wire::{Record, RegistryRecord, SELECTION_RESET};
 use thiserror::Error;
 
-/// How long an owner that is alive may take to renew its lease, its broker's time to answer included.
-const LEASE_MOVES: Duration = Duration::from_secs(5);
+/// An owner that has not renewed its lease for so long writes nothing any more: the validity of its proof of ownership.
+const LEASE_MOVES: Duration = Duration::from_secs(10);
 /// How often the registry is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(200);
 

@@ -10,7 +10,7 @@ use strait_net::{
     Action, Cluster, ConfigEntry, KafkaError, Metadata, NetError, NewTopic, TopicMetadata,
 };
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::naming::left_out::LeftOut;
 
@@ -189,7 +189,17 @@ impl TopicKeeper {
     }
 
     /// [`report`](Self::report) for what keeps a topic's settings, not its records, from being copied.
-    pub(crate) fn report_settings(&mut self, link: &str, topic: &str, problem: &str) {
+    pub(crate) fn report_settings(
+        &mut self,
+        link: &str,
+        (topic, error): (&str, KafkaError),
+        problem: &str,
+    ) {
+        // A broker does not know the topic yet, which was made a moment ago.
+        if error == KafkaError::UNKNOWN_TOPIC_OR_PARTITION {
+            debug!(link, topic, "{problem}");
+            return;
+        }
         // No topic has a space in its name.
         let key = format!("{topic} settings");
         if self.reported.get(&key).map(String::as_str) != Some(problem) {
@@ -525,7 +535,7 @@ mod tests {
         let mut keeper = TopicKeeper::default();
         for topic in ["here", "gone"] {
             keeper.report("l", topic, "why");
-            keeper.report_settings("l", topic, "why");
+            keeper.report_settings("l", (topic, KafkaError(29)), "why");
             let setting = (topic.to_owned(), "retention.ms".to_owned());
             keeper.refused.insert(setting, None);
         }

@@ -289,7 +289,7 @@ impl OneLink {
             if !may_mend(&cause) || (waited >= patience && !self.others_live()) {
                 match exit {
                     _ if may_mend(&cause) => {
-                        error!(link = %name, id = cause.id(), "given up after {} s: {cause}", waited.as_secs());
+                        error!(link = %name, id = cause.id(), "given up after {:.1} s: {cause}", waited.as_secs_f64());
                     }
                     _ => error!(link = %name, id = cause.id(), "{cause}"),
                 }

@@ -72,6 +72,15 @@ impl Load {
         self.mark.send_replace(mark);
     }
 
+    /// The same, unless it may write more already.
+    pub(crate) fn at_least_to(&self, mark: usize) {
+        self.mark.send_if_modified(|now| {
+            let less = *now < mark;
+            *now = mark.max(*now);
+            less
+        });
+    }
+
     /// Whether everything is written (or writing failed): [`Load::finish`] then answers at once.
     pub(crate) fn is_done(&self) -> bool {
         self.task.is_finished()

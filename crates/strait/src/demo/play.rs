@@ -243,11 +243,12 @@ impl Play {
 
     async fn kill_on(&mut self, cue: Cue, load: &Load) -> Result<(), DemoError> {
         let arrived = self.history * cue.arrived / 100;
-        while load.written() < cue.batch
-            || self.seen.waiting.is_some()
-            || self.seen.reading.records < arrived.max(1)
+        while !self.over(load)
+            && (load.written() < cue.batch
+                || self.seen.waiting.is_some()
+                || self.seen.reading.records < arrived.max(1))
         {
-            self.tick(Some(load.written())).await?;
+            self.follow(load).await?;
         }
         self.kill_after(cue.delay, load).await?;
         if let Some(delay) = cue.again {
@@ -259,8 +260,11 @@ impl Play {
     /// Kills the mirror when records are on their way, and starts it again.
     async fn kill_after(&mut self, delay: Duration, load: &Load) -> Result<(), DemoError> {
         let due = self.rt.now() + delay;
-        while self.rt.now() < due || self.seen.reading.lag == 0 {
-            self.tick(Some(load.written())).await?;
+        while !self.over(load) && (self.rt.now() < due || self.seen.reading.lag == 0) {
+            self.follow(load).await?;
+        }
+        if self.over(load) {
+            return Ok(());
         }
         let Some(mirror) = self.mirror.take() else {
             return Ok(());
@@ -285,6 +289,22 @@ impl Play {
                 count(missing)
             ),
         );
+        Ok(())
+    }
+
+    /// Whether all is written and mirrored: there is nothing to kill the mirror at any more.
+    fn over(&self, load: &Load) -> bool {
+        load.is_done() && self.seen.reading.lag == 0
+    }
+
+    /// One tick. Where the load stands at its mark and all of it has arrived, as on a machine that stood still for a while, a
+    /// little more is written: both sides would wait for each other.
+    async fn follow(&mut self, load: &Load) -> Result<(), DemoError> {
+        let written = load.written();
+        let reading = self.tick(Some(written)).await?;
+        if reading.lag == 0 {
+            load.at_least_to(written + 1);
+        }
         Ok(())
     }
 
