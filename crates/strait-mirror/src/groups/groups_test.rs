@@ -1,5 +1,7 @@
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex, Once};
+use std::thread::{self, ThreadId};
 
 use strait_config::{Pattern, TopicSelection};
 use strait_engine::{FlowSpec, Link, LinkSpec, Policies, Start, Takeover};
@@ -12,17 +14,27 @@ use super::*;
 use crate::translation::Exactness;
 use crate::two_clusters::TwoClusters;
 
-/// The fields of all that was said, but for what helps to debug.
-#[derive(Clone, Default)]
-struct Said(Arc<Mutex<String>>);
+/// The fields of all that a thread said, but for what helps to debug: each test has a thread of its own. One for all of them, since
+/// a subscriber of a single thread misses what another thread was the first to say.
+#[derive(Default)]
+struct Said(Mutex<HashMap<ThreadId, String>>);
+
+static SAID: LazyLock<Said> = LazyLock::new(Said::default);
 
 impl Said {
-    fn count(&self, part: &str) -> usize {
-        self.0.lock().unwrap().matches(part).count()
+    fn listen() {
+        static LISTENING: Once = Once::new();
+        LISTENING.call_once(|| tracing::subscriber::set_global_default(&*SAID).unwrap());
+    }
+
+    fn count(part: &str) -> usize {
+        let said = SAID.0.lock().unwrap();
+        let here = said.get(&thread::current().id());
+        here.map_or(0, |text| text.matches(part).count())
     }
 }
 
-impl Subscriber for Said {
+impl Subscriber for &'static Said {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         *metadata.level() <= Level::INFO
     }
@@ -42,7 +54,9 @@ impl Subscriber for Said {
                 self.0.push_str(&format!("{}={value:?} ", field.name()));
             }
         }
-        event.record(&mut Fields(&mut self.0.lock().unwrap()));
+        let mut said = self.0.lock().unwrap();
+        let here = said.entry(thread::current().id()).or_default();
+        event.record(&mut Fields(here));
     }
 
     fn enter(&self, _: &Id) {}
@@ -262,8 +276,7 @@ async fn who_has_gone_on_since_it_was_looked_is_not_overwritten() {
 /// Commits are made sixteen at a time, and the first ones take so long that the look behind the others is an old one.
 #[tokio::test(start_paused = true)]
 async fn those_whose_turn_comes_late_are_looked_at_again_first() {
-    let said = Said::default();
-    let _listening = tracing::subscriber::set_default(said.clone());
+    Said::listen();
     let mut scene = Scene::new().await;
     scene.groups.round().await.unwrap();
     let names: Vec<String> = (0..40).map(|n| format!("g{n}")).collect();
@@ -282,14 +295,14 @@ async fn those_whose_turn_comes_late_are_looked_at_again_first() {
     let rules = [late(9), late(8).once()].map(|rule| faults.add(rule));
     scene.groups.round().await.unwrap();
     assert_eq!(committed(), 16);
-    assert_eq!(said.count("id=\"groups-late\" groups=24 "), 1);
+    assert_eq!(Said::count("id=\"groups-late\" groups=24 "), 1);
     for rule in rules {
         faults.remove(rule);
     }
     scene.groups.round().await.unwrap();
     assert_eq!(committed(), 40);
-    assert_eq!(said.count("groups-late"), 1);
-    assert_eq!(said.count("in time again"), 1);
+    assert_eq!(Said::count("groups-late"), 1);
+    assert_eq!(Said::count("in time again"), 1);
 }
 
 /// Its consumers have left, and the coordinator has not finished their last transaction: a commit now would win over its offsets.
