@@ -40,6 +40,13 @@ fn a_topic_of_the_same_name_is_not_taken_for_the_one_that_was_mirrored() {
             there.contains_key(&name) && east.broker.log_end(&name, 0) >= 40
         })
     });
+    // The positions say so too.
+    let caught_up = Command::new(env!("CARGO_BIN_EXE_strait"))
+        .args(["wait", "caught-up", "--timeout", "60s"])
+        .arg(mirror.folder().join("mirror.toml"))
+        .output()
+        .unwrap();
+    assert_eq!(caught_up.status.code(), Some(0), "{caught_up:?}");
     mirror.stop();
     // Somebody makes it anew, and the group reads that.
     east.broker.delete_topic("west.anew");

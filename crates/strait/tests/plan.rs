@@ -20,7 +20,7 @@ const SOON: Duration = Duration::from_secs(60);
 
 fn strait(command: &str, mirror: &Mirror, more: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_strait"))
-        .arg(command)
+        .args(command.split(' '))
         .arg(mirror.folder().join("mirror.toml"))
         .args(more)
         .output()
@@ -172,6 +172,9 @@ fn a_plan_of_a_running_link_counts_what_is_left_and_a_source_that_is_gone_is_nam
         );
         assert!(compared.unwrap().equal, "{topic}");
     }
+    // What is left is counted from the positions.
+    let caught_up = strait("wait caught-up", &mirror, &["--timeout", "60s"]);
+    assert_eq!(caught_up.status.code(), Some(0), "{caught_up:?}");
     mirror.stop();
     let nothing = printed(&strait("status", &mirror, &[]));
     assert_eq!(
