@@ -9,6 +9,7 @@ import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.StoreQueryParameters;
 import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.StreamsConfig;
+import org.apache.kafka.streams.errors.InvalidStateStoreException;
 import org.apache.kafka.streams.kstream.Consumed;
 import org.apache.kafka.streams.kstream.Grouped;
 import org.apache.kafka.streams.kstream.Materialized;
@@ -33,10 +34,12 @@ public final class WordCounter {
         settings.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, 100);
         settings.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, 0);
         settings.put(StreamsConfig.REPLICATION_FACTOR_CONFIG, 1);
+        // What it has read of the repartition topic stays there to be compared.
+        settings.put(StreamsConfig.REPARTITION_PURGE_INTERVAL_MS_CONFIG, 3_600_000);
         long words = Long.parseLong(args[2]);
         try (KafkaStreams streams = new KafkaStreams(topology().build(), settings)) {
             streams.start();
-            Instant end = Instant.now().plusSeconds(60);
+            Instant end = Instant.now().plusSeconds(180);
             TreeMap<String, Long> counted = new TreeMap<>();
             while (counted.values().stream().mapToLong(Long::longValue).sum() < words) {
                 if (Instant.now().isAfter(end)) {
@@ -44,7 +47,12 @@ public final class WordCounter {
                 }
                 Thread.sleep(20);
                 if (streams.state() == KafkaStreams.State.RUNNING) {
-                    counted = counted(streams);
+                    try {
+                        counted = counted(streams);
+                    } catch (InvalidStateStoreException e) {
+                        // It has begun to rebalance since.
+                        continue;
+                    }
                 }
             }
             streams.close(Duration.ofSeconds(20));

@@ -35,6 +35,7 @@ public final class Worker {
             settings.put(topic + ".storage.replication.factor", "1");
         }
         settings.put("offset.storage.partitions", "3");
+        settings.put("task.shutdown.graceful.timeout.ms", "60000");
         Connect<?> connect = new ConnectDistributed().startConnect(settings);
         try {
             if (args.length > 3) {
@@ -42,7 +43,7 @@ public final class Worker {
                 create(url, "reader", "Source", "\"topic\":\"through-connect\",\"file\":\"" + folder.resolve("in") + "\"");
                 create(url, "writer", "Sink", "\"topics\":\"through-connect\",\"file\":\"" + folder.resolve("out") + "\"");
             }
-            Instant end = Instant.now().plusSeconds(60);
+            Instant end = Instant.now().plusSeconds(180);
             while (lines(folder) < Long.parseLong(args[2])) {
                 if (Instant.now().isAfter(end)) {
                     throw new IllegalStateException("only " + lines(folder) + " lines came through");
@@ -66,7 +67,7 @@ public final class Worker {
         String body = "{\"name\":\"" + name + "\",\"config\":{\"connector.class\":\"" + FILES + kind + "Connector\",\"tasks.max\":\"1\"," + more + "}}";
         HttpRequest request = HttpRequest.newBuilder(URI.create(url + "connectors"))
             .header("Content-Type", "application/json").POST(HttpRequest.BodyPublishers.ofString(body)).build();
-        Instant end = Instant.now().plusSeconds(30);
+        Instant end = Instant.now().plusSeconds(180);
         while (true) {
             HttpResponse<String> answer = HttpClient.newHttpClient().send(request, HttpResponse.BodyHandlers.ofString());
             if (answer.statusCode() == 201) {
