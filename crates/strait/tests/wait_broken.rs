@@ -94,7 +94,7 @@ fn a_broker_that_hangs_or_is_away_holds_up_only_what_it_alone_knows() {
     for partition in 0..2 {
         write(&west, "held", partition, 30);
     }
-    let more = "groups = [\"g.*\"]\nconnect-timeout = \"1s\"";
+    let more = "groups = [\"g.*\"]\nconnect-timeout = \"3s\"";
     let toml = west_to_east(&west.address, &east.address, &["held"], more);
     let mut mirror = Mirror::new(&toml).started();
     wait_until("all is mirrored", SOON, || {
@@ -114,7 +114,7 @@ fn a_broker_that_hangs_or_is_away_holds_up_only_what_it_alone_knows() {
 
     // Hangs: connections stay open, and nothing is answered.
     west_2.pause();
-    let (code, out, err) = strait(&mirror, &["wait", "caught-up"], &["--timeout", "6s"]);
+    let (code, out, err) = strait(&mirror, &["wait", "caught-up"], &["--timeout", "12s"]);
     assert_eq!(code, Some(6), "{out}{err}");
     let of_the_other = |out: &str| {
         out.contains("not caught up: 1 of 2 partitions, with cluster west")
@@ -135,7 +135,7 @@ fn a_broker_that_hangs_or_is_away_holds_up_only_what_it_alone_knows() {
     // Away, with its partition.
     west_2.set_online(false);
     west.broker.set_leaderless("held", 1);
-    let (code, out, err) = strait(&mirror, &["wait", "caught-up"], &["--timeout", "2s"]);
+    let (code, out, err) = strait(&mirror, &["wait", "caught-up"], &["--timeout", "12s"]);
     assert_eq!(code, Some(6), "{out}{err}");
     assert!(out.contains("1 of 2 partitions"), "{out}");
     assert!(out.contains("held-1"), "{out}");
@@ -161,7 +161,7 @@ fn a_broker_that_hangs_or_is_away_holds_up_only_what_it_alone_knows() {
     let end = east.broker.log_end("west.held", 0);
     east.broker.commit("g1", "west.held", 0, end);
     east_2.pause();
-    let (code, out, err) = strait(&mirror, drained, &["--timeout", "6s"]);
+    let (code, out, err) = strait(&mirror, drained, &["--timeout", "12s"]);
     assert_eq!(code, Some(6), "{out}{err}");
     assert!(err.contains("broker 2 (127.0.0.1:"), "{out}{err}");
     let (code, out, err) = strait(&mirror, &["status"], &[]);
@@ -245,7 +245,7 @@ fn a_topic_that_the_target_does_not_tell_of_is_not_drained() {
         west.broker.create_topic(topic, 1, &[]).unwrap();
         write(&west, topic, 0, 30);
     }
-    let more = "groups = [\"g.*\"]\nconnect-timeout = \"1s\"";
+    let more = "groups = [\"g.*\"]\nconnect-timeout = \"3s\"";
     let toml = west_to_east(&west.address, &east.address, &["read", "hidden"], more);
     let mut mirror = Mirror::new(&toml).started();
     wait_until("all is mirrored", SOON, || {
@@ -273,7 +273,7 @@ fn a_topic_that_the_target_does_not_tell_of_is_not_drained() {
     east.broker.faults().remove(rule);
     // A broker that does not know it for a moment.
     let rule = east.broker.faults().add(metadata(3).once());
-    let (code, out, err) = strait(&mirror, drained, &["--timeout", "6s"]);
+    let (code, out, err) = strait(&mirror, drained, &["--timeout", "12s"]);
     assert_eq!(east.broker.faults().fired(rule), 1);
     assert_eq!(code, Some(6), "{out}{err}");
     assert!(out.contains("west.hidden               20"), "{out}{err}");
