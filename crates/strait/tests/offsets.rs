@@ -286,6 +286,19 @@ fn checkpoints(east: &str, alias: &str) -> BTreeMap<(String, String, i32), (i64,
     lines.collect()
 }
 
+/// Waits until three looks, a second apart, find the same: the cleaner has done what it could.
+fn wait_for_rest<T: PartialEq>(mut look: impl FnMut() -> T) {
+    let mut last = look();
+    let mut equal = 1;
+    wait_until("the cleaner rests", SOON, || {
+        rig::pass(Duration::from_secs(1));
+        let now = look();
+        equal = if now == last { equal + 1 } else { 1 };
+        last = now;
+        equal == 3
+    });
+}
+
 /// Random offsets of each partition, as many as wanted in all.
 fn questions(source: &Shown, seed: u64, wanted: usize) -> By<Vec<i64>> {
     let mut state = seed;
@@ -349,12 +362,16 @@ fn random_offsets_are_exact_or_the_nearest_safe_ones() {
     // Gaps in the source before anybody mirrors it.
     let mut firsts: BTreeMap<&str, u64> = BTreeMap::new();
     for topic in &before {
-        let workload = Workload::new(*topic)
-            .keys(each / 3)
-            .rate(rate)
-            .flush_every(9);
-        let written = oracle.produce(west, &workload, each).unwrap();
-        firsts.insert(topic, written.next_id);
+        // In parts: each begins a segment, however quickly a producer that starts late catches up.
+        let first = firsts.entry(topic).or_default();
+        for _ in 0..4 {
+            let workload = Workload::new(*topic)
+                .keys(each / 3)
+                .first_id(*first)
+                .rate(rate)
+                .flush_every(9);
+            *first = oracle.produce(west, &workload, each / 4).unwrap().next_id;
+        }
     }
     for topic in &before {
         wait_until("the cleaner has been there", SOON, || {
@@ -366,11 +383,7 @@ fn random_offsets_are_exact_or_the_nearest_safe_ones() {
             rest(topic, NOTHING_YET);
         }
     }
-    let mut last = 0;
-    wait_until("the cleaner rests", SOON, || {
-        let now = before.iter().map(|topic| count(west, topic)).sum();
-        std::mem::replace(&mut last, now) == now
-    });
+    wait_for_rest(|| -> Vec<u64> { before.iter().map(|topic| count(west, topic)).collect() });
 
     let names: Vec<&str> = TOPICS.iter().map(|t| t.0).collect();
     let more = "name = \"asked\"\nsync-topic-configs = false\ngroups = [\"asked-.*\"]\nrefresh-groups = \"1s\"\nsync-group-offsets-interval = \"1s\"\nemit-checkpoints-interval = \"1s\"\n";
@@ -494,13 +507,7 @@ fn random_offsets_are_exact_or_the_nearest_safe_ones() {
             count(west, topic) < before / 2
         });
     }
-    let mut last = left();
-    wait_until("the cleaner rests", SOON, || {
-        let now = left();
-        let rests = last == now;
-        last = now;
-        rests
-    });
+    wait_for_rest(left);
     let asked = ask(SEED + 1);
     eprintln!("{asked:?}");
     for (kind, score) in &asked {
