@@ -9,7 +9,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a stop may take: it flushes, commits, and leaves its group.
-const STOP: Duration = Duration::from_secs(40);
+const STOP: Duration = Duration::from_secs(120);
 
 /// `connect-mirror-maker.sh mm2.properties`, or `connect-distributed.sh`. It is killed when dropped.
 #[derive(Debug)]
