@@ -275,7 +275,7 @@ impl Scene {
             while *found != wanted {
                 let status = handle.status().borrow().clone();
                 assert!(
-                    begun.elapsed() < Duration::from_secs(20),
+                    begun.elapsed() < Duration::from_secs(120),
                     "{} of {} records: ..{:?}\n{status:?}",
                     found.len(),
                     wanted.len(),
@@ -738,12 +738,12 @@ fn a_position_is_written_again_over_a_sync_of_the_other_direction() {
     let topic = "mm2-offset-syncs_source_internal";
     let positions = || scene.target.records(topic, 0, false);
     let of_strait = |record: &KitRecord| record.headers.iter().any(|(key, _)| key == "strait.pos");
-    let begun = Instant::now();
     let rewritten = || {
+        let begun = Instant::now();
         let before = positions().len();
         Scene::sync(&scene.target, topic, (7_000, 9_000));
         while positions().len() < before + 2 || !of_strait(positions().last().unwrap()) {
-            assert!(begun.elapsed() < Duration::from_secs(40), "not yet");
+            assert!(begun.elapsed() < Duration::from_secs(120), "not yet");
             std::thread::sleep(Duration::from_millis(20));
         }
     };
@@ -786,7 +786,7 @@ fn a_position_is_written_again_over_a_sync_of_the_other_direction() {
     let (handle, task) = scene.link(&runtime);
     let begun = Instant::now();
     while !of_strait(positions().last().unwrap()) {
-        assert!(begun.elapsed() < Duration::from_secs(20), "not yet");
+        assert!(begun.elapsed() < Duration::from_secs(120), "not yet");
         std::thread::sleep(Duration::from_millis(20));
     }
     runtime.block_on(handle.stop());
