@@ -17,6 +17,23 @@ use strait_testkit::kafka::{
 
 const NOW: Duration = Duration::ZERO;
 
+/// Waits until this holds.
+fn until(what: &str, done: &dyn Fn() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(180), "{what}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// Waits until no transaction is open in the topic: its end is answered before its markers are written.
+fn settled(oracle: &Oracle, kafka: &str, topic: &str) {
+    let ends = |isolation| oracle.offsets(kafka, topic, isolation).unwrap();
+    until("a transaction stays open", &|| {
+        ends(Isolation::ReadCommitted) == ends(Isolation::ReadUncommitted)
+    });
+}
+
 #[test]
 fn a_killed_and_a_stopped_broker_come_back_with_their_data() {
     let oracle = Oracle::shared().unwrap();
@@ -118,6 +135,7 @@ fn aborted_and_open_transactions_are_invisible_to_read_committed() {
         Workload::new("payments").transaction(TransactionSpec::new("harness", 100).abort_every(3));
     let report = oracle.produce(&kafka, &workload, 900).unwrap();
     assert_eq!((report.acked, report.aborted), (600, 300), "{report:?}");
+    settled(&oracle, &kafka, "payments");
     assert_eq!(count(Isolation::ReadCommitted), 600);
     assert_eq!(count(Isolation::ReadUncommitted), 900);
     let markers = cluster
@@ -142,6 +160,7 @@ fn aborted_and_open_transactions_are_invisible_to_read_committed() {
         .unwrap();
     assert_eq!((stable[0].end, end[0].end), (909, 959));
     open.commit().unwrap();
+    settled(&oracle, &kafka, "payments");
     assert_eq!(count(Isolation::ReadCommitted), 650);
 }
 
@@ -382,12 +401,10 @@ fn an_administrator_s_actions_show() {
     );
 
     oracle.delete_topic(&kafka, "trimmed").unwrap();
-    assert!(
-        !oracle
-            .list_topics(&kafka)
-            .unwrap()
-            .contains(&"trimmed".to_owned())
-    );
+    until("the topic is still there", &|| {
+        let topics = oracle.list_topics(&kafka).unwrap();
+        !topics.contains(&"trimmed".to_owned())
+    });
     let refused = oracle
         .create_topic(&kafka, "managed", 1, 1, &[])
         .unwrap_err();
@@ -544,13 +561,6 @@ fn abandoned_child() {
 
 #[test]
 fn nothing_is_left_of_a_killed_test_process() {
-    let until = |what: &str, done: &dyn Fn() -> bool| {
-        let begun = Instant::now();
-        while !done() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
-            std::thread::park_timeout(Duration::from_millis(20));
-        }
-    };
     let dir = tempfile::tempdir().unwrap();
     let told = dir.path().join("told");
     let mut child = Command::new(std::env::current_exe().unwrap())
