@@ -163,12 +163,12 @@ fn a_share_group_begins_on_the_target_where_it_was() {
         let told = String::from_utf8(ended.stdout).unwrap();
         (ended.status.code(), told)
     };
-    let (code, told) = wait("20s");
+    let (code, told) = wait("45s");
     assert_eq!(code, Some(6), "{told}");
     let behind = format!("share group {} stands at ", hands[0]);
     assert!(told.contains(&behind), "{told}");
     mirror.start();
-    let (code, told) = wait("60s");
+    let (code, told) = wait("120s");
     assert_eq!(code, Some(0), "{told}");
     mirror.stop();
 
