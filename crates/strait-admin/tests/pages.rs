@@ -98,7 +98,7 @@ async fn pages_tell_health_readiness_and_metrics_until_stopped() {
         stop.send(()).unwrap();
     };
     let both = async { tokio::join!(serving, asking) };
-    let (served, ()) = tokio::time::timeout(Duration::from_secs(20), both)
+    let (served, ()) = tokio::time::timeout(Duration::from_secs(60), both)
         .await
         .unwrap();
     served.unwrap();
