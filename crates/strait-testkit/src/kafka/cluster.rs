@@ -58,14 +58,15 @@ impl KafkaCluster {
             return Ok(pair);
         }
         let started: &'static [Self; 2] = Box::leak(Box::new(Self::start_all([
-            KafkaOptions::new(),
-            KafkaOptions::new(),
+            for_long(KafkaOptions::new()),
+            for_long(KafkaOptions::new()),
         ])?));
         *pair = Some(started);
         Ok(started)
     }
 
     /// The cluster called `name`: started with `options` at the first call, the same for every test of the binary.
+    /// Tests that stop nodes start clusters of their own instead.
     pub fn shared(
         name: &str,
         options: impl FnOnce() -> KafkaOptions,
@@ -76,7 +77,7 @@ impl KafkaCluster {
         if let Some(cluster) = clusters.get(name) {
             return Ok(cluster);
         }
-        let started: &'static Self = Box::leak(Box::new(Self::start(options())?));
+        let started: &'static Self = Box::leak(Box::new(Self::start(for_long(options()))?));
         clusters.insert(name.to_owned(), started);
         Ok(started)
     }
@@ -272,6 +273,15 @@ impl Drop for KafkaCluster {
             let _ = dir.keep();
         }
     }
+}
+
+/// Options of a cluster whose nodes nobody stops: a node that a busy machine held up for some seconds is not fenced.
+fn for_long(mut options: KafkaOptions) -> KafkaOptions {
+    // Properties of its own are behind it and win.
+    let patient = ("broker.session.timeout.ms", "30000");
+    let patient = (patient.0.to_owned(), patient.1.to_owned());
+    options.properties.insert(0, patient);
+    options
 }
 
 /// A node's state is right after every step: a test that panicked meanwhile changes nothing.

@@ -2,11 +2,16 @@
 
 use super::cluster::KafkaCluster;
 use super::error::HarnessError;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Offset, length, leader epoch, magic, CRC, attributes, last offset delta, two timestamps, producer id, epoch,
 /// sequence, count (DefaultRecordBatch of Kafka's clients).
 const HEADER: usize = 61;
+/// Between two looks at a folder in which the cleaner is at work, and for how long it is looked at.
+const PAUSE: Duration = Duration::from_millis(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One record batch of a partition's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +58,8 @@ impl StoredBatch {
 }
 
 impl KafkaCluster {
-    /// The batches of a partition in a node's log, in order. A batch that is being appended meanwhile may be left out.
+    /// The batches of a partition in a node's log, in order, of one state of it: where the cleaner replaces segments
+    /// meanwhile they are read again. A batch that is being appended meanwhile may be left out.
     pub fn stored_batches(
         &self,
         node: usize,
@@ -66,30 +72,62 @@ impl KafkaCluster {
                 node,
                 state: "unknown",
             })?;
-        let mut batches = Vec::new();
-        for file in segments(&dir).map_err(HarnessError::io(format!("list {}", dir.display())))? {
-            let bytes = std::fs::read(&file)
-                .map_err(HarnessError::io(format!("read {}", file.display())))?;
-            let mut rest = bytes.as_slice();
-            while let Some(batch) = take_batch(&mut rest) {
-                batches.push(batch);
+        let begun = Instant::now();
+        loop {
+            match read(&dir) {
+                Ok(Some(batches)) => return Ok(batches),
+                Err(error)
+                    if error.kind() != std::io::ErrorKind::NotFound
+                        || begun.elapsed() > PATIENCE =>
+                {
+                    let what = format!("read the segments of {}", dir.display());
+                    return Err(HarnessError::io(what)(error));
+                }
+                Ok(None) if begun.elapsed() > PATIENCE => {
+                    return Err(HarnessError::NodeState {
+                        node,
+                        state: "cleaning its log all the time",
+                    });
+                }
+                Ok(None) | Err(_) => std::thread::sleep(PAUSE),
             }
         }
-        Ok(batches)
     }
 }
 
-/// The segment files in order of their offsets, which is that of their zero-padded names.
-fn segments(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+/// The batches of all segments; none where segments were replaced meanwhile.
+fn read(dir: &Path) -> std::io::Result<Option<Vec<StoredBatch>>> {
+    let Some(before) = segments(dir)? else {
+        return Ok(None);
+    };
+    let mut batches = Vec::new();
+    for (file, _) in &before {
+        let bytes = std::fs::read(file)?;
+        let mut rest = bytes.as_slice();
+        while let Some(batch) = take_batch(&mut rest) {
+            batches.push(batch);
+        }
+    }
+    // New ones may have been begun behind them.
+    let same = segments(dir)?.is_some_and(|after| after.starts_with(&before));
+    Ok(same.then_some(batches))
+}
+
+/// The segment files in order of their offsets, which is that of their zero-padded names, and their inodes: a cleaned
+/// segment has the name of one that it replaces. None while some are being replaced.
+fn segments(dir: &Path) -> std::io::Result<Option<Vec<(PathBuf, u64)>>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "log") {
-            files.push(path);
+        let entry = entry?;
+        let path = entry.path();
+        match path.extension().and_then(|e| e.to_str()) {
+            Some("log") => files.push((path, entry.metadata()?.ino())),
+            Some("swap") => return Ok(None),
+            _ => {}
         }
     }
     files.sort();
-    Ok(files)
+    Ok(Some(files))
 }
 
 /// The next batch; none where the file ends, or where a batch is not whole.

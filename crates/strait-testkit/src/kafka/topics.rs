@@ -6,6 +6,11 @@ use super::reading::Isolation;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// How long a new topic may be unknown to some brokers, and the time between two questions.
+const KNOWN_WITHIN: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A topic as the cluster describes it.
 #[derive(Clone, Debug, Deserialize)]
@@ -63,8 +68,30 @@ impl Oracle {
             json!({"bootstrap": bootstrap, "topic": topic, "partitions": partitions, "replication": replication,
                    "configs": pairs(configs)}),
         )?;
-        self.offsets(bootstrap, topic, Isolation::ReadUncommitted)?;
+        self.await_known(bootstrap, topic)?;
         Ok(created.id)
+    }
+
+    /// Waits until the topic is known wherever it is asked for: a broker may learn of it after another one led it.
+    fn await_known(&self, bootstrap: &str, topic: &str) -> Result<(), HarnessError> {
+        let begun = Instant::now();
+        // Which broker answers is the client's choice.
+        let wanted = bootstrap.split(',').count();
+        let mut answers = 0;
+        while answers < wanted {
+            let answer = self
+                .offsets(bootstrap, topic, Isolation::ReadUncommitted)
+                .and_then(|_| self.describe_topic(bootstrap, topic));
+            match answer {
+                Ok(_) => answers += 1,
+                Err(error) if begun.elapsed() > KNOWN_WITHIN => return Err(error),
+                Err(_) => {
+                    answers = 0;
+                    std::thread::sleep(PAUSE);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Deletes a topic; the brokers remove it soon after.
