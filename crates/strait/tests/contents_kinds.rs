@@ -31,7 +31,7 @@ fn assert_mirrored(oracle: &Oracle, west: &str, east: &str, topic: &str, isolati
         oracle.compare(sides.0, sides.1, isolation, SOON).unwrap()
     };
     let mut compared = compare();
-    let _ = rig::holds_within(Duration::from_secs(5), || {
+    let _ = rig::holds_within(SOON, || {
         compared = compare();
         compared.equal
     });
@@ -125,7 +125,11 @@ fn a_target_that_stamps_records_itself_gets_all_of_them_under_its_own_times() {
     let oracle = Oracle::shared().unwrap();
     let append = [("message.timestamp.type", "LogAppendTime")];
     for topic in ["append-both", "append-target"] {
-        let of_source: &[(&str, &str)] = if topic == "append-both" { &append } else { &[] };
+        let of_source = if topic == "append-both" {
+            &append
+        } else {
+            &[FOREVER]
+        };
         oracle.create_topic(west, topic, 1, 1, of_source).unwrap();
         let mirrored = format!("west.{topic}");
         oracle.create_topic(east, &mirrored, 1, 1, &append).unwrap();
@@ -249,7 +253,7 @@ fn batches_that_the_cleaner_emptied_are_passed_over() {
         last(west, "emptied-a"),
         last(east, "west.emptied-a")
     );
-    assert!(empty() >= 3);
+    wait_until("empty batches are left", SOON, || empty() >= 3);
     assert_eq!(lines(&mirror.log(), "ERROR"), Vec::<&str>::new());
     mirror.stop();
 }

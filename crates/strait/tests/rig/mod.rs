@@ -15,6 +15,8 @@ use tempfile::TempDir;
 /// Between two looks at something that cannot notify.
 const PAUSE: Duration = Duration::from_millis(20);
 const TAIL_LINES: usize = 60;
+/// A stop drains for at most 10 s; the rest is for a slow machine.
+pub(crate) const STOPS_WITHIN: Duration = Duration::from_secs(30);
 
 /// A mirror that can be started, killed and started again on the same configuration and state folder.
 /// It is killed when dropped; a test that fails shows the end of its log.
@@ -104,10 +106,10 @@ impl Mirror {
         ended.unwrap()
     }
 
-    /// Stops the process with SIGTERM, which must take at most 12 s and end with exit code 0.
+    /// Stops the process with SIGTERM, which must end soon and with exit code 0.
     pub(crate) fn stop(&mut self) {
         self.signal(Signal::TERM);
-        let status = self.wait(Duration::from_secs(12));
+        let status = self.wait(STOPS_WITHIN);
         assert_eq!(status.code(), Some(0), "{}", self.tail());
     }
 
@@ -140,6 +142,16 @@ impl Mirror {
     pub(crate) fn wait_for_log(&self, text: &str, within: Duration) {
         let said = holds_within(within, || self.log().contains(text));
         assert!(said, "no {text:?} within {within:?} in\n{}", self.tail());
+    }
+
+    /// Waits until its log has this text behind its first `before` bytes.
+    pub(crate) fn wait_for_news(&self, before: usize, text: &str, within: Duration) {
+        let said = holds_within(within, || self.log()[before..].contains(text));
+        assert!(
+            said,
+            "no new {text:?} within {within:?} in\n{}",
+            self.tail()
+        );
     }
 
     pub(crate) fn log_file(&self) -> PathBuf {
