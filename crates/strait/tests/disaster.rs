@@ -197,7 +197,7 @@ fn work_moves_to_b_and_back_to_a() {
         let arguments = [&which[..], &["--timeout", timeout]].concat();
         strait(&a_to_b, &["wait", "drained"], &arguments, code)
     };
-    assert!(drained("1s", 6).contains("billing has 250 records left in accounting.invoices.A"));
+    assert!(drained("8s", 6).contains("billing has 250 records left in accounting.invoices.A"));
     read.extend(b.read("billing", from_a, 100));
     let status = strait(&a_to_b, &["status"], &[], 0);
     assert!(

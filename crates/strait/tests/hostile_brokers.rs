@@ -99,7 +99,7 @@ impl World {
     /// A warning or an error of the hostile link, written after `before` bytes of the log, that has all these texts.
     fn wait_for_complaint(&self, before: usize, texts: &[&str]) {
         assert!(
-            self.complains_within(Duration::from_secs(30), before, texts),
+            self.complains_within(SOON, before, texts),
             "nothing with {texts:?} in\n{}",
             &self.mirror.log()[before..]
         );
@@ -118,7 +118,7 @@ impl World {
     /// told within the last minute.
     fn wait_for_standstill(&self, texts: &[&str]) {
         let mut body = String::new();
-        let said = rig::holds_within(Duration::from_secs(20), || {
+        let said = rig::holds_within(SOON, || {
             body = page::get(self.admin, "/readyz").unwrap_or_default().1;
             let lines = body
                 .lines()
