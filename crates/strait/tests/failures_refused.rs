@@ -171,12 +171,8 @@ const ONE_HOUR_AHEAD: [(&str, &str); 1] = [("message.timestamp.after.max.ms", "3
 
 /// Creates the topic, on the source for records of any time.
 fn create_for_tomorrow(pair: &Pair, topic: &str) {
-    pair.create_both(topic, &ONE_HOUR_AHEAD);
     let any = [("message.timestamp.after.max.ms", "9223372036854775807")];
-    let set = pair
-        .oracle
-        .alter_topic_configs(&pair.west, topic, &any, &[]);
-    set.unwrap();
+    pair.create_both_with(topic, &any, &ONE_HOUR_AHEAD);
     pair.batch(topic, &with_a_record_of_tomorrow());
 }
 

@@ -10,8 +10,12 @@
 mod pair;
 mod rig;
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use pair::{Pair, SOON, record, wait_for_gaps};
-use strait_testkit::kafka::{Codec, KafkaCluster, KafkaOptions, RecordSpec};
+use rig::wait_until;
+use rustix::process::Signal;
+use strait_testkit::kafka::{Codec, Isolation, KafkaCluster, KafkaOptions, RecordSpec};
 
 #[test]
 fn a_target_topic_that_was_deleted_is_mirrored_again() {
@@ -134,29 +138,44 @@ fn retaining() -> Pair {
 const FOREVER: [(&str, &str); 1] = [("retention.ms", "-1")];
 
 fn create_keeping(pair: &Pair, topic: &str) {
-    pair.create_both(topic, &FOREVER);
-    let on_source = pair
-        .oracle
-        .alter_topic_configs(&pair.west, topic, &FOREVER, &[]);
-    on_source.unwrap();
+    pair.create_both_with(topic, &FOREVER, &FOREVER);
+}
+
+/// A record of years ago.
+fn old(value: &str) -> RecordSpec {
+    RecordSpec {
+        timestamp: Some(1_650_000_000_000),
+        ..record(value)
+    }
 }
 
 /// Records of years ago, in one batch each.
 fn write_old(pair: &Pair, topic: &str, values: &[&str]) {
     for value in values {
-        let old = RecordSpec {
-            timestamp: Some(1_650_000_000_000),
-            ..record(value)
-        };
-        pair.batch(topic, &[old]);
+        pair.batch(topic, &[old(value)]);
     }
 }
 
-/// Retention takes all that the target holds.
+const AT_ONCE: [(&str, &str); 1] = [("retention.ms", "1")];
+
+/// Retention takes all that the target holds, and nothing that is written from now on.
 fn empty(pair: &Pair, topic: &str) {
-    pair.set(topic, &[("retention.ms", "1")]);
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    pair.set(topic, &AT_ONCE);
     pair.wait_for(topic, &[]);
     pair.set(topic, &FOREVER);
+    // A broker obeys a setting some time after it was accepted. It learns of a topic made later only after that, and
+    // where retention has been at work in that one, it does not go on in the other by what it knew before.
+    let later = format!("later-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let (oracle, east) = (&pair.oracle, &pair.east);
+    oracle.create_topic(east, &later, 1, 1, &AT_ONCE).unwrap();
+    oracle
+        .send(east, &later, Codec::None, &[old("gone")])
+        .unwrap();
+    wait_until("retention has been at work", SOON, || {
+        let offsets = oracle.offsets(east, &later, Isolation::ReadUncommitted);
+        offsets.unwrap()[0].start == 1
+    });
 }
 
 #[test]
@@ -230,13 +249,15 @@ fn a_target_that_retention_emptied_is_mirrored_again_into_a_new_topic() {
     empty(&pair, topic);
     write_old(&pair, topic, &["b"]);
     mirror.wait_for_log("id=target-expired", SOON);
-    // As the message says.
+    // As the message says. The mirror would make the topic itself, with other settings, if it looked in between.
+    mirror.signal(Signal::STOP);
     let mirrored = format!("west.{topic}");
     pair.oracle.delete_topic(&pair.east, &mirrored).unwrap();
     let created = pair
         .oracle
         .create_topic(&pair.east, &mirrored, 1, 1, &FOREVER);
     created.unwrap();
+    mirror.signal(Signal::CONT);
     pair.wait_for(topic, &["a", "b"]);
     mirror.stop();
 }

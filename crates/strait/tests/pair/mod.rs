@@ -45,7 +45,18 @@ impl Pair {
 
     /// Creates the topic on the source, and on the target with these settings.
     pub(crate) fn create_both(&self, topic: &str, on_target: &[(&str, &str)]) {
-        self.create(topic);
+        self.create_both_with(topic, &[], on_target);
+    }
+
+    /// Creates the topic on the source and on the target, each with its own settings.
+    pub(crate) fn create_both_with(
+        &self,
+        topic: &str,
+        on_source: &[(&str, &str)],
+        on_target: &[(&str, &str)],
+    ) {
+        let created = self.oracle.create_topic(&self.west, topic, 1, 1, on_source);
+        created.unwrap();
         let mirrored = format!("west.{topic}");
         let created = self
             .oracle
