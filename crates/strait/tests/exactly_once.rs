@@ -20,7 +20,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rig::{Mirror, pass, wait_until, west_to_east};
+use rig::{Mirror, STOPS_WITHIN, pass, wait_until, west_to_east};
 use rustix::process::Signal;
 use strait_testkit::kafka::{
     Background, Codec, DumpOptions, DumpedRecord, HeaderSpec, Isolation, KafkaCluster,
@@ -295,7 +295,7 @@ fn kill_mirror(
         if kills.all % 8 == 6 {
             // Between two kills one clean stop: the next session starts without a fence.
             mirror.signal(Signal::TERM);
-            mirror.wait(Duration::from_secs(12));
+            mirror.wait(STOPS_WITHIN);
             kills.clean_stops += 1;
             mirror.start();
             kill_at = Instant::now() + Duration::from_millis(random.u64(0..9_000));
@@ -371,9 +371,10 @@ fn nothing_is_lost_doubled_or_reordered_by_kills() {
         &west,
         &east,
         &[".*"],
-        // The target's log of the compacted topic is not cleaned, so that every record can be counted there.
+        // The target's log of the compacted topic is not cleaned, so that every record can be counted there. A mirror that
+        // starts while a broker is down waits for it three times as long as for a connection.
         &format!(
-            "replication-factor = {nodes}\nconfig-exclude = [\"segment.*\", \"min.cleanable.*\", \
+            "connect-timeout = \"60s\"\nreplication-factor = {nodes}\nconfig-exclude = [\"segment.*\", \"min.cleanable.*\", \
              \"message.timestamp.*\", \"min.insync.replicas\"]"
         ),
     ))
@@ -445,12 +446,7 @@ fn nothing_is_lost_doubled_or_reordered_by_kills() {
     mirror.stop();
     // Nobody else writes to these topics, so that none of this may ever happen, whatever is killed.
     let log = mirror.log();
-    for never in [
-        "panicked",
-        " ERROR ",
-        "acknowledged at offset",
-        "stand twice",
-    ] {
+    for never in ["panicked", " ERROR ", "stand twice"] {
         let found: Vec<&str> = log
             .lines()
             .filter(|line| line.contains(never))
@@ -460,11 +456,12 @@ fn nothing_is_lost_doubled_or_reordered_by_kills() {
     }
     // A coordinator that is elected again repeats the markers of an unfinished round, so that a flow may find itself
     // further on than it thought, and looks. Never less far: that would be a loss.
-    let surprises: Vec<(i64, i64)> = log.lines().filter_map(surprise).collect();
-    assert!(
-        surprises.iter().all(|(base, expected)| base > expected),
-        "seed {seed}: {surprises:?}"
-    );
+    let losses: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("acknowledged at offset"))
+        .filter(|line| surprise(line).is_none_or(|(base, expected)| base <= expected))
+        .collect();
+    assert!(losses.is_empty(), "seed {seed}: in the log: {losses:#?}");
     let summary = format!(
         "{} kills of the mirror ({} within 500 ms of its start, {} idle, {} in bulk), {} clean stops, {each} kills of \
          each side's broker, {each} freezes, {records} records ({per_topic}), {} s of load: none lost, none doubled, none out of order; \
