@@ -14,8 +14,19 @@ use strait_testkit::kafka::{
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// Reads a topic of both sides to its end, once the target has as many records, and holds them against each other.
+/// Reads a topic of both sides to its end, once no transaction of the source is open and the target has as many records,
+/// and holds them against each other.
 fn assert_mirrored(oracle: &Oracle, west: &str, east: &str, topic: &str) -> u64 {
+    // A commit returns before its markers are written.
+    let end = |isolation| oracle.offsets(west, topic, isolation).unwrap();
+    wait_until("every transaction is over", SOON, || {
+        end(Isolation::ReadCommitted) == end(Isolation::ReadUncommitted)
+    });
+    assert_mirrored_so_far(oracle, west, east, topic)
+}
+
+/// The same while a transaction is open.
+fn assert_mirrored_so_far(oracle: &Oracle, west: &str, east: &str, topic: &str) -> u64 {
     let mirrored = format!("west.{topic}");
     wait_for_topic(oracle, east, &mirrored);
     let compared = oracle
@@ -179,7 +190,7 @@ fn interleaved_transactions_arrive_without_what_was_aborted() {
     let after = Workload::new("txn-orders").seed(31);
     assert_eq!(oracle.produce(west, &after, 50).unwrap().acked, 50);
     assert_eq!(
-        assert_mirrored(&oracle, west, east, "txn-orders"),
+        assert_mirrored_so_far(&oracle, west, east, "txn-orders"),
         committed
     );
     open.commit().unwrap();
