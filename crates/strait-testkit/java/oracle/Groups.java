@@ -10,6 +10,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicLong;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
@@ -19,6 +20,7 @@ import org.apache.kafka.connect.mirror.RemoteClusterUtils;
 /** Consumer groups: their members, and their offsets. */
 public final class Groups {
     private final Clients clients;
+    private final AtomicLong handles = new AtomicLong();
     private final Map<Long, Member> members = new ConcurrentHashMap<>();
 
     public Groups(Clients clients) {
@@ -81,7 +83,7 @@ public final class Groups {
         while (!member.assigned) {
             Thread.sleep(20);
         }
-        long handle = members.size() + 1L;
+        long handle = handles.incrementAndGet();
         members.put(handle, member);
         ObjectNode answer = Clients.object();
         answer.put("handle", handle);
