@@ -179,8 +179,15 @@ impl<'a> Waiting<'a> {
             let over = self.over();
             let line = match looked {
                 None => {
-                    let why = unanswered(&self.clusters, PATIENCE.1)
-                        .unwrap_or_else(|| "what was asked had no answer in time".to_owned());
+                    let why = match unanswered(&self.clusters, PATIENCE.1) {
+                        Some(why) => why,
+                        // Everybody answers: the look before counts, and this one came too late.
+                        None if seen.found.is_some() => {
+                            seen.exit = Exit::NotYet;
+                            return seen;
+                        }
+                        None => "what was asked had no answer in time".to_owned(),
+                    };
                     return self.ends(seen, Exit::NotYet, why);
                 }
                 Some(Ok(found)) => {
@@ -222,6 +229,11 @@ impl<'a> Waiting<'a> {
             let next = self.rt.now() + pause;
             let next = self.times.deadline.map_or(next, |at| at.min(next));
             self.rt.sleep_until(next).await;
+            // One more look would have no time at all.
+            if self.over() {
+                seen.exit = Exit::NotYet;
+                return seen;
+            }
         }
     }
 
@@ -279,5 +291,51 @@ impl<'a> Waiting<'a> {
             complain(format_args!("link {}: {line}", self.link));
         }
         self.told = Some((line.to_owned(), now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A look that takes this long, and never brings what is waited for.
+    struct Slow(Runtime, Duration);
+
+    impl Look for Slow {
+        type Found = ();
+
+        async fn look(&mut self, _: Duration) -> Result<(), Trouble> {
+            self.0.sleep(self.1).await;
+            Ok(())
+        }
+
+        fn state(&self, (): &()) -> State {
+            State::Open("not yet".to_owned())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_the_time_is_over_the_last_whole_look_counts() {
+        let rt = Runtime::system();
+        // (a look's time in ms, the time to wait in s, whether one was whole)
+        let cases = [
+            (10, 12, true),
+            (10, 2, true),
+            (3_000, 12, true),
+            (4_000, 1, true),
+            (7_000, 6, false),
+        ];
+        for (look, timeout, whole) in cases {
+            let timeout = Duration::from_secs(timeout);
+            let times = Times::new(rt.now(), Some(timeout), Duration::from_secs(1));
+            let begun = rt.now();
+            let mut waiting = Waiting::new(&rt, "l", Vec::new(), times, true);
+            let mut slow = Slow(rt.clone(), Duration::from_millis(look));
+            let seen = waiting.until(&mut slow).await;
+            assert_eq!(seen.exit, Exit::NotYet);
+            assert_eq!(seen.found.is_some(), whole, "{look} {timeout:?}");
+            assert_eq!(seen.trouble.is_none(), whole, "{look} {timeout:?}");
+            assert!(rt.now() - begun <= timeout.max(LEAST), "{look} {timeout:?}");
+        }
     }
 }
