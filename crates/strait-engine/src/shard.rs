@@ -153,8 +153,8 @@ pub(crate) struct Shard<'a> {
     tight: bool,
     sums: Sums,
     syncing: bool,
-    /// Flows whose position is to be written again, and whether that was said.
-    displaced: (BTreeSet<FlowKey>, bool),
+    /// Flows whose position is to be written again; and whether that was said of one that is selected, and of one that is not.
+    displaced: (BTreeSet<FlowKey>, BTreeSet<bool>),
     routing: BTreeSet<Side>,
     /// Brokers that cannot be used at the moment, with the cause.
     ills: BTreeMap<(Side, i32), Ill>,

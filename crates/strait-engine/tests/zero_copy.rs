@@ -207,7 +207,7 @@ fn what_is_produced_lies_in_the_buffer_that_was_received() {
 
 #[test]
 fn a_link_allocates_less_than_it_forwards() {
-    const BATCHES: usize = 960;
+    const BATCHES: usize = 1_920;
     /// Such that nothing is joined.
     const BATCH: usize = 64 << 10;
     const { assert!(BATCH >= limits::JOIN_BELOW) };
@@ -268,9 +268,8 @@ fn a_link_allocates_less_than_it_forwards() {
         asked
     });
     println!("{asked} bytes allocated while {forwarded} were forwarded");
-    // Beside what each record costs a little is allocated as time passes.
     assert!(
-        asked < forwarded / 2,
+        asked < forwarded / 4,
         "{asked} bytes allocated while {forwarded} were forwarded"
     );
     let mut ends = BTreeMap::new();

@@ -226,6 +226,9 @@ impl Groups {
                 return;
             }
             let ended = self.round().await;
+            if ended.is_err() {
+                self.late.clear();
+            }
             let wait = match ended {
                 Ok(()) => {
                     (said, failed) = (None, 0);
@@ -315,6 +318,7 @@ impl Groups {
         let mut waiting = Waiting::default();
         let looked = self.look(&order, emit, &mut waiting).await;
         if !self.open() {
+            self.late.clear();
             return looked.map(drop);
         }
         self.first = waiting.full_at.take();
@@ -332,7 +336,7 @@ impl Groups {
         if emit {
             self.emitted = Some(now);
         }
-        self.tell_late();
+        self.tell_late(!standing.is_empty());
         self.look_for_members().await;
         let (shared, shared_standing) = self.share.last;
         self.gauges.seen.set((seen + shared) as f64);

@@ -402,12 +402,16 @@ async fn flows(
             continue;
         };
         if let Some(Err(error)) = configs.get(name) {
-            refused |= *error == KafkaError::UNKNOWN_TOPIC_OR_PARTITION;
-            keeper.report_settings(
+            let passes = !keeper.report_settings(
                 &config.name,
                 (name, *error),
                 &format!("the settings of the source topic cannot be read, so they are not copied: {error}; give Strait's user DescribeConfigs on it"),
             );
+            refused |= passes;
+            // Made now it would lack what it has to have from the beginning.
+            if passes && there.topics.get(target_name).is_none_or(|t| t.error != 0) {
+                continue;
+            }
         }
         let now = keeper.keep(config, target, &there, &wanted).await?;
         refused |= now.refused;
@@ -454,15 +458,18 @@ async fn flows(
             Some(Ok(entries)) => entries.as_slice(),
             Some(Err(error)) => {
                 let cluster = target.alias();
-                refused |= *error == KafkaError::UNKNOWN_TOPIC_OR_PARTITION;
-                keeper.report_settings(
+                refused |= !keeper.report_settings(
                     &config.name,
                     (target_name, *error),
                     &format!("the settings of the target topic on cluster {cluster} cannot be read, so that its min.insync.replicas and its limit for batches are not known, and settings of the source are not copied: {error}; give Strait's user DescribeConfigs on it"),
                 );
                 &[]
             }
-            None => &[],
+            // Not all of its brokers know it yet.
+            None => {
+                refused = true;
+                &[]
+            }
         };
         let comparable = !existing.is_empty() && !wanted.configs.is_empty();
         if config.sync_topic_configs && in_step && comparable {

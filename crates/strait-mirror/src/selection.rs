@@ -231,7 +231,7 @@ impl StoredSelections {
         self.refresh().await
     }
 
-    /// Whether some process runs the link: its lease is open and is renewed. Takes a few seconds where it is open and is not.
+    /// Whether some process runs the link: its lease is open and is renewed. Takes 10 s where it is open and is not renewed.
     ///
     /// # Errors
     /// As [`refresh`](Self::refresh).

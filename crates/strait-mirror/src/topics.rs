@@ -10,7 +10,7 @@ use strait_net::{
     Action, Cluster, ConfigEntry, KafkaError, Metadata, NetError, NewTopic, TopicMetadata,
 };
 use tokio::time::Instant;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use crate::naming::left_out::LeftOut;
 
@@ -188,24 +188,27 @@ impl TopicKeeper {
         }
     }
 
-    /// [`report`](Self::report) for what keeps a topic's settings, not its records, from being copied.
+    /// [`report`](Self::report) for what keeps a topic's settings, not its records, from being copied. Not said, and false, the
+    /// first time that a broker does not know a topic: of one that was made a moment ago it learns soon.
     pub(crate) fn report_settings(
         &mut self,
         link: &str,
         (topic, error): (&str, KafkaError),
         problem: &str,
-    ) {
-        // A broker does not know the topic yet, which was made a moment ago.
-        if error == KafkaError::UNKNOWN_TOPIC_OR_PARTITION {
-            debug!(link, topic, "{problem}");
-            return;
-        }
+    ) -> bool {
         // No topic has a space in its name.
         let key = format!("{topic} settings");
-        if self.reported.get(&key).map(String::as_str) != Some(problem) {
-            warn!(link, id = "settings-unreadable", topic, "{problem}");
-            self.reported.insert(key, problem.to_owned());
+        let last = self.reported.get(&key).map(String::as_str);
+        if last == Some(problem) {
+            return true;
         }
+        if last.is_none() && error == KafkaError::UNKNOWN_TOPIC_OR_PARTITION {
+            self.reported.insert(key, String::new());
+            return false;
+        }
+        warn!(link, id = "settings-unreadable", topic, "{problem}");
+        self.reported.insert(key, problem.to_owned());
+        true
     }
 
     /// Says which topics the source had when it was looked at last and does not show now.
@@ -529,6 +532,17 @@ fn rights(error: KafkaError, needed: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_topic_that_a_broker_does_not_know_is_looked_at_again_before_that_is_said() {
+        let mut keeper = TopicKeeper::default();
+        let unknown = ("new", KafkaError::UNKNOWN_TOPIC_OR_PARTITION);
+        let said: Vec<bool> = (0..3)
+            .map(|_| keeper.report_settings("l", unknown, "why"))
+            .collect();
+        assert_eq!(said, [false, true, true]);
+        assert!(keeper.report_settings("l", ("denied", KafkaError(29)), "why"));
+    }
 
     #[test]
     fn what_was_said_of_topics_that_are_gone_is_forgotten() {

@@ -12,8 +12,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::heartbeats::may_be_replicated;
+use crate::heartbeats::replicated;
 use crate::mirror::MirrorError;
+use crate::selection::{SelectionError, StoredSelections};
 use crate::translation::differ;
 use crate::untold::{Untold, Why, selected_groups};
 
@@ -85,9 +86,10 @@ pub struct Unread {
 }
 
 impl Unread {
-    /// Of the link's topics whose names on the target match one of `topics`, all but heartbeats where there are none; for `groups`, or for
-    /// all that the link selects. Needs Describe on topics and groups of the target, and Read on the link's positions there.
-    /// Nothing is asked before the first look.
+    /// Of the link's topics whose names on the target match one of `topics`; where there are none, of all but heartbeats that
+    /// nobody selected. For `groups`, or for all that the link selects. Needs Describe on topics and groups of the target, Read
+    /// on the link's positions there, and where heartbeats came along what [`StoredSelections`] needs. Nothing is asked before
+    /// the first look.
     pub fn new(
         rt: &Runtime,
         link: &LinkConfig,
@@ -167,6 +169,10 @@ impl Unread {
     /// Finds the topics.
     async fn begin(&mut self) -> Result<(), MirrorError> {
         let positions = read_positions(&self.rt, self.target.clone(), &self.link.source).await?;
+        let unasked = match self.named.as_slice() {
+            [] => self.unasked(positions.keys()).await?,
+            _ => BTreeSet::new(),
+        };
         let mut names: BTreeSet<String> = BTreeSet::new();
         for (flow, known) in positions {
             let name = match &known {
@@ -179,8 +185,7 @@ impl Unread {
                 KnownPosition::Strait(_) => continue,
             };
             let counts = match self.named.as_slice() {
-                // Heartbeats go along with any selection, and no group waits for their end.
-                [] => !may_be_replicated(&self.link, &flow.topic),
+                [] => !unasked.contains(&flow.topic),
                 named => named.iter().any(|pattern| pattern.matches(&name)),
             };
             match known {
@@ -191,6 +196,33 @@ impl Unread {
         }
         self.topics = Some(names);
         Ok(())
+    }
+
+    /// Those of the source's topics that came along though nobody selected them: heartbeats, whose end no group waits for.
+    async fn unasked(
+        &self,
+        flows: impl Iterator<Item = &FlowKey>,
+    ) -> Result<BTreeSet<String>, MirrorError> {
+        let mut partitions: BTreeMap<&str, usize> = BTreeMap::new();
+        for flow in flows {
+            *partitions.entry(&flow.topic).or_default() += 1;
+        }
+        let along = |link: &LinkConfig, topic: &str, partitions: usize| {
+            replicated(link, topic, partitions) && !link.topics.selects(topic)
+        };
+        partitions.retain(|topic, partitions| along(&self.link, topic, *partitions));
+        if !partitions.is_empty() {
+            // What was selected while the link ran counts as well.
+            let mut stored = StoredSelections::new(self.rt.clone(), self.target.clone());
+            match stored.refresh().await {
+                Ok(()) | Err(SelectionError::Unreadable { .. }) => {}
+                Err(SelectionError::Registry(error)) => return Err(error.into()),
+            }
+            if let Ok(topics) = stored.topics(&self.link) {
+                partitions.retain(|topic, _| !topics.selects(topic));
+            }
+        }
+        Ok(partitions.into_keys().map(str::to_owned).collect())
     }
 
     /// Asks for the partitions of topics that are not known yet, and whether the others are still there; what is not told.

@@ -93,7 +93,7 @@ fn a_stop_drains_and_the_next_start_leaves_no_trace() {
         .produce(&west, &Workload::new("stops"), 1_000)
         .unwrap();
     let mut mirror = Mirror::new(&west_to_east(&west, &east, &["stops"], "name = \"stops\""));
-    // A stop before the session is open has nothing to drain, and says nothing of it.
+    // A stop before the session is open has nothing to drain, and is told otherwise.
     let start = |mirror: &mut Mirror| {
         let before = mirror.log().len();
         mirror.start();

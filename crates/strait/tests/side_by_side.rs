@@ -224,13 +224,17 @@ impl Scenario {
             .count()
     }
 
-    /// For which of its partitions each group has more or less before it on Strait's target than on the source.
+    /// For which of its partitions each group has more before it on Strait's target than on the source; it never has less.
     fn apart(&self, strait: &Picture) -> Vec<String> {
         let mut apart = Vec::new();
         for ((group, topic, partition), offset) in &strait.commits {
             let (name, read) = self.read(group, topic, *partition);
             let unread = self.unread(&self.source, name, *partition, read);
             let here = self.unread(&self.with_strait, topic, *partition, *offset);
+            assert!(
+                here >= unread,
+                "{group} {topic}-{partition} leaves something out"
+            );
             if here != unread {
                 apart.push(format!(
                     "{group} {topic}-{partition}: {here} instead of {unread}"

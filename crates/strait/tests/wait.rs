@@ -45,7 +45,8 @@ fn not_yet(mirror: &Mirror, what: &str, more: &[&str], expected: impl Fn(&str, &
     let told = holds_within(SOON, || {
         last = wait(mirror, what, &[&["--timeout", "1s"], more].concat());
         let (code, out, err) = &last;
-        *code == Some(6) && expected(out, err)
+        assert_eq!(*code, Some(6), "{out}{err}");
+        expected(out, err)
     });
     assert!(told, "{last:?}");
 }

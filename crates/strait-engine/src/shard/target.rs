@@ -12,6 +12,7 @@ use super::health::Side;
 use super::{Event, Shard};
 use crate::appender::PRODUCE;
 use crate::error::FlowError;
+use crate::flow::Legacy;
 use crate::limits;
 use crate::open::expiry::warn_expired;
 use crate::open::sync_record;
@@ -459,13 +460,15 @@ impl Shard<'_> {
         for key in self.session.displaced.take() {
             let selected = self.index.contains_key(&key);
             let position = self.session.positions.get(&key);
-            let left = self.legacies.contains_key(&key)
-                || position.is_some_and(|sync| sync.position.is_some());
+            let left = self.legacies.get(&key).and_then(Legacy::last);
+            let left = left
+                .or(position)
+                .is_some_and(|sync| sync.position.is_some());
             // What has no position is another direction's.
             if !selected && !left {
                 continue;
             }
-            if !std::mem::replace(&mut self.displaced.1, true) {
+            if self.displaced.1.insert(selected) {
                 let (source, target) = (spec.source.alias(), spec.target.alias());
                 let (topic, partition) = (&key.topic, key.partition);
                 let again = if selected {

@@ -273,12 +273,13 @@ impl Groups {
         Ok(standing)
     }
 
-    /// Says once for how many groups nothing is committed round after round, since the target takes too long.
-    pub(crate) fn tell_late(&mut self) {
+    /// Says once for how many groups nothing is committed round after round, since the target takes too long. `standing`: some
+    /// stand on it where they should.
+    pub(crate) fn tell_late(&mut self, standing: bool) {
         let late = std::mem::take(&mut self.late);
         let (target, secs) = (self.target.alias(), LOOK_HOLDS.as_secs());
         if late.is_empty() {
-            if std::mem::take(&mut self.late_said) {
+            if standing && std::mem::take(&mut self.late_said) {
                 info!(link = %self.link, "offsets are committed in time again on cluster {target}");
             }
         } else if !std::mem::replace(&mut self.late_said, true) {

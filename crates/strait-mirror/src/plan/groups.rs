@@ -36,7 +36,8 @@ pub struct PlannedKind {
     pub selected: usize,
     /// Those of them with offsets on topics that would be mirrored: they are looked after.
     pub with_offsets: usize,
-    /// Those of these with members on the target, which are left alone. None where the brokers do not tell (before Kafka 2.6).
+    /// Those of these with members on the target, which are left alone. None where the brokers do not tell (before Kafka 2.6), or
+    /// none is looked after.
     pub active: Option<Vec<String>>,
     /// Why none is looked after, if so.
     pub untranslated: Option<String>,
@@ -57,7 +58,9 @@ pub(crate) async fn planned_groups(
     let mut planned = PlannedGroups::default();
     if config.policies.foreign_writer == Policy::GoOn && config.forward == Forward::All {
         let why = "others write to the target topics too (on-foreign-writer = \"continue\")";
-        planned.consumer.untranslated = Some(why.to_owned());
+        for kind in [&mut planned.consumer, &mut planned.share] {
+            kind.untranslated = Some(why.to_owned());
+        }
         return Some(Ok(planned));
     }
     let mut look = Look {
@@ -124,13 +127,12 @@ impl Look<'_> {
             .collect();
         let mut planned = PlannedKind {
             selected: selected.len(),
-            active: Some(Vec::new()),
             ..PlannedKind::default()
         };
         if kind == Kind::Share {
             planned.untranslated = self.share_groups_left_alone();
         }
-        if selected.is_empty() || planned.untranslated.is_some() {
+        if planned.untranslated.is_some() {
             return planned;
         }
         let concerned = match self.concerned(kind, &selected, topics).await {
@@ -150,7 +152,8 @@ impl Look<'_> {
         planned
     }
 
-    /// Those of these groups with offsets on `topics`, readable on both sides or refused; or why none of the kind is looked after.
+    /// Those of these groups with offsets on `topics`; which of them cannot be read on a side is noted. Or why none of the kind is
+    /// looked after.
     async fn concerned(
         &mut self,
         kind: Kind,
@@ -167,7 +170,7 @@ impl Look<'_> {
                         concerned.insert(group);
                     }
                     Ok(_) => {}
-                    Err(error) => self.refuse(group, &error, self.source, "Describe")?,
+                    Err(error) => self.refuse((kind, group), &error, self.source, "Describe")?,
                 }
             }
         }
@@ -178,7 +181,12 @@ impl Look<'_> {
                     offsets_at_last(self.rt, self.until, kind, self.target, slice).await
                 {
                     if let Err(error) = offsets {
-                        self.refuse(group, &error, self.target, "Read (Describe is in it)")?;
+                        self.refuse(
+                            (kind, group),
+                            &error,
+                            self.target,
+                            "Read (Describe is in it)",
+                        )?;
                     }
                 }
             }
@@ -188,12 +196,12 @@ impl Look<'_> {
 
     fn refuse(
         &mut self,
-        group: String,
+        (kind, group): (Kind, String),
         error: &NetError,
         cluster: &Cluster,
         right: &str,
     ) -> Result<(), String> {
-        if unsupported(error) {
+        if kind == Kind::Share && unsupported(error) {
             let alias = cluster.alias();
             return Err(format!(
                 "cluster {alias} does not have what is needed for them, which is there from Kafka 4.1 on: {error}"

@@ -72,22 +72,18 @@ impl Oracle {
         Ok(created.id)
     }
 
-    /// Waits until the topic is known wherever it is asked for: a broker may learn of it after another one led it.
+    /// Waits until each broker knows the topic: one may learn of it after another one led it.
     fn await_known(&self, bootstrap: &str, topic: &str) -> Result<(), HarnessError> {
         let begun = Instant::now();
-        // Which broker answers is the client's choice.
-        let wanted = bootstrap.split(',').count();
-        let mut answers = 0;
-        while answers < wanted {
-            let answer = self
-                .offsets(bootstrap, topic, Isolation::ReadUncommitted)
-                .and_then(|_| self.describe_topic(bootstrap, topic));
-            match answer {
-                Ok(_) => answers += 1,
-                Err(error) if begun.elapsed() > KNOWN_WITHIN => return Err(error),
-                Err(_) => {
-                    answers = 0;
-                    std::thread::sleep(PAUSE);
+        for broker in bootstrap.split(',') {
+            loop {
+                let answer = self
+                    .offsets(broker, topic, Isolation::ReadUncommitted)
+                    .and_then(|_| self.describe_topic(broker, topic));
+                match answer {
+                    Ok(_) => break,
+                    Err(error) if begun.elapsed() > KNOWN_WITHIN => return Err(error),
+                    Err(_) => std::thread::sleep(PAUSE),
                 }
             }
         }

@@ -264,6 +264,10 @@ impl Play {
             self.follow(load).await?;
         }
         if self.over(load) {
+            self.screen.tell(
+                self.rt.now(),
+                "everything is mirrored already: one kill is left out, there is nothing to resume",
+            );
             return Ok(());
         }
         let Some(mirror) = self.mirror.take() else {

@@ -174,25 +174,22 @@ impl<'a> Waiting<'a> {
             exit: Exit::Ok,
         };
         let (mut pause, mut last) = (PAUSE.0, String::new());
+        // Why the last look brought nothing.
+        let mut lacks: Option<Trouble> = None;
         loop {
             let looked = self.in_time(what).await;
             let over = self.over();
             let line = match looked {
                 None => {
-                    let why = match unanswered(&self.clusters, PATIENCE.1) {
-                        Some(why) => why,
-                        // Everybody answers: the look before counts, and this one came too late.
-                        None if seen.found.is_some() => {
-                            seen.exit = Exit::NotYet;
-                            return seen;
-                        }
-                        None => "what was asked had no answer in time".to_owned(),
+                    return match unanswered(&self.clusters, PATIENCE.1) {
+                        Some(why) => self.ends(seen, Exit::NotYet, why),
+                        // Everybody answers: what was seen before counts, and this look came too late.
+                        None => self.time_is_over(seen, lacks),
                     };
-                    return self.ends(seen, Exit::NotYet, why);
                 }
                 Some(Ok(found)) => {
                     let state = what.state(&found);
-                    (seen.found, seen.trouble) = (Some(found), None);
+                    (seen.found, lacks) = (Some(found), None);
                     self.reached = true;
                     match state {
                         State::Done => return seen,
@@ -210,16 +207,16 @@ impl<'a> Waiting<'a> {
                     if !trouble.passes || lost || over && trouble.unreachable {
                         return self.ends(seen, trouble.exit, trouble.text);
                     }
-                    if over {
-                        return self.ends(seen, Exit::NotYet, trouble.text);
-                    }
-                    format!("{}; trying again", trouble.text)
+                    let line = format!("{}; trying again", trouble.text);
+                    lacks = Some(trouble);
+                    line
                 }
             };
-            self.say(&line);
+            if !(over && lacks.is_some()) {
+                self.say(&line);
+            }
             if over {
-                seen.exit = Exit::NotYet;
-                return seen;
+                return self.time_is_over(seen, lacks);
             }
             pause = match line == last {
                 true => (pause * 2).min(PAUSE.1),
@@ -229,10 +226,31 @@ impl<'a> Waiting<'a> {
             let next = self.rt.now() + pause;
             let next = self.times.deadline.map_or(next, |at| at.min(next));
             self.rt.sleep_until(next).await;
-            // One more look would have no time at all.
+            // Another look would have no time.
             if self.over() {
+                return self.time_is_over(seen, lacks);
+            }
+        }
+    }
+
+    /// What the last whole look saw; or why the last one saw nothing.
+    fn time_is_over<F>(&self, mut seen: Seen<F>, lacks: Option<Trouble>) -> Seen<F> {
+        match lacks {
+            Some(trouble) => {
+                let exit = if trouble.unreachable {
+                    trouble.exit
+                } else {
+                    Exit::NotYet
+                };
+                self.ends(seen, exit, trouble.text)
+            }
+            None if seen.found.is_some() => {
                 seen.exit = Exit::NotYet;
-                return seen;
+                seen
+            }
+            None => {
+                let why = "what was asked had no answer in time";
+                self.ends(seen, Exit::NotYet, why.to_owned())
             }
         }
     }
@@ -298,14 +316,28 @@ impl<'a> Waiting<'a> {
 mod tests {
     use super::*;
 
-    /// A look that takes this long, and never brings what is waited for.
-    struct Slow(Runtime, Duration);
+    /// Looks that take this long and never bring what is waited for; after so many they fail, with this.
+    struct Slow {
+        rt: Runtime,
+        takes: Duration,
+        good: u32,
+        unreachable: bool,
+    }
 
     impl Look for Slow {
         type Found = ();
 
         async fn look(&mut self, _: Duration) -> Result<(), Trouble> {
-            self.0.sleep(self.1).await;
+            self.rt.sleep(self.takes).await;
+            if self.good == 0 {
+                return Err(Trouble {
+                    text: "away".to_owned(),
+                    passes: true,
+                    unreachable: self.unreachable,
+                    exit: Exit::Unreachable,
+                });
+            }
+            self.good -= 1;
             Ok(())
         }
 
@@ -314,9 +346,25 @@ mod tests {
         }
     }
 
+    /// Waits so many seconds for looks of so many milliseconds.
+    async fn wait(secs: u64, (takes, good, unreachable): (u64, u32, bool)) -> Seen<()> {
+        let rt = Runtime::system();
+        let (begun, timeout) = (rt.now(), Duration::from_secs(secs));
+        let times = Times::new(begun, Some(timeout), Duration::from_secs(10));
+        let mut waiting = Waiting::new(&rt, "l", Vec::new(), times, true);
+        let mut slow = Slow {
+            rt: rt.clone(),
+            takes: Duration::from_millis(takes),
+            good,
+            unreachable,
+        };
+        let seen = waiting.until(&mut slow).await;
+        assert!(rt.now() - begun <= timeout.max(LEAST), "{secs} {takes}");
+        seen
+    }
+
     #[tokio::test(start_paused = true)]
     async fn when_the_time_is_over_the_last_whole_look_counts() {
-        let rt = Runtime::system();
         // (a look's time in ms, the time to wait in s, whether one was whole)
         let cases = [
             (10, 12, true),
@@ -325,17 +373,25 @@ mod tests {
             (4_000, 1, true),
             (7_000, 6, false),
         ];
-        for (look, timeout, whole) in cases {
-            let timeout = Duration::from_secs(timeout);
-            let times = Times::new(rt.now(), Some(timeout), Duration::from_secs(1));
-            let begun = rt.now();
-            let mut waiting = Waiting::new(&rt, "l", Vec::new(), times, true);
-            let mut slow = Slow(rt.clone(), Duration::from_millis(look));
-            let seen = waiting.until(&mut slow).await;
+        for (takes, secs, whole) in cases {
+            let seen = wait(secs, (takes, u32::MAX, false)).await;
             assert_eq!(seen.exit, Exit::NotYet);
-            assert_eq!(seen.found.is_some(), whole, "{look} {timeout:?}");
-            assert_eq!(seen.trouble.is_none(), whole, "{look} {timeout:?}");
-            assert!(rt.now() - begun <= timeout.max(LEAST), "{look} {timeout:?}");
+            assert_eq!(seen.found.is_some(), whole, "{takes} {secs}");
+            assert_eq!(seen.trouble.is_none(), whole, "{takes} {secs}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_the_time_is_over_what_kept_the_last_look_from_seeing_is_told() {
+        for (unreachable, exit) in [(true, Exit::Unreachable), (false, Exit::NotYet)] {
+            for good in [0, 2] {
+                for secs in [2, 12] {
+                    let seen = wait(secs, (10, good, unreachable)).await;
+                    assert_eq!(seen.exit, exit, "{good} {secs}");
+                    assert_eq!(seen.trouble.as_deref(), Some("away"), "{good} {secs}");
+                    assert_eq!(seen.found.is_some(), good > 0, "{good} {secs}");
+                }
+            }
         }
     }
 }
