@@ -87,9 +87,8 @@ pub struct Unread {
 
 impl Unread {
     /// Of the link's topics whose names on the target match one of `topics`; where there are none, of all but heartbeats that
-    /// nobody selected. For `groups`, or for all that the link selects. Needs Describe on topics and groups of the target, Read
-    /// on the link's positions there, and where heartbeats came along what [`StoredSelections`] needs. Nothing is asked before
-    /// the first look.
+    /// nobody selected. For `groups`, or for all that the link selects. Needs Describe on topics and groups of the target, and
+    /// Read on the link's positions there. Nothing is asked before the first look.
     pub fn new(
         rt: &Runtime,
         link: &LinkConfig,
@@ -212,14 +211,18 @@ impl Unread {
         };
         partitions.retain(|topic, partitions| along(&self.link, topic, *partitions));
         if !partitions.is_empty() {
-            // What was selected while the link ran counts as well.
+            // What was selected while the link ran counts as well, for those who may see it.
             let mut stored = StoredSelections::new(self.rt.clone(), self.target.clone());
             match stored.refresh().await {
-                Ok(()) | Err(SelectionError::Unreadable { .. }) => {}
-                Err(SelectionError::Registry(error)) => return Err(error.into()),
-            }
-            if let Ok(topics) = stored.topics(&self.link) {
-                partitions.retain(|topic, _| !topics.selects(topic));
+                Err(SelectionError::Registry(error)) if !error.is_denied() => {
+                    return Err(error.into());
+                }
+                Err(_) => {}
+                Ok(()) => {
+                    if let Ok(topics) = stored.topics(&self.link) {
+                        partitions.retain(|topic, _| !topics.selects(topic));
+                    }
+                }
             }
         }
         Ok(partitions.into_keys().map(str::to_owned).collect())

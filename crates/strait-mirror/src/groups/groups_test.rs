@@ -11,8 +11,10 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::*;
+use crate::carried::Carried;
 use crate::translation::Exactness;
 use crate::two_clusters::TwoClusters;
+use crate::unread::Unread;
 
 /// The fields of all that a thread said, but for what helps to debug: each test has a thread of its own. One for all of them, since
 /// a subscriber of a single thread misses what another thread was the first to say.
@@ -100,6 +102,11 @@ fn between_two_rounds_it_is_waited_for_what_comes_first() {
     assert_eq!(turn(until, until, now, Some(now)), Turn::Round);
 }
 
+fn config() -> LinkConfig {
+    let topics = TopicSelection::new(vec![Pattern::new("t").unwrap()], Vec::new());
+    LinkConfig::new("source", "target", topics)
+}
+
 /// A link that mirrors one topic of ten records, and its groups.
 struct Scene {
     rt: Runtime,
@@ -129,8 +136,7 @@ impl Scene {
             .send("t", 0, Codec::None, &records)
             .unwrap();
         source.commit("billing", "t", 0, 1);
-        let topics = TopicSelection::new(vec![Pattern::new("t").unwrap()], Vec::new());
-        let config = LinkConfig::new("source", "target", topics);
+        let config = config();
         let spec = LinkSpec {
             name: config.name.clone(),
             source: here.clone(),
@@ -318,4 +324,56 @@ async fn offsets_of_a_transaction_that_is_not_finished_are_not_overtaken() {
     scene.target.set_group_pending("billing", false);
     scene.groups.round().await.unwrap();
     assert_eq!(scene.stands(), Some(first + 4));
+}
+
+/// What a transaction is about to commit on the source belongs on the target too: whoever waits does not take what stands now.
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_groups_waits_for_the_last_transaction_on_the_source() {
+    let mut scene = Scene::new().await;
+    scene.groups.round().await.unwrap();
+    let config = config();
+    let clusters = (scene.groups.source.clone(), scene.groups.target.clone());
+    let flows = scene.groups.mirrored.borrow().as_ref().clone();
+    let mut carried = Carried::new(&scene.rt, &config, clusters, flows);
+    scene.source.set_group_pending("billing", true);
+    let (behind, untold) = carried.look().await.unwrap();
+    assert_eq!((behind.len(), carried.groups()), (0, 0));
+    let told: Vec<&str> = untold.iter().map(|one| one.what.as_str()).collect();
+    assert_eq!(told, ["what group billing has committed on cluster source"]);
+    scene.source.commit("billing", "t", 0, 7);
+    scene.source.set_group_pending("billing", false);
+    let (behind, untold) = carried.look().await.unwrap();
+    assert_eq!((untold.len(), carried.groups()), (0, 1));
+    let stands = scene.stands().unwrap();
+    assert_eq!(behind[0].stands, Some(stands));
+    assert_eq!(behind[0].belongs, stands + 6);
+}
+
+/// A broker that was restarted may tell of older times for a moment.
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_was_there_counts_as_deleted_once_it_was_away_for_ten_seconds() {
+    let mut scene = Scene::new().await;
+    scene.groups.round().await.unwrap();
+    scene.running.abort();
+    let (target, second) = (scene.groups.target.clone(), Duration::from_secs(1));
+    let mut unread = Unread::new(&scene.rt, &config(), target, &[], &[]);
+    let (found, untold) = unread.look(second).await.unwrap();
+    assert_eq!((found.len(), untold.len()), (1, 0));
+    assert!(scene.target.delete_topic("source.t"));
+    let begun = scene.rt.now();
+    loop {
+        let (_, untold) = unread.look(second).await.unwrap();
+        let away = scene.rt.now() - begun;
+        if unread.deleted().contains("source.t") {
+            assert!(away >= second * 10, "{away:?}");
+            assert_eq!(untold.len(), 0);
+            break;
+        }
+        assert_eq!(
+            untold[0].what,
+            "what topic source.t on cluster target holds"
+        );
+        assert!(away < second * 20, "{away:?}");
+        scene.rt.sleep(second).await;
+    }
 }
