@@ -153,8 +153,10 @@ pub(crate) struct Shard<'a> {
     tight: bool,
     sums: Sums,
     syncing: bool,
-    /// Flows whose position is to be written again; and whether that was said of one that is selected, and of one that is not.
-    displaced: (BTreeSet<FlowKey>, BTreeSet<bool>),
+    /// Flows whose position is to be written again.
+    displaced: BTreeSet<FlowKey>,
+    /// Whether that was said of one that is selected (true), and of one that is not.
+    displaced_said: BTreeSet<bool>,
     routing: BTreeSet<Side>,
     /// Brokers that cannot be used at the moment, with the cause.
     ills: BTreeMap<(Side, i32), Ill>,
@@ -201,7 +203,8 @@ impl<'a> Shard<'a> {
             tight: false,
             sums,
             syncing: false,
-            displaced: Default::default(),
+            displaced: BTreeSet::new(),
+            displaced_said: BTreeSet::new(),
             routing: BTreeSet::new(),
             ills: BTreeMap::new(),
             woken: BTreeMap::new(),

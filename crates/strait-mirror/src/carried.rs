@@ -145,14 +145,7 @@ impl Carried {
             let selected = groups
                 .into_iter()
                 .filter(|g| self.link.groups.selects(&g.id));
-            let groups = selected.filter_map(|group| {
-                let kind = match group.is_share() {
-                    true => Kind::Share,
-                    false if group.has_offsets() => Kind::Consumer,
-                    false => return None,
-                };
-                Some((kind, group.id))
-            });
+            let groups = selected.filter_map(|group| Some((Kind::of(&group)?, group.id)));
             let new = groups.filter(|g| !self.seen.contains(g));
             self.unread.extend(new);
         }

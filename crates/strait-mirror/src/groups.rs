@@ -226,28 +226,25 @@ impl Groups {
                 return;
             }
             let ended = self.round().await;
-            if ended.is_err() {
-                self.late.clear();
-            }
+            // Where it did not come to its end nothing is told of them.
+            self.late.clear();
             let wait = match ended {
                 Ok(()) => {
                     (said, failed) = (None, 0);
                     self.interval()
                 }
-                // A coordinator that loads its groups, or whose topic is just being made, is there in a moment.
-                Err(error) if failed < WORDLESS && error.action() == Action::Retry => {
-                    self.nothing_known();
-                    failed += 1;
-                    debug!(link = %self.link, "groups cannot be looked at yet: {error}");
-                    RETRY
-                }
                 Err(error) => {
                     self.nothing_known();
+                    // A coordinator that loads its groups, or whose topic is just being made, is there in a moment.
+                    let wordless = failed < WORDLESS && error.action() == Action::Retry;
                     let text = match error {
                         SessionError::Lost(why) => why,
                         error => error.to_string(),
                     };
-                    if said.as_ref() == Some(&text) {
+                    if wordless {
+                        failed += 1;
+                        debug!(link = %self.link, "groups cannot be looked at yet: {text}");
+                    } else if said.as_ref() == Some(&text) {
                         debug!(link = %self.link, "{text}");
                     } else {
                         warn!(
@@ -255,7 +252,9 @@ impl Groups {
                             "offsets of consumer groups are not translated at the moment, trying again; topics are mirrored all the same: {text}"
                         );
                     }
-                    said = Some(text);
+                    if !wordless {
+                        said = Some(text);
+                    }
                     RETRY
                 }
             };
@@ -318,7 +317,6 @@ impl Groups {
         let mut waiting = Waiting::default();
         let looked = self.look(&order, emit, &mut waiting).await;
         if !self.open() {
-            self.late.clear();
             return looked.map(drop);
         }
         self.first = waiting.full_at.take();
@@ -452,11 +450,11 @@ impl Groups {
                 Err(_) => continue,
             };
             for group in groups.into_iter().filter(|g| self.settings.selects(&g.id)) {
-                if group.is_share() {
-                    shared.insert(group.id);
-                } else if group.has_offsets() {
-                    found.insert(group.id);
-                }
+                match Kind::of(&group) {
+                    Some(Kind::Share) => shared.insert(group.id),
+                    Some(Kind::Consumer) => found.insert(group.id),
+                    None => continue,
+                };
             }
         }
         let complete = failed.is_none();

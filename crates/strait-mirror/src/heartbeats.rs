@@ -214,7 +214,7 @@ impl Heart {
             .target
             .metadata(Some(std::slice::from_ref(&topic)))
             .await;
-        if !there.is_ok_and(|m| m.topics.get(&topic).is_some_and(|t| t.error == 0)) {
+        if !there.is_ok_and(|there| there.has(&topic)) {
             return false;
         }
         // What cannot be read is told by the flow, with the right that is missing.
@@ -427,11 +427,7 @@ impl Beat {
             .metadata(Some(std::slice::from_ref(&self.topic)))
             .await?;
         // UNKNOWN_TOPIC_OR_PARTITION; where it is hidden, creating it tells.
-        if metadata
-            .topics
-            .get(&self.topic)
-            .is_some_and(|t| t.error == 0)
-        {
+        if metadata.has(&self.topic) {
             return Ok(());
         }
         let live = i16::try_from(metadata.brokers.len().max(1)).unwrap_or(i16::MAX);

@@ -409,7 +409,7 @@ async fn flows(
             );
             refused |= passes;
             // Made now it would lack what it has to have from the beginning.
-            if passes && there.topics.get(target_name).is_none_or(|t| t.error != 0) {
+            if passes && !there.has(target_name) {
                 continue;
             }
         }
@@ -437,7 +437,7 @@ async fn flows(
     let on_target: Vec<String> = kept
         .keys()
         .filter_map(|name| chosen.get(name))
-        .filter(|t| there.topics.get(*t).is_some_and(|t| t.error == 0))
+        .filter(|t| there.has(t))
         .cloned()
         .collect();
     let target_configs = target.describe_topic_configs(&on_target).await?;

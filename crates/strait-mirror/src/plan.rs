@@ -112,7 +112,7 @@ pub async fn plan(
     let there = target.metadata(Some(&targets)).await?;
     let on_target: Vec<String> = targets
         .iter()
-        .filter(|name| exists(&there, name))
+        .filter(|name| there.has(name))
         .cloned()
         .collect();
     let target_configs = target.describe_topic_configs(&on_target).await?;
@@ -275,10 +275,6 @@ pub async fn plan(
         unknown,
         watched: watch,
     })
-}
-
-fn exists(there: &Metadata, topic: &str) -> bool {
-    there.topics.get(topic).is_some_and(|t| t.error == 0)
 }
 
 /// The broker's words name the single request.

@@ -7,13 +7,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use strait_config::{LinkConfig, Pattern, TopicSelection, read_includes};
-use strait_engine::{RegistryLog, RegistryNews, SessionError};
+use strait_engine::{RegistryLog, RegistryNews, SessionError, limits};
 use strait_net::{Cluster, Runtime};
 use strait_wire::{Record, RegistryRecord, SELECTION_RESET};
 use thiserror::Error;
 
-/// An owner that has not renewed its lease for so long writes nothing any more: the validity of its proof of ownership.
-const LEASE_MOVES: Duration = Duration::from_secs(10);
 /// How often the registry is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -240,7 +238,8 @@ impl StoredSelections {
         let Some(seen) = self.fold.leases.get(link).copied() else {
             return Ok(false);
         };
-        let until = self.rt.now() + LEASE_MOVES;
+        // Whoever has not renewed it for so long writes nothing any more.
+        let until = self.rt.now() + limits::LEASE_VALIDITY;
         let mut now = Some(seen);
         while now == Some(seen) && !seen.closed {
             if self.rt.now() >= until {

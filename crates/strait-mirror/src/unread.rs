@@ -168,10 +168,7 @@ impl Unread {
     /// Finds the topics.
     async fn begin(&mut self) -> Result<(), MirrorError> {
         let positions = read_positions(&self.rt, self.target.clone(), &self.link.source).await?;
-        let unasked = match self.named.as_slice() {
-            [] => self.unasked(positions.keys()).await?,
-            _ => BTreeSet::new(),
-        };
+        let unasked = self.unasked(positions.keys()).await?;
         let mut names: BTreeSet<String> = BTreeSet::new();
         for (flow, known) in positions {
             let name = match &known {
@@ -183,10 +180,8 @@ impl Unread {
                 }
                 KnownPosition::Strait(_) => continue,
             };
-            let counts = match self.named.as_slice() {
-                [] => !unasked.contains(&flow.topic),
-                named => named.iter().any(|pattern| pattern.matches(&name)),
-            };
+            let named = self.named.iter().any(|pattern| pattern.matches(&name));
+            let counts = named || self.named.is_empty() && !unasked.contains(&flow.topic);
             match known {
                 _ if !counts => {}
                 KnownPosition::Unreadable(why) => self.unreadable.push((flow, why)),
@@ -197,35 +192,37 @@ impl Unread {
         Ok(())
     }
 
-    /// Those of the source's topics that came along though nobody selected them: heartbeats, whose end no group waits for.
+    /// Those of the source's topics that came along though nobody selected them: heartbeats, whose end no group waits for. None
+    /// where topics are named.
     async fn unasked(
         &self,
         flows: impl Iterator<Item = &FlowKey>,
     ) -> Result<BTreeSet<String>, MirrorError> {
+        if !self.named.is_empty() {
+            return Ok(BTreeSet::new());
+        }
         let mut partitions: BTreeMap<&str, usize> = BTreeMap::new();
         for flow in flows {
             *partitions.entry(&flow.topic).or_default() += 1;
         }
-        let along = |link: &LinkConfig, topic: &str, partitions: usize| {
-            replicated(link, topic, partitions) && !link.topics.selects(topic)
-        };
-        partitions.retain(|topic, partitions| along(&self.link, topic, *partitions));
-        if !partitions.is_empty() {
-            // What was selected while the link ran counts as well, for those who may see it.
-            let mut stored = StoredSelections::new(self.rt.clone(), self.target.clone());
-            match stored.refresh().await {
-                Err(SelectionError::Registry(error)) if !error.is_denied() => {
-                    return Err(error.into());
-                }
-                Err(_) => {}
-                Ok(()) => {
-                    if let Ok(topics) = stored.topics(&self.link) {
-                        partitions.retain(|topic, _| !topics.selects(topic));
-                    }
-                }
-            }
+        let along = partitions.into_iter().filter(|(topic, partitions)| {
+            replicated(&self.link, topic, *partitions) && !self.link.topics.selects(topic)
+        });
+        let mut along: BTreeSet<String> = along.map(|(topic, _)| topic.to_owned()).collect();
+        if along.is_empty() {
+            return Ok(along);
         }
-        Ok(partitions.into_keys().map(str::to_owned).collect())
+        // What was selected while the link ran counts as well, for those who may see it.
+        let mut stored = StoredSelections::new(self.rt.clone(), self.target.clone());
+        let selected = match stored.refresh().await {
+            Ok(()) => stored.topics(&self.link).ok(),
+            Err(SelectionError::Registry(error)) if !error.is_denied() => return Err(error.into()),
+            Err(_) => None,
+        };
+        if let Some(selected) = selected {
+            along.retain(|topic| !selected.selects(topic));
+        }
+        Ok(along)
     }
 
     /// Asks for the partitions of topics that are not known yet, and whether the others are still there; what is not told.

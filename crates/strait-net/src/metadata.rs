@@ -64,6 +64,11 @@ pub struct PartitionMetadata {
 }
 
 impl Metadata {
+    /// Whether the topic is there, as far as the broker that was asked knows, and Strait's user may see it.
+    pub fn has(&self, topic: &str) -> bool {
+        self.topics.get(topic).is_some_and(|t| t.error == 0)
+    }
+
     /// The leader of a partition and its epoch, if there is one at present.
     pub fn leader(&self, topic: &str, partition: i32) -> Option<(i32, i32)> {
         let partition = self.topics.get(topic)?.partitions.get(&partition)?;

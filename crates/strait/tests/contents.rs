@@ -17,10 +17,8 @@ const SOON: Duration = Duration::from_secs(60);
 /// Reads a topic of both sides to its end, once no transaction of the source is open and the target has as many records,
 /// and holds them against each other.
 fn assert_mirrored(oracle: &Oracle, west: &str, east: &str, topic: &str) -> u64 {
-    // A commit returns before its markers are written.
-    let end = |isolation| oracle.offsets(west, topic, isolation).unwrap();
     wait_until("every transaction is over", SOON, || {
-        end(Isolation::ReadCommitted) == end(Isolation::ReadUncommitted)
+        !oracle.has_open_transaction(west, topic).unwrap()
     });
     assert_mirrored_so_far(oracle, west, east, topic)
 }

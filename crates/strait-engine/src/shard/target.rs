@@ -468,7 +468,7 @@ impl Shard<'_> {
             if !selected && !left {
                 continue;
             }
-            if self.displaced.1.insert(selected) {
+            if self.displaced_said.insert(selected) {
                 let (source, target) = (spec.source.alias(), spec.target.alias());
                 let (topic, partition) = (&key.topic, key.partition);
                 let again = if selected {
@@ -482,9 +482,9 @@ impl Shard<'_> {
                     self.session.syncs_topic
                 );
             }
-            self.displaced.0.insert(key);
+            self.displaced.insert(key);
         }
-        for key in &self.displaced.0 {
+        for key in &self.displaced {
             let Some(&at) = self.index.get(key) else {
                 continue;
             };
@@ -504,7 +504,7 @@ impl Shard<'_> {
         let mut due: Vec<(u64, usize)> = Vec::new();
         for (at, flow) in self.flows.iter_mut().enumerate() {
             let key = &flow.spec.key;
-            let displaced = !self.displaced.0.is_empty() && self.displaced.0.contains(key);
+            let displaced = !self.displaced.is_empty() && self.displaced.contains(key);
             if let Some(running) = flow.running()
                 && !running.syncing
                 && !running.idle
@@ -539,7 +539,7 @@ impl Shard<'_> {
                 );
                 running.ledger.sync_sent();
                 running.syncing = true;
-                self.displaced.0.remove(&spec.key);
+                self.displaced.remove(&spec.key);
                 flows.push((at, generation, sync, bytes));
             }
         }

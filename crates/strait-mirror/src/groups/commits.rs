@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use strait_engine::{FlowKey, SessionError};
 use strait_net::{
-    Action, Cluster, CommittedOffset, GroupOffsets, KafkaError, NetError, ShareOffsets,
+    Action, Cluster, CommittedOffset, GroupOffsets, KafkaError, ListedGroup, NetError, ShareOffsets,
 };
 use strait_wire::mm2::Checkpoint;
 use tokio::sync::Semaphore;
@@ -71,6 +71,15 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// That of a group, if it has offsets.
+    pub(crate) fn of(group: &ListedGroup) -> Option<Self> {
+        if group.is_share() {
+            Some(Self::Share)
+        } else {
+            group.has_offsets().then_some(Self::Consumer)
+        }
+    }
+
     /// The request that sets offsets.
     fn setting(self) -> &'static str {
         match self {

@@ -96,13 +96,9 @@ impl Look<'_> {
             true => listed(self.target, &mut planned.unlisted).await?,
             false => Vec::new(),
         };
-        let is_consumer = ListedGroup::has_offsets;
-        planned.consumer = self
-            .kind(Kind::Consumer, (&here, &there), is_consumer, topics)
-            .await;
-        planned.share = self
-            .kind(Kind::Share, (&here, &there), ListedGroup::is_share, topics)
-            .await;
+        let listed = (here.as_slice(), there.as_slice());
+        planned.consumer = self.kind(Kind::Consumer, listed, topics).await;
+        planned.share = self.kind(Kind::Share, listed, topics).await;
         let refused = std::mem::take(&mut self.refused);
         let more = refused.len().saturating_sub(TOLD);
         planned.refused = refused.into_iter().take(TOLD).collect();
@@ -117,12 +113,11 @@ impl Look<'_> {
         &mut self,
         kind: Kind,
         (here, there): (&[ListedGroup], &[ListedGroup]),
-        is_kind: fn(&ListedGroup) -> bool,
         topics: &BTreeMap<String, String>,
     ) -> PlannedKind {
         let selected: Vec<String> = here
             .iter()
-            .filter(|group| is_kind(group) && self.config.groups.selects(&group.id))
+            .filter(|group| Kind::of(group) == Some(kind) && self.config.groups.selects(&group.id))
             .map(|group| group.id.clone())
             .collect();
         let mut planned = PlannedKind {

@@ -90,6 +90,12 @@ impl Oracle {
         Ok(())
     }
 
+    /// Whether a transaction is open in the topic. The end of one is answered before its markers are written.
+    pub fn has_open_transaction(&self, bootstrap: &str, topic: &str) -> Result<bool, HarnessError> {
+        let ends = |isolation| self.offsets(bootstrap, topic, isolation);
+        Ok(ends(Isolation::ReadCommitted)? != ends(Isolation::ReadUncommitted)?)
+    }
+
     /// Deletes a topic; the brokers remove it soon after.
     pub fn delete_topic(&self, bootstrap: &str, topic: &str) -> Result<(), HarnessError> {
         self.tell(

@@ -67,13 +67,8 @@ impl Load {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// Lets it write up to `mark` batches.
+    /// Lets it write up to `mark` batches, unless it may write more already.
     pub(crate) fn go_on_to(&self, mark: usize) {
-        self.mark.send_replace(mark);
-    }
-
-    /// The same, unless it may write more already.
-    pub(crate) fn at_least_to(&self, mark: usize) {
         self.mark.send_if_modified(|now| {
             let less = *now < mark;
             *now = mark.max(*now);

@@ -307,7 +307,7 @@ impl Play {
         let written = load.written();
         let reading = self.tick(Some(written)).await?;
         if reading.lag == 0 {
-            load.at_least_to(written + 1);
+            load.go_on_to(written + 1);
         }
         Ok(())
     }
