@@ -368,6 +368,7 @@ impl Heart {
 /// Heartbeats of one pair of clusters in one topic.
 struct Beat {
     rt: Runtime,
+    link: String,
     cluster: Cluster,
     topic: String,
     pair: (String, String),
@@ -382,6 +383,7 @@ impl Beat {
     fn new(heart: &Heart, cluster: &Cluster, topic: String, pair: (&str, &str)) -> Self {
         Self {
             rt: heart.rt.clone(),
+            link: heart.config.name.clone(),
             cluster: cluster.clone(),
             log: PlainLog::new(&heart.rt, cluster.clone(), &topic),
             topic,
@@ -440,7 +442,14 @@ impl Beat {
         match self.cluster.create_topic(&topic).await {
             // TOPIC_ALREADY_EXISTS
             Err(error) if error.code() == Some(KafkaError(36)) => Ok(()),
-            created => created.map(drop),
+            created => {
+                created?;
+                info!(
+                    link = %self.link, topic = %self.topic, replication = topic.replication,
+                    "created the topic of heartbeats on cluster {}", self.cluster.alias()
+                );
+                Ok(())
+            }
         }
     }
 }

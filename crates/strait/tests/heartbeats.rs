@@ -109,6 +109,11 @@ fn mirror_clients_find_the_way_of_each_cluster_and_a_source_is_not_written_to() 
     assert_eq!(settings.partitions.len(), 1);
     let policy = settings.configs["cleanup.policy"].value.as_deref();
     assert_eq!(policy, Some("compact"));
+    // Nothing comes to be on a cluster unsaid.
+    for topic in ["mm2-strait.internal", "west.heartbeats"] {
+        let said = format!("topic={topic} replication=1 created ");
+        assert!(mirror.log().contains(&said), "{topic}: {}", mirror.tail());
+    }
 
     // Somebody begins to write heartbeats to the source: what Strait keeps cannot be mirrored into, also after a restart.
     mirror.stop();
