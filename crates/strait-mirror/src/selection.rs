@@ -229,7 +229,8 @@ impl StoredSelections {
         self.refresh().await
     }
 
-    /// Whether some process runs the link: its lease is open and is renewed. Takes 10 s where it is open and is not renewed.
+    /// Whether some process runs the link: its lease is open and is renewed. Takes [`limits::LEASE_VALIDITY`] where it is open and
+    /// is not renewed.
     ///
     /// # Errors
     /// As [`refresh`](Self::refresh).

@@ -96,9 +96,9 @@ impl Look<'_> {
             true => listed(self.target, &mut planned.unlisted).await?,
             false => Vec::new(),
         };
-        let listed = (here.as_slice(), there.as_slice());
-        planned.consumer = self.kind(Kind::Consumer, listed, topics).await;
-        planned.share = self.kind(Kind::Share, listed, topics).await;
+        let sides = (here.as_slice(), there.as_slice());
+        planned.consumer = self.kind(Kind::Consumer, sides, topics).await;
+        planned.share = self.kind(Kind::Share, sides, topics).await;
         let refused = std::mem::take(&mut self.refused);
         let more = refused.len().saturating_sub(TOLD);
         planned.refused = refused.into_iter().take(TOLD).collect();

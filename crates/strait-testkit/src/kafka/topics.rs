@@ -91,6 +91,7 @@ impl Oracle {
     }
 
     /// Whether a transaction is open in the topic. The end of one is answered before its markers are written.
+    /// Nobody may write to it meanwhile.
     pub fn has_open_transaction(&self, bootstrap: &str, topic: &str) -> Result<bool, HarnessError> {
         let ends = |isolation| self.offsets(bootstrap, topic, isolation);
         Ok(ends(Isolation::ReadCommitted)? != ends(Isolation::ReadUncommitted)?)
