@@ -378,13 +378,11 @@ async fn flows(
     keeper.report_gone(&config.name, source.alias(), &found);
     keeper.keep_known(|topic| found.topics.contains_key(topic) || mirrored.contains(topic));
     if first {
-        for name in config.topics.named_topics() {
-            if !found.topics.contains_key(&name) {
-                warn!(
-                    link = %config.name, id = "topic-unknown", topic = %name,
-                    "the source has no such topic (or Strait's user may not see it: Describe is needed); it is mirrored as soon as it appears"
-                );
-            }
+        for name in named_unseen(config, &found) {
+            warn!(
+                link = %config.name, id = "topic-unknown", topic = %name,
+                "the source has no such topic (or Strait's user may not see it: Describe is needed); it is mirrored as soon as it appears"
+            );
         }
     }
     let sources: Vec<String> = chosen.keys().cloned().collect();
@@ -543,6 +541,13 @@ pub(crate) fn wanted<'a>(
         found: found.topics.get(source)?,
         configs,
     })
+}
+
+/// The topics that `topics` names and the source does not show.
+pub(crate) fn named_unseen(config: &LinkConfig, found: &Metadata) -> Vec<String> {
+    let mut named = config.topics.named_topics();
+    named.retain(|name| !found.topics.contains_key(name));
+    named
 }
 
 /// Source topic to target topic, for everything that is selected and may be mirrored. What may not is a trouble.

@@ -12,7 +12,7 @@ use strait_net::{AskEnds, Cluster, KafkaError, LogEnds, Metadata, NetError, Runt
 use tracing::subscriber::{NoSubscriber, with_default};
 
 use crate::heartbeats::{HEARTBEATS, Heart};
-use crate::mirror::{MirrorError, choose, wanted};
+use crate::mirror::{MirrorError, choose, named_unseen, wanted};
 use crate::plan::groups::{PlannedGroups, planned_groups};
 use crate::plan::mm2_left::{Mm2Left, PlannedTakeover, takes_over};
 use crate::topics::acls;
@@ -25,6 +25,8 @@ pub struct Plan {
     pub topics: Vec<PlannedTopic>,
     /// What would not be mirrored, or not whole: the topic and why.
     pub refused: Vec<(String, String)>,
+    /// Topics that `topics` names and the source does not show; they would be mirrored as soon as it does.
+    pub unseen: Vec<String>,
     /// ACLs that would be made, as `topic (Read for User:alice)`, or why that is not known. `None`: not asked for.
     pub acls: Option<Result<Vec<String>, String>>,
     /// Consumer groups, or why they are not known. `None`: none would be looked after.
@@ -269,6 +271,7 @@ pub async fn plan(
     Ok(Plan {
         topics,
         refused,
+        unseen: named_unseen(config, &found),
         acls: acls_to_make(config, source, target, &chosen).await,
         groups,
         brokers: (found.brokers.len(), there.brokers.len()),

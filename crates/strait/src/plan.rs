@@ -167,6 +167,13 @@ fn write_text(
         }));
         aligned(out, &lines, 2..=5);
     }
+    if !plan.unseen.is_empty() {
+        let unseen = plan.unseen.join(", ");
+        writeln!(
+            out,
+            "\nnot seen on cluster {source}, and mirrored as soon as they are: {unseen}"
+        )?;
+    }
     let taken: Vec<[String; 2]> = plan.topics.iter().filter_map(taken_over).collect();
     if !taken.is_empty() {
         out.push_str("\ntaken over from MirrorMaker 2\n");
@@ -326,9 +333,10 @@ fn json(link: &LinkConfig, plan: &Plan, bandwidth: u64) -> String {
     };
     let seconds = number(total.seconds_at(bandwidth).map(f64::round));
     format!(
-        "{{\"link\":{},\"topics\":[{}],\"acls\":{acls},\"groups\":{},\"offsets\":{},\"bytes\":{},\"offsets_per_second\":{:.1},\"bytes_per_second\":{},\"new_topics\":{},\"new_partitions\":{},\"new_replicas\":{},\"target_bytes\":{},\"bandwidth\":{bandwidths},\"seconds\":{seconds},\"seconds_at\":{bandwidth},\"unknown\":{},\"refused\":[{}]}}",
+        "{{\"link\":{},\"topics\":[{}],\"unseen\":{},\"acls\":{acls},\"groups\":{},\"offsets\":{},\"bytes\":{},\"offsets_per_second\":{:.1},\"bytes_per_second\":{},\"new_topics\":{},\"new_partitions\":{},\"new_replicas\":{},\"target_bytes\":{},\"bandwidth\":{bandwidths},\"seconds\":{seconds},\"seconds_at\":{bandwidth},\"unknown\":{},\"refused\":[{}]}}",
         quoted(&link.name),
         topics.join(","),
+        list(&plan.unseen),
         plan_groups::json(plan.groups.as_ref()),
         total.offsets,
         number(total.bytes),
@@ -409,6 +417,7 @@ mod tests {
         Plan {
             topics,
             refused: vec![("long".to_owned(), "its name".to_owned())],
+            unseen: Vec::new(),
             acls: Some(Ok(vec!["A.a (Read for User:alice)".to_owned()])),
             groups: None,
             brokers: (3, 1),

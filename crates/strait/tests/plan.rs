@@ -79,7 +79,12 @@ fn a_plan_tells_what_would_be_made_and_what_refused_and_writes_nothing() {
     let member = oracle.join_group(east, place, "classic").unwrap();
 
     let more = "name = \"planned\"\nemit-heartbeats = \"both\"\nsync-topic-acls = true\ngroups = [\"plan-.*\"]";
-    let mirror = Mirror::new(&west_to_east(west, east, &["plan-.*"], more));
+    let mirror = Mirror::new(&west_to_east(
+        west,
+        east,
+        &["plan-.*", "plan.mistyped"],
+        more,
+    ));
     let output = strait("plan", &mirror, &[]);
     let text = printed(&output);
     assert_eq!(output.status.code(), Some(4), "{text}");
@@ -108,6 +113,8 @@ fn a_plan_tells_what_would_be_made_and_what_refused_and_writes_nothing() {
         ),
         "{text}"
     );
+    let unseen = "\nnot seen on cluster west, and mirrored as soon as they are: plan.mistyped\n";
+    assert!(text.contains(unseen), "{text}");
     let groups = text.split("\nconsumer groups\n").nth(1).unwrap();
     assert!(
         groups.starts_with("2 selected by name, 1 of them with commits on these topics\n1 with members on the target, which are left alone: plan-group\n\n"),
@@ -138,6 +145,8 @@ fn a_plan_tells_what_would_be_made_and_what_refused_and_writes_nothing() {
     ));
     assert!(machines.starts_with("[{\"link\":\"planned\",\"topics\":[{\"source\":\"plan-grows\",\"target\":\"west.plan-grows\",\"change\":\"grow\",\"partitions\":4,"), "{machines}");
     assert!(machines.contains("\"seconds_at\":1048576"), "{machines}");
+    let unseen = "],\"unseen\":[\"plan.mistyped\"],\"acls\":";
+    assert!(machines.contains(unseen), "{machines}");
     assert!(
         machines.contains("\"groups\":{\"selected\":2,\"with_commits\":1,\"active\":[\"plan-group\"],\"untranslated\":null,\"refused\":[],"),
         "{machines}"
