@@ -244,15 +244,15 @@ impl Groups {
                     if wordless {
                         failed += 1;
                         debug!(link = %self.link, "groups cannot be looked at yet: {text}");
-                    } else if said.as_ref() == Some(&text) {
-                        debug!(link = %self.link, "{text}");
                     } else {
-                        warn!(
-                            link = %self.link, id = "groups-stalled",
-                            "offsets of consumer groups are not translated at the moment, trying again; topics are mirrored all the same: {text}"
-                        );
-                    }
-                    if !wordless {
+                        if said.as_ref() == Some(&text) {
+                            debug!(link = %self.link, "{text}");
+                        } else {
+                            warn!(
+                                link = %self.link, id = "groups-stalled",
+                                "offsets of consumer groups are not translated at the moment, trying again; topics are mirrored all the same: {text}"
+                            );
+                        }
                         said = Some(text);
                     }
                     RETRY
