@@ -215,7 +215,7 @@ fn a_group_that_travels_between_three_reads_every_record() {
     trip.waits(&all[2], 900);
     trip.read(&all[0], 700, 1 << 40);
     // What is not read holds the commits there back: nothing is to be waited for but some rounds.
-    std::thread::sleep(Duration::from_secs(4));
+    rig::pass(Duration::from_secs(4));
     trip.read(&all[1], 900, 1 << 40);
     let written: BTreeSet<u64> = (0..600).chain(1_000..1_300).collect();
     assert_eq!(trip.seen, written);
